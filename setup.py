@@ -1,0 +1,113 @@
+"""Builds the compiled parts of Boxwood; everything else stands in pyproject.toml.
+
+Three things are made here: the Cython extensions of `boxwood_ext`, the static shim (one C
+program), and the C headers that both read their constants from, written out of the tables in
+`boxwood_ext/program.py` and `boxwood_ext/protocol.py`.
+
+A `.pyx` names the C kernels it needs in its first lines: `# distutils: sources = ext/c/x.c`.
+`BOXWOOD_DEBUG=1` builds with the address and undefined-behaviour sanitizers and Cython's None
+checks.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent
+os.chdir(ROOT)  # the sources are named relative to it, by the .pyx files too
+C_DIR = Path("ext/c")
+PACKAGE = Path("ext/boxwood_ext")
+GENERATED = C_DIR / "generated"
+# The tables that Python and C share, and the header that each is written to.
+HEADERS = {"program": "launch_ops.h", "protocol": "shim_messages.h"}
+SHIM = Path("boxwood_ext/bin/boxwood-shim")
+DEBUG = os.environ.get("BOXWOOD_DEBUG", "") not in ("", "0")
+
+WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter"]
+SANITIZE = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer"]
+EXT_FLAGS = ["-O1", "-g", *SANITIZE] if DEBUG else ["-O2", "-g0"]
+# A static program cannot carry the address sanitizer, so the shim gets the other one, as a trap:
+# that needs no library either.
+SHIM_FLAGS = (
+    ["-O1", "-g", "-fsanitize=undefined", "-fsanitize-undefined-trap-on-error"]
+    if DEBUG
+    else ["-O2", "-s"]
+)
+# Bounds are checked unless a function says otherwise, with a reviewer's word beside it.
+DIRECTIVES = {"language_level": 3, "embedsignature": True, "nonecheck": DEBUG}
+
+
+def write_headers() -> None:
+    """Write the C headers from the tables, touching only those that change."""
+    sys.path.insert(0, str(PACKAGE.parent.resolve()))
+    GENERATED.mkdir(exist_ok=True)
+    for module, name in HEADERS.items():
+        text = importlib.import_module(f"boxwood_ext.{module}").c_header()
+        header = GENERATED / name
+        if not header.exists() or header.read_text() != text:
+            header.write_text(text)
+
+
+def newer(target: Path, sources: list[Path]) -> bool:
+    """Is the target there, and younger than every source and than this file?"""
+    if not target.exists():
+        return False
+    made = target.stat().st_mtime
+    return all(path.stat().st_mtime <= made for path in [*sources, Path("setup.py")])
+
+
+def build_shim(target: Path) -> None:
+    """Compile every C file of ext/c to one static program, unless the target is up to date."""
+    sources = sorted(C_DIR.glob("*.c"))
+    if not sources or newer(target, [*sources, *C_DIR.rglob("*.h")]):
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = target.with_name(target.name + ".new")
+    compiler = os.environ.get("CC", "gcc")
+    command = [compiler, "-std=gnu11", "-static", *SHIM_FLAGS, *WARNINGS]
+    command += ["-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections"]
+    command += ["-D_GNU_SOURCE", f"-I{C_DIR}", f"-I{GENERATED}", "-o", str(fresh)]
+    subprocess.run([*command, *map(str, sources)], check=True)
+    # By rename: a running shim keeps the file it was started from.
+    fresh.rename(target)
+
+
+def extensions() -> list[Extension]:
+    """List one extension for each `.pyx` of the package."""
+    found = sorted(PACKAGE.glob("*.pyx"))
+    modules = [
+        Extension(
+            f"boxwood_ext.{path.stem}",
+            [str(path)],
+            include_dirs=[str(C_DIR), str(GENERATED)],
+            depends=[str(header) for header in C_DIR.rglob("*.h")],
+            define_macros=[("_GNU_SOURCE", "1")],
+            extra_compile_args=["-std=gnu11", *EXT_FLAGS],
+            extra_link_args=SANITIZE if DEBUG else ["-s"],
+        )
+        for path in found
+    ]
+    build_dir = "build/cython-debug" if DEBUG else "build/cython"
+    return list(cythonize(modules, build_dir=build_dir, compiler_directives=DIRECTIVES, quiet=True))
+
+
+class BuildExt(build_ext):
+    """The extensions, and beside them the shim."""
+
+    def run(self) -> None:
+        """Build the shim where the extensions go, then the extensions."""
+        in_place = self.inplace or getattr(self, "editable_mode", False)
+        build_shim((Path("ext") if in_place else Path(self.build_lib)) / SHIM)
+        super().run()
+
+
+write_headers()
+setup(ext_modules=extensions(), cmdclass={"build_ext": BuildExt})
