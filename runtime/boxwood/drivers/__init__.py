@@ -1,0 +1,1 @@
+"""The contracts that plugins implement, the hooks that hand them over, and the plugin manager."""

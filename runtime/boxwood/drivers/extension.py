@@ -1,0 +1,61 @@
+"""The extension contract: plugins that watch the engine or change what it does.
+
+An extension is enabled by its entry point's name in the configuration (``plugins``). Its hooks
+are in :class:`boxwood.drivers.hookspecs.ExtensionHooks`; the values that they meet are here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+
+class Peer(msgspec.Struct, frozen=True):
+    """Who asks: ids of a unix socket's peer, or the subject of a TLS client's certificate."""
+
+    uid: int = -1
+    gid: int = -1
+    pid: int = -1
+    subject: str = ""
+
+
+class AdmissionRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A request after it was parsed: what is decided on is what will be done.
+
+    Attributes:
+        action: ``container.create``, ``container.exec``, ``volume.remove``, ...
+        object: the name or id that it is about, as the client gave it.
+        value: the decoded body (a ``CreateRequest``, ...), None where there is none.
+    """
+
+    action: str
+    object: str = ""
+    peer: Peer = Peer()
+    value: Any = None
+
+
+class RouteTable(Protocol):
+    """Where an extension adds routes."""
+
+    def add(
+        self, method: str, path: str, handler: Callable[[Any], Awaitable[Any]]
+    ) -> None:  # pragma: no cover - a protocol
+        """Serve ``path`` (below ``/ext/<plugin>/``) with ``handler``.
+
+        Raises:
+            AlreadyExists: the path is served already.
+        """
+
+
+class Metrics(Protocol):
+    """Where an extension adds what it measures."""
+
+    def gauge(self, name: str, doc: str, read: Callable[[], float]) -> None:
+        """Add a value that is read when somebody asks."""
+
+    def counter(self, name: str, doc: str, read: Callable[[], float]) -> None:
+        """Add a value that only grows."""

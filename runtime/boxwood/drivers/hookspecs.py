@@ -1,0 +1,144 @@
+"""The hooks that plugins implement, by kind, and the two pluggy markers.
+
+A plugin is a module (or any object) named by an entry point of the group ``boxwood.<kind>``; its
+functions are marked with :data:`hookimpl`. Each kind has a hookspec class below; the manager of
+a kind knows that class only, so a hook of another kind in the same module is an error that names
+it. ``VERSION`` goes up when a hook changes in a way that an old plugin would notice.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from boxwood.drivers.extension import AdmissionRequest, Metrics, RouteTable
+    from boxwood.drivers.isolation import IsolationDriver
+    from boxwood.drivers.log import LogDriver
+    from boxwood.drivers.network import NetworkDriver
+    from boxwood.drivers.registry import RegistryTransport
+    from boxwood.drivers.storage import StorageDriver
+    from boxwood.drivers.volume import VolumeDriver
+    from boxwood.model.container import Container
+    from boxwood.model.event import Event
+
+PROJECT = "boxwood"
+VERSION = 1
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+class StorageHooks:
+    """Group ``boxwood.storage``."""
+
+    @hookspec(firstresult=True)
+    def storage_driver(
+        self, name: str, root: Path, options: Mapping[str, str]
+    ) -> StorageDriver | None:
+        """Return the driver ``name`` working beneath ``root``, or None if it is not yours.
+
+        Args:
+            name: the entry point's name.
+            root: ``<data-root>/storage/<name>``; may not exist yet; the driver's alone.
+            options: ``storage-opts`` of the configuration, key to value.
+
+        Raises:
+            boxwood.errors.Unavailable: the machine cannot do it; the message says what is
+                missing.
+            boxwood.errors.InvalidArgument: an option is unknown or wrong.
+        """
+
+
+class IsolationHooks:
+    """Group ``boxwood.isolation``."""
+
+    @hookspec(firstresult=True)
+    def isolation_driver(
+        self, name: str, root: Path, options: Mapping[str, str]
+    ) -> IsolationDriver | None:
+        """Return the driver ``name``; ``root`` is ``<exec-root>/isolation``."""
+
+
+class NetworkHooks:
+    """Group ``boxwood.network``."""
+
+    @hookspec(firstresult=True)
+    def network_driver(
+        self, name: str, root: Path, options: Mapping[str, str]
+    ) -> NetworkDriver | None:
+        """Return the driver ``name``; ``root`` is ``<exec-root>/network/<name>``."""
+
+
+class VolumeHooks:
+    """Group ``boxwood.volume``."""
+
+    @hookspec(firstresult=True)
+    def volume_driver(
+        self, name: str, root: Path, options: Mapping[str, str]
+    ) -> VolumeDriver | None:
+        """Return the driver ``name``; ``root`` is ``<data-root>/volumes``."""
+
+
+class LogHooks:
+    """Group ``boxwood.log``."""
+
+    @hookspec(firstresult=True)
+    def log_driver(self, name: str, options: Mapping[str, str]) -> LogDriver | None:
+        """Return the driver ``name``; ``options`` are the daemon's ``log-opts``."""
+
+
+class RegistryHooks:
+    """Group ``boxwood.registry``."""
+
+    @hookspec(firstresult=True)
+    def registry_transport(
+        self, scheme: str, options: Mapping[str, str]
+    ) -> RegistryTransport | None:
+        """Return the transport for references that begin with ``scheme``."""
+
+
+class ExtensionHooks:
+    """Group ``boxwood.extension``: plugins that watch or change."""
+
+    @hookspec
+    def adjust_spec(self, spec: dict[str, Any], container: Container) -> None:
+        """Change the OCI runtime document in place, before each start and each exec.
+
+        Called in the daemon's thread: it must not wait for anything. An exception refuses the
+        start with :class:`boxwood.errors.PluginError`.
+        """
+
+    @hookspec
+    def admit(self, request: AdmissionRequest) -> AdmissionRequest | None:
+        """Allow (None), change (another request) or refuse (raise ``PermissionDenied``).
+
+        Called one plugin after the other, each with what the one before it returned.
+        """
+
+    @hookspec
+    def on_event(self, event: Event) -> None:
+        """Watch an event. What it raises is logged, once per plugin, and changes nothing."""
+
+    @hookspec
+    def register_routes(self, api: RouteTable) -> None:
+        """Add routes below ``/ext/<plugin>/``; called once, when the engine starts."""
+
+    @hookspec
+    def register_metrics(self, registry: Metrics) -> None:
+        """Add gauges and counters; called once, when the engine starts."""
+
+
+SPECS: dict[str, type] = {
+    "storage": StorageHooks,
+    "isolation": IsolationHooks,
+    "network": NetworkHooks,
+    "volume": VolumeHooks,
+    "log": LogHooks,
+    "registry": RegistryHooks,
+    "extension": ExtensionHooks,
+}
