@@ -1,0 +1,65 @@
+"""Extraction of tar archives beneath a directory, and deletion of trees.
+
+The work is done by `ext/c/tar` without the GIL. Nothing outside of the given directory is ever
+written, linked to or removed, whatever the archive holds; what does not fit into that is an error
+that names the entry. After an error the tree is half made: the caller throws it away.
+"""
+
+from typing import Literal, TypedDict
+
+class Extracted(TypedDict):
+    entries: int
+    bytes: int
+    """Of file content written."""
+    stream_bytes: int
+    """Read from the descriptor, which is read to its end."""
+    skipped: int
+    """Entries left out: devices where asked, AUFS metadata (`.wh..wh.*`)."""
+    skipped_xattrs: int
+    """Extended attributes left out: overlay's own, SELinux labels, what the target cannot hold."""
+
+class TarError(Exception):
+    """What is wrong with the archive, or what the kernel refused.
+
+    `kind` is `malformed` (no tar, damaged), `hostile` (it asks for what it may not), `budget`
+    (more or larger than allowed) or `system` (`errno` is set); `name` the entry's name.
+    """
+
+    kind: str
+    name: str
+    errno: int
+    def __init__(self, kind: str, what: str, name: str, number: int) -> None: ...
+
+def extract(
+    in_fd: int,
+    root_fd: int,
+    *,
+    whiteouts: Literal["plain", "overlay", "delete"],
+    userxattr: bool = False,
+    devices: bool = True,
+    archive: bool = False,
+    max_entries: int = ...,
+    max_bytes: int = ...,
+) -> Extracted:
+    """Extract the uncompressed tar read from `in_fd` into the directory `root_fd`.
+
+    ustar, GNU (long names, sparse) and PAX (all of it that means something on Linux), names
+    relative to the root whether they start with a slash or not. Parents that are symbolic links
+    resolve inside the root. `whiteouts` says what `.wh.` names mean: nothing (`plain`), overlay's
+    marks (`overlay`; under `user.overlay.` with `userxattr`), or deletion of what lower layers
+    left there (`delete`). `devices=False` skips device nodes. `archive=True` takes files,
+    directories and symbolic links only and gives them modes of our own: for archives of archives.
+    The process's umask must be 0. Budgets: `max_entries`, and `max_bytes` of file content.
+
+    Raises TarError.
+    """
+
+def scan(in_fd: int, *, max_entries: int = ...) -> Extracted:
+    """Read the archive as `extract` would and write nothing; raises TarError."""
+
+def remove_tree(dir_fd: int, name: str | bytes) -> int:
+    """Delete `name` in the directory `dir_fd`, whatever it is, and return how many files went.
+
+    Links are not followed and other file systems not entered (OSError EXDEV). Nothing there is no
+    error. Raises OSError, ValueError (not a plain name).
+    """

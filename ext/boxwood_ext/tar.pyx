@@ -1,0 +1,153 @@
+# distutils: sources = ext/c/tar/reader.c ext/c/tar/path.c ext/c/tar/place.c ext/c/tar/remove.c ext/c/tar/extract.c
+# distutils: depends = ext/c/tar/bw_tar.h ext/c/tar/internal.h
+"""Extraction of tar archives beneath a directory, and deletion of trees. See the stub."""
+
+import os
+
+from libc.errno cimport errno
+from libc.stdint cimport uint32_t, uint64_t
+
+
+cdef extern from "tar/bw_tar.h" nogil:
+    enum bw_tar_kind:
+        BW_TAR_OK
+        BW_TAR_MALFORMED
+        BW_TAR_HOSTILE
+        BW_TAR_BUDGET
+        BW_TAR_SYSTEM
+
+    enum bw_tar_whiteouts:
+        BW_WHITEOUTS_PLAIN
+        BW_WHITEOUTS_OVERLAY
+        BW_WHITEOUTS_DELETE
+
+    enum bw_tar_flags:
+        BW_TAR_USERXATTR
+        BW_TAR_NO_DEVICES
+        BW_TAR_ARCHIVE
+
+    struct bw_tar_options:
+        int in_fd
+        int root_fd
+        bw_tar_whiteouts whiteouts
+        uint32_t flags
+        uint64_t max_entries
+        uint64_t max_bytes
+
+    struct bw_tar_result:
+        uint64_t entries
+        uint64_t bytes
+        uint64_t stream_bytes
+        uint64_t skipped
+        uint64_t skipped_xattrs
+        bw_tar_kind kind
+        int errnum
+        const char *what
+        char *name
+
+    int bw_tar_extract(const bw_tar_options *options, bw_tar_result *result)
+    int bw_tar_scan(const bw_tar_options *options, bw_tar_result *result)
+    int bw_remove_tree(int dir_fd, const char *name, uint64_t *removed)
+
+
+class TarError(Exception):
+    def __init__(self, kind, what, name, number):
+        cause = f"{what}: {os.strerror(number)}" if number else what
+        super().__init__(f"{name!r}: {cause}")
+        self.kind = kind
+        self.name = name
+        self.errno = number
+
+
+_KINDS = {
+    BW_TAR_MALFORMED: "malformed",
+    BW_TAR_HOSTILE: "hostile",
+    BW_TAR_BUDGET: "budget",
+    BW_TAR_SYSTEM: "system",
+}
+
+
+cdef _answer(int status, const bw_tar_result *result):
+    if status < 0:
+        raise TarError(
+            _KINDS.get(result.kind, "system"),
+            (<bytes>result.what).decode("ascii"),
+            os.fsdecode(<bytes>result.name),
+            result.errnum,
+        )
+    return {
+        "entries": result.entries,
+        "bytes": result.bytes,
+        "stream_bytes": result.stream_bytes,
+        "skipped": result.skipped,
+        "skipped_xattrs": result.skipped_xattrs,
+    }
+
+
+cdef bw_tar_whiteouts _whiteouts(str name) except *:
+    if name == "overlay":
+        return BW_WHITEOUTS_OVERLAY
+    if name == "delete":
+        return BW_WHITEOUTS_DELETE
+    if name == "plain":
+        return BW_WHITEOUTS_PLAIN
+    raise ValueError(f"whiteouts: {name!r}")
+
+
+def extract(
+    int in_fd,
+    int root_fd,
+    *,
+    str whiteouts,
+    bint userxattr=False,
+    bint devices=True,
+    bint archive=False,
+    uint64_t max_entries=1 << 22,
+    uint64_t max_bytes=1 << 62,
+):
+    cdef bw_tar_options options
+    cdef bw_tar_result result
+    cdef int status
+    options.in_fd = in_fd
+    options.root_fd = root_fd
+    options.whiteouts = _whiteouts(whiteouts)
+    options.flags = (
+        (BW_TAR_USERXATTR if userxattr else 0)
+        | (0 if devices else BW_TAR_NO_DEVICES)
+        | (BW_TAR_ARCHIVE if archive else 0)
+    )
+    options.max_entries = max_entries
+    options.max_bytes = max_bytes
+    with nogil:
+        status = bw_tar_extract(&options, &result)
+    return _answer(status, &result)
+
+
+def scan(int in_fd, *, uint64_t max_entries=1 << 22):
+    cdef bw_tar_options options
+    cdef bw_tar_result result
+    cdef int status
+    options.in_fd = in_fd
+    options.root_fd = -1
+    options.whiteouts = BW_WHITEOUTS_PLAIN
+    options.flags = 0
+    options.max_entries = max_entries
+    options.max_bytes = 0
+    with nogil:
+        status = bw_tar_scan(&options, &result)
+    return _answer(status, &result)
+
+
+def remove_tree(int dir_fd, name):
+    cdef bytes raw = os.fsencode(name)
+    cdef const char *text = raw
+    cdef uint64_t removed = 0
+    cdef int status, number
+    if not raw or b"/" in raw or b"\0" in raw or raw in (b".", b".."):
+        raise ValueError(f"remove_tree: {name!r}: not a name")
+    with nogil:
+        status = bw_remove_tree(dir_fd, text, &removed)
+        number = errno
+    if status < 0:
+        raise OSError(number, os.strerror(number), os.fsdecode(raw))
+    return removed

@@ -1,0 +1,427 @@
+/* The daemon's connection: one packet is one message of protocol.py. At most one daemon at a
+ * time; the newest counts. A daemon that breaks the protocol is hung up on, never obeyed. */
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include "shim.h"
+
+static const struct bx_row rows[BXM_LIMIT] = {BXM_TABLE(BX_ROW)};
+static int control = -1, listener = -1, folder = -1;
+static ino_t inode;
+
+enum { MAX_FDS = 253 };
+
+struct packet {
+    struct bx_op op;
+    int fds[MAX_FDS];
+    unsigned count;
+};
+
+struct writer {
+    unsigned char data[8192] __attribute__((aligned(8)));
+    size_t used;
+};
+
+int control_connected(void)
+{
+    return control >= 0;
+}
+
+static void hang_up(void)
+{
+    bx_close(&control);
+}
+
+void control_begin(int fd)
+{
+    hang_up();
+    control = fd;
+    watch(fd, ON_CONTROL, 0, 0, EPOLLIN, EPOLL_CTL_ADD);
+}
+
+static void put_u32s(struct writer *out, uint32_t first, uint32_t second)
+{
+    memcpy(out->data + out->used, &first, 4);
+    memcpy(out->data + out->used + 4, &second, 4);
+    out->used += 8;
+}
+
+static void put_number(struct writer *out, unsigned kind, uint64_t number)
+{
+    put_u32s(out, kind, 8);
+    memcpy(out->data + out->used, &number, 8);
+    out->used += 8;
+}
+
+/* Cut at 1 KiB: three of them fit a message with room to spare. */
+static void put_string(struct writer *out, const char *text)
+{
+    size_t length = strnlen(text, 1024), whole = (length + 8) & ~(size_t)7;
+    put_u32s(out, BXP_KIND_STR, (uint32_t)length);
+    memset(out->data + out->used, 0, whole);
+    memcpy(out->data + out->used, text, length);
+    out->used += whole;
+}
+
+static void begin(struct writer *out)
+{
+    out->used = 16;
+}
+
+static void finish(struct writer *out, unsigned code)
+{
+    struct {
+        uint16_t version, reserved;
+        uint32_t size;
+        uint16_t code, count;
+        uint32_t length;
+    } head = {BXM_VERSION, 0, (uint32_t)out->used, (uint16_t)code, rows[code].count,
+              (uint32_t)out->used - 16};
+    memcpy(out->data, &head, sizeof head);
+    /* A daemon that does not read is hung up on: when it connects again it is told the state. */
+    if (control >= 0 && send(control, out->data, out->used, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+        hang_up();
+}
+
+void control_reply(uint64_t request, int error, const char *operation, const char *object,
+                   uint64_t value)
+{
+    struct writer out;
+    begin(&out);
+    put_number(&out, BXP_KIND_U64, request);
+    put_number(&out, BXP_KIND_I64, (uint64_t)(int64_t)error);
+    put_string(&out, operation);
+    put_string(&out, object);
+    put_number(&out, BXP_KIND_U64, value);
+    finish(&out, BXM_REPLY);
+}
+
+void control_exited(struct task *task)
+{
+    struct writer out;
+    begin(&out);
+    put_string(&out, task->name);
+    put_number(&out, BXP_KIND_U64, (uint64_t)task->code);
+    put_number(&out, BXP_KIND_U64, (uint64_t)task->signal);
+    put_number(&out, BXP_KIND_U64, (uint64_t)task->finished);
+    finish(&out, BXM_EXITED);
+}
+
+void control_detached(const struct task *task)
+{
+    struct writer out;
+    begin(&out);
+    put_string(&out, task->name);
+    finish(&out, BXM_DETACHED);
+}
+
+static void tell_state(const struct task *task)
+{
+    struct writer out;
+    begin(&out);
+    put_string(&out, task->name);
+    put_number(&out, BXP_KIND_U64, (uint64_t)task->state);
+    put_number(&out, BXP_KIND_U64, (uint64_t)task->pid);
+    put_number(&out, BXP_KIND_U64, (uint64_t)task->code);
+    put_number(&out, BXP_KIND_U64, (uint64_t)task->signal);
+    put_number(&out, BXP_KIND_U64, (uint64_t)task->finished);
+    finish(&out, BXM_STATE);
+}
+
+static void tell_all(void)
+{
+    struct writer out;
+    for (unsigned i = 0; i < BXM_MAX_TASKS; i++)
+        if (shim.tasks[i])
+            tell_state(shim.tasks[i]);
+    begin(&out);
+    put_string(&out, shim.id);
+    put_string(&out, shim.exit_path);
+    finish(&out, BXM_READY);
+}
+
+/* Only root, or who we run as. */
+static int is_allowed(int fd)
+{
+    struct ucred peer;
+    socklen_t size = sizeof peer;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
+        return 0;
+    return !peer.uid || peer.uid == geteuid();
+}
+
+void control_accept(void)
+{
+    BX_FD fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    if (fd < 0 || !is_allowed(fd))
+        return;
+    control_begin(bx_take(&fd));
+    tell_all();
+}
+
+/* Not the socket of the shim of a later start. */
+void control_end(void)
+{
+    struct stat st;
+    if (listener >= 0 && !fstatat(folder, "shim.sock", &st, AT_SYMLINK_NOFOLLOW) &&
+        st.st_ino == inode)
+        unlinkat(folder, "shim.sock", 0);
+}
+
+/* The path may be longer than a socket's address takes: through the directory's descriptor. */
+void control_listen(const char *directory)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    folder = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (folder < 0 || listener < 0)
+        return;
+    unlinkat(folder, "shim.sock", 0);
+    snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/shim.sock", folder);
+    mode_t before = umask(0177);
+    int status = bind(listener, (struct sockaddr *)&address, sizeof address);
+    umask(before);
+    struct stat st;
+    if (status < 0 || listen(listener, 4) < 0 ||
+        fstatat(folder, "shim.sock", &st, AT_SYMLINK_NOFOLLOW) < 0) {
+        bx_close(&listener);
+        return;
+    }
+    inode = st.st_ino;
+    watch(listener, ON_LISTEN, 0, 0, EPOLLIN, EPOLL_CTL_ADD);
+}
+
+#define NUM(i) (packet->op.args[i].number)
+#define STR(i) ((const char *)packet->op.args[i].data)
+
+static int do_configure(struct packet *packet)
+{
+    char parent[4096];
+    const char *slash = strrchr(STR(3), '/');
+    size_t length = slash ? (size_t)(slash - STR(3)) : 0;
+    if (shim.configured || !slash || !length || length >= sizeof parent || !slash[1] ||
+        strlen(slash + 1) >= sizeof shim.exit_name ||
+        packet->op.args[3].length >= sizeof shim.exit_path || packet->op.args[1].length >= NAME_LIMIT)
+        return -EINVAL;
+    memcpy(parent, STR(3), length);
+    parent[length] = 0;
+    memcpy(shim.exit_name, slash + 1, strlen(slash + 1) + 1);
+    memcpy(shim.exit_path, STR(3), packet->op.args[3].length + 1);
+    memcpy(shim.id, STR(1), packet->op.args[1].length + 1);
+    shim.directory = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (shim.directory < 0)
+        return -errno;
+    int status = *STR(4) ? log_open(STR(4), &packet->op.args[5], NUM(6), NUM(7)) : 0;
+    if (status < 0)
+        return status;
+    shim.has_log = !!*STR(4);
+    shim.durable = !!NUM(11);
+    if (!task_new("", !!NUM(8), !!NUM(9), !!NUM(10)))
+        return -ENOMEM;
+    control_listen(STR(2));
+    shim.configured = 1;
+    return 0;
+}
+
+static int do_task(struct packet *packet)
+{
+    if (!shim.configured || !*STR(1) || packet->op.args[1].length >= NAME_LIMIT)
+        return -EINVAL;
+    if (task_find(STR(1)))
+        return -EEXIST;
+    return task_new(STR(1), !!NUM(2), !!NUM(3), 1) ? 0 : -ENOMEM;
+}
+
+static int do_attach(struct packet *packet, struct task *task)
+{
+    const struct bx_arg *preread = &packet->op.args[3], *keys = &packet->op.args[4];
+    if (packet->count != 1 || keys->length > KEYS_LIMIT || preread->length > BXM_MAX_PREREAD)
+        return -EINVAL;
+    struct client *client = client_new(packet->fds[0], task, (unsigned)NUM(2));
+    if (!client)
+        return -EUSERS;
+    packet->fds[0] = -1;
+    memcpy(client->keys, keys->data, keys->length);
+    client->keys_count = keys->length;
+    stream_preread(client, (const char *)preread->data, preread->length);
+    if (task->over && client->fd >= 0)
+        client_finish(client);
+    return 0;
+}
+
+static int do_resize(struct packet *packet, struct task *task)
+{
+    if (!task->tty || NUM(2) > UINT16_MAX || NUM(3) > UINT16_MAX)
+        return -EINVAL;
+    task->rows = (unsigned short)NUM(2);
+    task->columns = (unsigned short)NUM(3);
+    return task_resize(task);
+}
+
+static int do_signal(struct packet *packet, struct task *task)
+{
+    if (task->pidfd < 0)
+        return -ESRCH;
+    return bx_sys(syscall(SYS_pidfd_send_signal, task->pidfd, (int)NUM(2), NULL, 0));
+}
+
+static int do_finish(struct packet *packet, struct task *task)
+{
+    const struct bx_arg *text = &packet->op.args[2];
+    if (task->state == BXM_TASK_STARTING || task->state == BXM_TASK_RUNNING)
+        return -EBUSY;
+    for (unsigned i = 0; text->length && i < BXM_MAX_CLIENTS; i++)
+        if (is_open(&shim.clients[i]) && shim.clients[i].task == task)
+            client_put(&shim.clients[i], 1, (const char *)text->data, text->length);
+    if (text->length)
+        task_let_go(task);
+    else
+        task_drop_clients(task);
+    if (task->name[0])
+        task_free(task);
+    return 0;
+}
+
+static int do_quit(void)
+{
+    for (unsigned i = 0; i < BXM_MAX_TASKS; i++) {
+        struct task *task = shim.tasks[i];
+        if (task && (task->state == BXM_TASK_STARTING || task->state == BXM_TASK_RUNNING))
+            return -EBUSY;
+    }
+    for (unsigned i = 0; i < BXM_MAX_TASKS; i++)
+        if (shim.tasks[i] && shim.tasks[i]->state == BXM_TASK_CREATED)
+            task_drop_clients(shim.tasks[i]);
+        else if (shim.tasks[i])
+            task_let_go(shim.tasks[i]);
+    shim.quitting = 1;
+    return 0;
+}
+
+static void do_start(struct packet *packet, struct task *task)
+{
+    if (!packet->count || task->state != BXM_TASK_CREATED || task->report >= 0)
+        control_reply(NUM(0), packet->count ? EALREADY : EINVAL, "start", STR(1), 0);
+    else
+        task_start(task, NUM(0), packet->fds, packet->count);
+}
+
+static void do_acknowledge(struct task *task)
+{
+    if (task && task->told)
+        task->acknowledge = 0;
+}
+
+/* Messages about one task; their second argument is its name. */
+static int on_task(struct packet *packet, struct task *task)
+{
+    switch (packet->op.code) {
+    case BXM_ATTACH:
+        return do_attach(packet, task);
+    case BXM_RESIZE:
+        return do_resize(packet, task);
+    case BXM_SIGNAL:
+        return do_signal(packet, task);
+    default:
+        return do_finish(packet, task);
+    }
+}
+
+static void dispatch(struct packet *packet)
+{
+    unsigned code = packet->op.code;
+    int status;
+    if (code == BXM_ACKNOWLEDGE) {
+        do_acknowledge(task_find(STR(0)));
+        return;
+    }
+    if (code == BXM_CONFIGURE)
+        status = do_configure(packet);
+    else if (code == BXM_TASK)
+        status = do_task(packet);
+    else if (code == BXM_QUIT)
+        status = do_quit();
+    else {
+        struct task *task = task_find(STR(1));
+        if (task && code == BXM_START) {
+            do_start(packet, task);
+            return;
+        }
+        status = task ? on_task(packet, task) : -ENOENT;
+    }
+    control_reply(NUM(0), -status, rows[code].name, "", 0);
+}
+
+/* Strict, as the program's: version, size, a message for us, nothing after it. */
+static int parse(const unsigned char *data, size_t size, struct bx_op *op)
+{
+    struct {
+        uint16_t version, reserved;
+        uint32_t size;
+    } head;
+    if (size < sizeof head)
+        return -EPROTO;
+    memcpy(&head, data, sizeof head);
+    if (head.version != BXM_VERSION || head.reserved || head.size != size)
+        return -EPROTO;
+    struct bx_cursor cursor = {.at = data + sizeof head, .end = data + size};
+    if (bx_item(&cursor, rows, BXM_LIMIT, op) < 0 || cursor.at != cursor.end)
+        return -EPROTO;
+    return op->code < BXM_REPLY ? 0 : -EPROTO;
+}
+
+static void take_fds(struct msghdr *message, struct packet *packet)
+{
+    for (struct cmsghdr *head = CMSG_FIRSTHDR(message); head; head = CMSG_NXTHDR(message, head)) {
+        if (head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS)
+            continue;
+        size_t count = (head->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        if (count > MAX_FDS - packet->count)
+            count = MAX_FDS - packet->count;
+        memcpy(packet->fds + packet->count, CMSG_DATA(head), count * sizeof(int));
+        packet->count += (unsigned)count;
+    }
+}
+
+/* The next message: 1, 0 when none waits, -1 when the daemon is gone or talks nonsense. */
+static int receive(struct packet *packet)
+{
+    static unsigned char data[BXM_MAX_MESSAGE + 8] __attribute__((aligned(8)));
+    static char ancillary[CMSG_SPACE(MAX_FDS * sizeof(int))] __attribute__((aligned(8)));
+    struct iovec part = {.iov_base = data, .iov_len = BXM_MAX_MESSAGE + 1};
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = ancillary,
+                             .msg_controllen = sizeof ancillary};
+    ssize_t size = recvmsg(control, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+    if (size < 0 && (errno == EAGAIN || errno == EINTR))
+        return 0;
+    packet->count = 0;
+    if (size <= 0)
+        return -1;
+    take_fds(&message, packet);
+    if (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
+        return -1;
+    return parse(data, (size_t)size, &packet->op) < 0 ? -1 : 1;
+}
+
+void control_event(BX_UNUSED unsigned events)
+{
+    struct packet packet;
+    int status = 1;
+    for (int i = 0; i < 16 && status > 0 && control >= 0; i++) {
+        packet.count = 0;
+        status = receive(&packet);
+        if (status > 0)
+            dispatch(&packet);
+        for (unsigned n = 0; n < packet.count; n++)
+            bx_close(&packet.fds[n]);
+    }
+    if (status < 0)
+        hang_up();
+}

@@ -1,0 +1,62 @@
+/* Extraction of an uncompressed tar stream beneath a directory, safe against hostile archives.
+ *
+ * Three parts, lowest first: reader.c turns the stream into entries and touches no file system;
+ * place.c does what an entry asks for, every path by openat2(RESOLVE_IN_ROOT) beneath the root;
+ * remove.c deletes trees. extract.c is the loop over them. */
+#ifndef BW_TAR_H
+#define BW_TAR_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum bw_tar_kind {
+    BW_TAR_OK = 0,
+    BW_TAR_MALFORMED, /* not a tar, or broken */
+    BW_TAR_HOSTILE,   /* asks for something outside of its rights: "..", a whiteout trick */
+    BW_TAR_BUDGET,    /* more entries, bytes or longer names than allowed */
+    BW_TAR_SYSTEM,    /* a system call failed; errnum says how */
+};
+
+enum bw_tar_whiteouts { BW_WHITEOUTS_PLAIN, BW_WHITEOUTS_OVERLAY, BW_WHITEOUTS_DELETE };
+
+enum bw_tar_flags {
+    BW_TAR_USERXATTR = 1,  /* overlay's marks go to user.overlay.*, as in a user namespace */
+    BW_TAR_NO_DEVICES = 2, /* skip device nodes: a user namespace cannot make them */
+    BW_TAR_ARCHIVE = 4,    /* an archive of files, not a layer: plain files, directories and
+                              symbolic links only, no owner, no attributes, modes 0600 and 0700 */
+};
+
+struct bw_tar_options {
+    int in_fd;
+    int root_fd; /* a directory; O_PATH is not enough */
+    enum bw_tar_whiteouts whiteouts;
+    uint32_t flags;
+    uint64_t max_entries;
+    uint64_t max_bytes; /* of file content written */
+};
+
+struct bw_tar_result {
+    uint64_t entries;
+    uint64_t bytes;          /* of file content written */
+    uint64_t stream_bytes;   /* read from in_fd, all of it */
+    uint64_t skipped;        /* entries left out: devices where asked, AUFS metadata */
+    uint64_t skipped_xattrs; /* attributes that the file system or the rules do not take */
+    enum bw_tar_kind kind;
+    int errnum;
+    const char *what; /* a static sentence */
+    char name[4096];  /* the entry, cut to fit */
+};
+
+/* Reads in_fd to its end. Returns 0, or -1 with kind, errnum, what and name set. What was written
+ * before an error stays; the caller throws the whole tree away. Thread-safe. */
+int bw_tar_extract(const struct bw_tar_options *options, struct bw_tar_result *result);
+
+/* Parses the stream and does nothing with it: for fuzzing. */
+int bw_tar_scan(const struct bw_tar_options *options, struct bw_tar_result *result);
+
+/* Deletes `name` below dir_fd, whatever it is and however deep, never following a link and never
+ * crossing into another file system. Adds what went to *removed. Returns 0 or -1 with errno;
+ * nothing there is no error. */
+int bw_remove_tree(int dir_fd, const char *name, uint64_t *removed);
+
+#endif

@@ -1,0 +1,112 @@
+/* Shared by the parts of the extractor; nobody else includes it. */
+#ifndef BW_TAR_INTERNAL_H
+#define BW_TAR_INTERNAL_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "bw_tar.h"
+
+#define BW_BLOCK 512
+#define BW_NAME_MAX 4095          /* PATH_MAX without its NUL */
+#define BW_COMPONENT_MAX 255      /* NAME_MAX */
+#define BW_SPECIAL_MAX (1u << 20) /* bytes of a PAX header or a sparse map, as Go's archive/tar */
+#define BW_LINK_MAX 8192          /* bytes of a GNU long name block */
+#define BW_XATTRS_MAX 512
+#define BW_SPARSE_MAX 65536
+#define BW_BUFFER (1u << 20)
+
+struct bw_xattr {
+    const char *name;
+    const char *value;
+    size_t length;
+};
+
+struct bw_span {
+    uint64_t offset;
+    uint64_t length;
+};
+
+struct bw_entry {
+    char type; /* '0' file, '1' hard link, '2' symbolic link, '3' '4' devices, '5' dir, '6' fifo */
+    char name[BW_NAME_MAX + 1];
+    char link[BW_NAME_MAX + 1];
+    uint64_t size; /* of the content in the stream */
+    uint64_t real_size; /* of the file: differs when it is sparse */
+    uint32_t mode, uid, gid, major, minor;
+    int64_t mtime;
+    uint32_t mtime_nsec;
+    bool sparse;
+    struct bw_span *spans; /* owned by the reader */
+    size_t span_count;
+    struct bw_xattr *xattrs; /* owned by the reader, as is what they point to */
+    size_t xattr_count;
+};
+
+struct bw_reader {
+    int fd;
+    struct bw_tar_result *result;
+    unsigned char *buffer;
+    size_t start, end;
+    bool eof;
+    uint64_t body; /* bytes of the present entry's content not yet taken, and its padding */
+    uint64_t padding;
+    char *pax; /* the present entry's PAX records, cut into strings in place */
+    struct bw_xattr xattrs[BW_XATTRS_MAX];
+    struct bw_span *spans;
+    size_t span_room;
+    struct bw_entry entry;
+};
+
+/* Sets the error and returns -1. `name` may be NULL: the present entry's stays. */
+int bw_fail(struct bw_tar_result *result, enum bw_tar_kind kind, int errnum, const char *what,
+            const char *name);
+
+int bw_reader_open(struct bw_reader *reader, int fd, struct bw_tar_result *result);
+void bw_reader_close(struct bw_reader *reader);
+/* 1: reader->entry is the next entry. 0: the end. -1: an error. Skips what was not taken. */
+int bw_reader_next(struct bw_reader *reader);
+/* Up to `want` bytes of content in *data, valid until the next call. 0 at the content's end. */
+ssize_t bw_reader_take(struct bw_reader *reader, size_t want, const unsigned char **data);
+/* Reads what follows the archive, up to the end of the stream. */
+int bw_reader_drain(struct bw_reader *reader);
+
+struct bw_hashes {
+    uint64_t *slots;
+    size_t room, used;
+    uint64_t seed;
+};
+
+struct bw_dir_time {
+    char *path;
+    int64_t mtime;
+    uint32_t nsec;
+};
+
+struct bw_place {
+    const struct bw_tar_options *options;
+    struct bw_tar_result *result;
+    struct bw_reader *reader;
+    int parent_fd; /* of parent_path, -1: none */
+    char parent_path[BW_NAME_MAX + 1];
+    struct bw_dir_time *times;
+    size_t time_count, time_room;
+    struct bw_hashes seen; /* paths of this layer, kept for whiteouts that delete */
+};
+
+int bw_place_open(struct bw_place *place);
+void bw_place_close(struct bw_place *place);
+/* Does what reader->entry asks for. */
+int bw_place_entry(struct bw_place *place);
+/* Sets the times of the directories: last, because all that is put into one changes its time. */
+int bw_place_finish(struct bw_place *place);
+
+/* path.c */
+/* Writes `name` without empty and "." components to `clean` (BW_NAME_MAX + 1 bytes). Returns NULL,
+ * or why the name is refused. The root itself is "". */
+const char *bw_clean_name(const char *name, char *clean, enum bw_tar_kind *kind);
+int bw_openat2(int dir_fd, const char *path, uint64_t flags, uint64_t resolve);
+int bw_hashes_add(struct bw_hashes *hashes, const char *path);
+bool bw_hashes_has(const struct bw_hashes *hashes, const char *path);
+
+#endif

@@ -1,0 +1,642 @@
+/* What an entry asks for, done beneath the root.
+ *
+ * No path is ever used as a string from the root but through openat2 with RESOLVE_IN_ROOT and
+ * RESOLVE_NO_MAGICLINKS: a symbolic link of the archive, absolute or full of "..", resolves as if
+ * the root were "/", as the archive's author means it and as a chroot would. The last component is
+ * always handled by name in its parent's descriptor and never followed. */
+#include "internal.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#define IN_ROOT (RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+#define OPAQUE_DEPTH 512 /* directories below an opaque one that are looked through */
+
+static int sys_fail(struct bw_place *p, const char *what) {
+    return bw_fail(p->result, BW_TAR_SYSTEM, errno, what, p->reader->entry.name);
+}
+
+static int hostile(struct bw_place *p, const char *what) {
+    return bw_fail(p->result, BW_TAR_HOSTILE, 0, what, p->reader->entry.name);
+}
+
+static bool overlay(const struct bw_place *p) {
+    return p->options->whiteouts == BW_WHITEOUTS_OVERLAY;
+}
+
+static bool archive(const struct bw_place *p) { return p->options->flags & BW_TAR_ARCHIVE; }
+
+static bool is_whiteout(const struct stat *st) {
+    return S_ISCHR(st->st_mode) && st->st_rdev == 0;
+}
+
+int bw_place_open(struct bw_place *p) {
+    p->parent_fd = -1;
+    if (getrandom(&p->seen.seed, sizeof p->seen.seed, 0) != sizeof p->seen.seed)
+        return sys_fail(p, "get random bytes");
+    return 0;
+}
+
+static void forget_parent(struct bw_place *p) {
+    if (p->parent_fd >= 0 && p->parent_fd != p->options->root_fd)
+        close(p->parent_fd);
+    p->parent_fd = -1;
+}
+
+void bw_place_close(struct bw_place *p) {
+    forget_parent(p);
+    for (size_t i = 0; i < p->time_count; i++)
+        free(p->times[i].path);
+    free(p->times);
+    free(p->seen.slots);
+    p->times = NULL;
+    p->seen.slots = NULL;
+}
+
+/* Paths of this layer matter only where a whiteout has to spare them. */
+static int note(struct bw_place *p, const char *path) {
+    if (p->options->whiteouts != BW_WHITEOUTS_DELETE)
+        return 0;
+    errno = ENOMEM;
+    return bw_hashes_add(&p->seen, path) < 0 ? sys_fail(p, "remember the path") : 0;
+}
+
+/* ---- attributes ---- */
+
+static bool starts(const char *text, const char *prefix) {
+    return !strncmp(text, prefix, strlen(prefix));
+}
+
+/* Overlay's own marks would be control over the mount; labels of another machine's policy mean
+ * nothing here; the rest of security.* is for its modules alone. */
+static bool xattr_wanted(const char *name) {
+    if (starts(name, "trusted.overlay.") || starts(name, "user.overlay."))
+        return false;
+    return starts(name, "user.") || starts(name, "trusted.") ||
+           !strcmp(name, "security.capability") || !strcmp(name, "system.posix_acl_access") ||
+           !strcmp(name, "system.posix_acl_default");
+}
+
+/* fd >= 0: an open file; else name in dir_fd, which cannot be opened (a link, a device). */
+static int set_xattr(int fd, int dir_fd, const char *name, const struct bw_xattr *x) {
+    char path[BW_COMPONENT_MAX + 40];
+    if (fd >= 0)
+        return fsetxattr(fd, x->name, x->value, x->length, 0);
+    snprintf(path, sizeof path, "/proc/self/fd/%d/%s", dir_fd, name);
+    return lsetxattr(path, x->name, x->value, x->length, 0);
+}
+
+static int set_xattrs(struct bw_place *p, int fd, int dir_fd, const char *name) {
+    const struct bw_entry *e = &p->reader->entry;
+    for (size_t i = 0; i < e->xattr_count; i++) {
+        const struct bw_xattr *x = &e->xattrs[i];
+        if (!xattr_wanted(x->name)) {
+            p->result->skipped_xattrs++;
+            continue;
+        }
+        if (set_xattr(fd, dir_fd, name, x) == 0)
+            continue;
+        /* user.* belongs to files and directories only; some file systems take none at all. */
+        if (errno == ENOTSUP || (errno == EPERM && fd < 0)) {
+            p->result->skipped_xattrs++;
+            continue;
+        }
+        return sys_fail(p, "set an extended attribute");
+    }
+    return 0;
+}
+
+/* Owner before mode (chown clears setuid), both before attributes (chown clears capabilities). */
+static int set_attributes(struct bw_place *p, int fd) {
+    const struct bw_entry *e = &p->reader->entry;
+    if (archive(p))
+        return 0;
+    if (fchown(fd, e->uid, e->gid) < 0)
+        return sys_fail(p, "set the owner");
+    if (fchmod(fd, e->mode) < 0)
+        return sys_fail(p, "set the mode");
+    return set_xattrs(p, fd, -1, NULL);
+}
+
+static int set_times(struct bw_place *p, int dir_fd, const char *name, int64_t mtime,
+                     uint32_t nsec) {
+    struct timespec times[2] = {{mtime, nsec}, {mtime, nsec}};
+    int status = name ? utimensat(dir_fd, name, times, AT_SYMLINK_NOFOLLOW)
+                      : futimens(dir_fd, times);
+    return status < 0 ? sys_fail(p, "set the time") : 0;
+}
+
+/* ---- making room ---- */
+
+/* Removes `name` for good. What was remembered of paths may no longer be true then. */
+static int clear(struct bw_place *p, int dir_fd, const char *name) {
+    uint64_t removed = 0;
+    forget_parent(p);
+    return bw_remove_tree(dir_fd, name, &removed) < 0 ? sys_fail(p, "remove what was there") : 0;
+}
+
+static const char *opaque_name(const struct bw_place *p) {
+    return p->options->flags & BW_TAR_USERXATTR ? "user.overlay.opaque"
+                                                : "trusted.overlay.opaque";
+}
+
+static int set_opaque(struct bw_place *p, int fd) {
+    return fsetxattr(fd, opaque_name(p), "y", 1, 0) < 0 ? sys_fail(p, "make opaque") : 0;
+}
+
+/* Makes the directory `name` unless it is there. A file that had its name hid what lies below;
+ * the directory that follows it must go on hiding that. Returns a descriptor. */
+static int make_directory(struct bw_place *p, int dir_fd, const char *name, bool replace) {
+    struct stat st;
+    bool hides = false;
+    int keep = -1, fd;
+    if (mkdirat(dir_fd, name, 0755) < 0) {
+        if (errno != EEXIST || fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+            return sys_fail(p, "make the directory");
+        if (!S_ISDIR(st.st_mode)) {
+            if (!replace && !(overlay(p) && is_whiteout(&st)))
+                return bw_fail(p->result, BW_TAR_MALFORMED, 0,
+                               "a part of its path is no directory", p->reader->entry.name);
+            /* dir_fd may be the remembered parent, which clear() closes. */
+            keep = dup(dir_fd);
+            if (keep < 0 || clear(p, keep, name) < 0 || mkdirat(keep, name, 0755) < 0) {
+                int status = sys_fail(p, "make the directory");
+                if (keep >= 0)
+                    close(keep);
+                return status;
+            }
+            dir_fd = keep;
+            hides = overlay(p);
+        }
+    }
+    fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        sys_fail(p, "open the directory");
+    else if (hides && set_opaque(p, fd) < 0) {
+        close(fd);
+        fd = -1;
+    }
+    if (keep >= 0)
+        close(keep);
+    return fd;
+}
+
+/* ---- parents ---- */
+
+/* Opens or makes each directory of `path`. A link among them resolves inside the root. */
+static int make_parents(struct bw_place *p, const char *path) {
+    char prefix[BW_NAME_MAX + 1], component[BW_COMPONENT_MAX + 1];
+    int at = dup(p->options->root_fd);
+    if (at < 0)
+        return sys_fail(p, "open the directory");
+    for (const char *part = path; *part;) {
+        size_t length = strcspn(part, "/"), upto = (size_t)(part - path) + length;
+        memcpy(prefix, path, upto);
+        prefix[upto] = 0;
+        memcpy(component, part, length);
+        component[length] = 0;
+        int next = bw_openat2(p->options->root_fd, prefix, O_RDONLY | O_DIRECTORY, IN_ROOT);
+        if (next < 0) {
+            if (errno != ENOENT && errno != ENOTDIR) {
+                close(at);
+                return sys_fail(p, "open the parent directory");
+            }
+            next = make_directory(p, at, component, false);
+            if (next >= 0 && note(p, prefix) < 0) {
+                close(next);
+                next = -1;
+            }
+        }
+        close(at);
+        if (next < 0)
+            return -1;
+        at = next;
+        part += length + (part[length] == '/');
+    }
+    return at;
+}
+
+/* The descriptor of the directory that `path` lies in; *base is its last component. The descriptor
+ * stays valid until the next call or the next clear(). */
+static int parent_of(struct bw_place *p, const char *path, const char **base) {
+    const char *slash = strrchr(path, '/');
+    char parent[BW_NAME_MAX + 1];
+    size_t length = slash ? (size_t)(slash - path) : 0;
+    *base = slash ? slash + 1 : path;
+    if (length == 0) {
+        forget_parent(p);
+        p->parent_path[0] = 0;
+        return p->parent_fd = p->options->root_fd;
+    }
+    memcpy(parent, path, length);
+    parent[length] = 0;
+    if (p->parent_fd >= 0 && !strcmp(parent, p->parent_path))
+        return p->parent_fd;
+    forget_parent(p);
+    int fd = bw_openat2(p->options->root_fd, parent, O_RDONLY | O_DIRECTORY, IN_ROOT);
+    if (fd < 0 && errno != ENOENT && errno != ENOTDIR)
+        return sys_fail(p, "open the parent directory");
+    if (fd < 0)
+        fd = make_parents(p, parent);
+    if (fd >= 0)
+        memcpy(p->parent_path, parent, length + 1);
+    return p->parent_fd = fd;
+}
+
+/* ---- kinds of entries ---- */
+
+static int write_all(struct bw_place *p, int fd, const unsigned char *data, size_t length) {
+    while (length) {
+        ssize_t done = write(fd, data, length);
+        if (done < 0 && errno == EINTR)
+            continue;
+        if (done < 0)
+            return sys_fail(p, "write the file");
+        data += done;
+        length -= (size_t)done;
+    }
+    return 0;
+}
+
+static int write_span(struct bw_place *p, int fd, uint64_t length) {
+    while (length) {
+        const unsigned char *data;
+        size_t most = length > BW_BUFFER ? BW_BUFFER : (size_t)length;
+        ssize_t got = bw_reader_take(p->reader, most, &data);
+        if (got <= 0)
+            return got < 0 ? -1 : bw_fail(p->result, BW_TAR_MALFORMED, 0,
+                                          "the archive is cut off", p->reader->entry.name);
+        if (write_all(p, fd, data, (size_t)got) < 0)
+            return -1;
+        length -= (uint64_t)got;
+    }
+    return 0;
+}
+
+static int write_content(struct bw_place *p, int fd) {
+    const struct bw_entry *e = &p->reader->entry;
+    if (e->size > p->options->max_bytes - p->result->bytes)
+        return bw_fail(p->result, BW_TAR_BUDGET, 0, "more content than allowed", e->name);
+    p->result->bytes += e->size;
+    if (!e->sparse)
+        return write_span(p, fd, e->size);
+    if (ftruncate(fd, (off_t)e->real_size) < 0)
+        return sys_fail(p, "set the file's size");
+    for (size_t i = 0; i < e->span_count; i++) {
+        if (lseek(fd, (off_t)e->spans[i].offset, SEEK_SET) < 0)
+            return sys_fail(p, "seek in the file");
+        if (write_span(p, fd, e->spans[i].length) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int file_at(int dir_fd, const char *base) {
+    return openat(dir_fd, base, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+}
+
+static int place_file(struct bw_place *p, int dir_fd, const char *base) {
+    const struct bw_entry *e = &p->reader->entry;
+    int fd = file_at(dir_fd, base);
+    if (fd < 0)
+        return errno == EEXIST ? -2 : sys_fail(p, "make the file");
+    int status = write_content(p, fd);
+    if (status == 0)
+        status = set_attributes(p, fd);
+    if (status == 0)
+        status = set_times(p, fd, NULL, e->mtime, e->mtime_nsec);
+    if (close(fd) < 0 && status == 0) /* a quota may speak up only here */
+        status = sys_fail(p, "close the file");
+    return status;
+}
+
+/* Links, devices and pipes: what is never opened. */
+static int set_named(struct bw_place *p, int dir_fd, const char *base, bool has_mode) {
+    const struct bw_entry *e = &p->reader->entry;
+    if (archive(p))
+        return 0;
+    if (fchownat(dir_fd, base, e->uid, e->gid, AT_SYMLINK_NOFOLLOW) < 0)
+        return sys_fail(p, "set the owner");
+    if (has_mode && fchmodat(dir_fd, base, e->mode, 0) < 0)
+        return sys_fail(p, "set the mode");
+    if (set_xattrs(p, -1, dir_fd, base) < 0)
+        return -1;
+    return set_times(p, dir_fd, base, e->mtime, e->mtime_nsec);
+}
+
+static int place_symlink(struct bw_place *p, int dir_fd, const char *base) {
+    const struct bw_entry *e = &p->reader->entry;
+    if (!e->link[0])
+        return bw_fail(p->result, BW_TAR_MALFORMED, 0, "a link without a target", e->name);
+    if (symlinkat(e->link, dir_fd, base) < 0)
+        return errno == EEXIST ? -2 : sys_fail(p, "make the link");
+    return set_named(p, dir_fd, base, false);
+}
+
+static int place_node(struct bw_place *p, int dir_fd, const char *base) {
+    const struct bw_entry *e = &p->reader->entry;
+    mode_t type = e->type == '6' ? S_IFIFO : e->type == '3' ? S_IFCHR : S_IFBLK;
+    dev_t device = type == S_IFIFO ? 0 : makedev(e->major, e->minor);
+    if (type == S_IFCHR && device == 0)
+        return hostile(p, "the device 0:0, which overlay takes for a whiteout");
+    if (type != S_IFIFO && (p->options->flags & BW_TAR_NO_DEVICES)) {
+        p->result->skipped++;
+        return 0;
+    }
+    if (mknodat(dir_fd, base, type | 0600, device) < 0)
+        return errno == EEXIST ? -2 : sys_fail(p, "make the node");
+    return set_named(p, dir_fd, base, true);
+}
+
+/* The target is opened before its name: what is linked is what was looked at. */
+static int place_hard_link(struct bw_place *p, int dir_fd, const char *base) {
+    const struct bw_entry *e = &p->reader->entry;
+    char target[BW_NAME_MAX + 1], proc[32];
+    enum bw_tar_kind kind = BW_TAR_HOSTILE;
+    struct stat st, there;
+    const char *why = bw_clean_name(e->link, target, &kind);
+    if (why != NULL || !target[0])
+        return bw_fail(p->result, kind, 0, why ? "its link's target leads outside" : "a link to /",
+                       e->name);
+    int fd = bw_openat2(p->options->root_fd, target, O_PATH | O_NOFOLLOW, IN_ROOT);
+    if (fd < 0)
+        return sys_fail(p, "open the hard link's target");
+    int status = -1;
+    if (fstat(fd, &st) < 0)
+        sys_fail(p, "open the hard link's target");
+    else if (S_ISDIR(st.st_mode) || is_whiteout(&st))
+        hostile(p, "a hard link to a directory or to what was deleted");
+    else if (fstatat(dir_fd, base, &there, AT_SYMLINK_NOFOLLOW) == 0)
+        status = there.st_dev == st.st_dev && there.st_ino == st.st_ino ? 0 : -2;
+    else {
+        /* By /proc rather than AT_EMPTY_PATH, which asks for CAP_DAC_READ_SEARCH. */
+        snprintf(proc, sizeof proc, "/proc/self/fd/%d", fd);
+        status = linkat(AT_FDCWD, proc, dir_fd, base, AT_SYMLINK_FOLLOW) < 0
+                     ? sys_fail(p, "make the hard link")
+                     : 0;
+    }
+    close(fd);
+    return status;
+}
+
+static int remember_time(struct bw_place *p, const char *path) {
+    const struct bw_entry *e = &p->reader->entry;
+    if (p->time_count == p->time_room) {
+        size_t room = p->time_room ? p->time_room * 2 : 256;
+        struct bw_dir_time *times = realloc(p->times, room * sizeof *times);
+        if (times == NULL)
+            return sys_fail(p, "remember the directory");
+        p->times = times;
+        p->time_room = room;
+    }
+    char *copy = strdup(path);
+    if (copy == NULL)
+        return sys_fail(p, "remember the directory");
+    p->times[p->time_count++] = (struct bw_dir_time){copy, e->mtime, e->mtime_nsec};
+    return 0;
+}
+
+static int place_directory(struct bw_place *p, int dir_fd, const char *base, const char *path) {
+    int fd = *path ? make_directory(p, dir_fd, base, true) : dup(p->options->root_fd);
+    if (fd < 0)
+        return *path ? -1 : sys_fail(p, "open the directory");
+    int status = set_attributes(p, fd);
+    close(fd);
+    return status < 0 ? -1 : remember_time(p, path);
+}
+
+static int place_once(struct bw_place *p, int dir_fd, const char *base) {
+    switch (p->reader->entry.type) {
+    case '0':
+        return place_file(p, dir_fd, base);
+    case '1':
+        return place_hard_link(p, dir_fd, base);
+    case '2':
+        return place_symlink(p, dir_fd, base);
+    default:
+        return place_node(p, dir_fd, base);
+    }
+}
+
+/* ---- whiteouts ---- */
+
+static int spare_or_remove(struct bw_place *p, int fd, char *path, size_t length, int depth);
+
+static int look_at(struct bw_place *p, int fd, const char *name, char *path, size_t length,
+                   int depth) {
+    size_t more = strlen(name);
+    uint64_t removed = 0;
+    if (length + more + 2 > BW_NAME_MAX)
+        return bw_fail(p->result, BW_TAR_BUDGET, 0, "the name is too long", path);
+    size_t slash = length != 0;
+    if (slash)
+        path[length] = '/';
+    memcpy(path + length + slash, name, more + 1);
+    int status = 0;
+    if (!bw_hashes_has(&p->seen, path)) {
+        if (bw_remove_tree(fd, name, &removed) < 0)
+            status = sys_fail(p, "remove what was there");
+    } else {
+        int child = openat(fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (child >= 0) {
+            status = spare_or_remove(p, child, path, length + slash + more, depth + 1);
+            close(child);
+        } else if (errno != ENOTDIR && errno != ELOOP)
+            status = sys_fail(p, "open the directory");
+    }
+    path[length] = 0;
+    return status;
+}
+
+/* Removes from a directory all that is not of this layer. */
+static int spare_or_remove(struct bw_place *p, int fd, char *path, size_t length, int depth) {
+    struct dirent *entry;
+    if (depth > OPAQUE_DEPTH)
+        return bw_fail(p->result, BW_TAR_BUDGET, 0, "an opaque directory is too deep", path);
+    int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = copy < 0 ? NULL : fdopendir(copy);
+    if (dir == NULL) {
+        sys_fail(p, "open the directory");
+        if (copy >= 0)
+            close(copy);
+        return -1;
+    }
+    int status = 0;
+    while (status == 0 && (errno = 0, entry = readdir(dir)) != NULL) {
+        if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
+            continue;
+        status = look_at(p, fd, entry->d_name, path, length, depth);
+    }
+    if (status == 0 && errno)
+        status = sys_fail(p, "read the directory");
+    closedir(dir);
+    return status;
+}
+
+/* `path` is the directory: empty it of what lower layers put there, or mark it. */
+static int place_opaque(struct bw_place *p, const char *parent) {
+    char path[BW_NAME_MAX + 1];
+    strcpy(path, parent);
+    int fd = make_parents(p, path);
+    if (fd < 0)
+        return -1;
+    forget_parent(p);
+    int status = overlay(p) ? set_opaque(p, fd) : spare_or_remove(p, fd, path, strlen(path), 0);
+    close(fd);
+    return status;
+}
+
+/* What the layer itself brought survives its whiteout: that is for what lies below. */
+static int overlay_whiteout(struct bw_place *p, int dir_fd, const char *hidden) {
+    struct stat st;
+    if (mknodat(dir_fd, hidden, S_IFCHR, 0) == 0)
+        return 0;
+    if (errno != EEXIST || fstatat(dir_fd, hidden, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return sys_fail(p, "write the whiteout");
+    if (!S_ISDIR(st.st_mode))
+        return 0;
+    int fd = openat(dir_fd, hidden, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return sys_fail(p, "open the directory");
+    int status = set_opaque(p, fd);
+    close(fd);
+    return status;
+}
+
+static int delete_whiteout(struct bw_place *p, int dir_fd, const char *hidden, const char *path) {
+    char full[2 * BW_NAME_MAX + 2];
+    const char *slash = strrchr(path, '/');
+    int upto = slash ? (int)(slash + 1 - path) : 0;
+    snprintf(full, sizeof full, "%.*s%s", upto, path, hidden);
+    if (bw_hashes_has(&p->seen, full)) {
+        int fd = openat(dir_fd, hidden, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0) /* a file of this layer: it has replaced what was below already */
+            return 0;
+        int status = spare_or_remove(p, fd, full, strlen(full), 0);
+        close(fd);
+        return status;
+    }
+    int keep = dup(dir_fd);
+    if (keep < 0)
+        return sys_fail(p, "open the directory");
+    int status = clear(p, keep, hidden);
+    close(keep);
+    return status;
+}
+
+static int place_whiteout(struct bw_place *p, const char *path, const char *base) {
+    const char *hidden = base + 4, *again;
+    char parent[BW_NAME_MAX + 1];
+    if (!strcmp(base, ".wh..wh..opq")) {
+        size_t length = base == path ? 0 : (size_t)(base - path) - 1;
+        memcpy(parent, path, length);
+        parent[length] = 0;
+        return place_opaque(p, parent);
+    }
+    if (!*hidden || !strcmp(hidden, ".") || !strcmp(hidden, ".."))
+        return hostile(p, "a whiteout of no name");
+    int dir_fd = parent_of(p, path, &again);
+    if (dir_fd < 0)
+        return -1;
+    return overlay(p) ? overlay_whiteout(p, dir_fd, hidden)
+                      : delete_whiteout(p, dir_fd, hidden, path);
+}
+
+enum mark { MARK_NONE, MARK_WHITEOUT, MARK_METADATA, MARK_INSIDE };
+
+/* Looks for ".wh." at the start of each component. */
+static enum mark mark_of(const char *path, const char *base) {
+    for (const char *part = path; *part;) {
+        size_t length = strcspn(part, "/");
+        if (starts(part, ".wh..wh.") && strcmp(part, ".wh..wh..opq"))
+            return MARK_METADATA;
+        if (starts(part, ".wh."))
+            return part == base ? MARK_WHITEOUT : MARK_INSIDE;
+        part += length + (part[length] == '/');
+    }
+    return MARK_NONE;
+}
+
+static int place_plain(struct bw_place *p, const char *path) {
+    const char *base;
+    int dir_fd = parent_of(p, path, &base);
+    if (dir_fd < 0)
+        return -1;
+    if (p->reader->entry.type == '5') {
+        if (place_directory(p, dir_fd, base, path) < 0)
+            return -1;
+        return note(p, path);
+    }
+    if (!*path)
+        return hostile(p, "an entry that would replace the root");
+    int status = place_once(p, dir_fd, base);
+    if (status == -2) { /* its name is taken */
+        if (clear(p, dir_fd == p->options->root_fd ? dir_fd : (dir_fd = dup(dir_fd)), base) < 0)
+            status = -1;
+        else
+            status = place_once(p, dir_fd, base);
+        if (dir_fd != p->options->root_fd && dir_fd >= 0)
+            close(dir_fd);
+        if (status == -2)
+            status = bw_fail(p->result, BW_TAR_SYSTEM, EEXIST, "replace what was there", path);
+    }
+    return status < 0 ? -1 : note(p, path);
+}
+
+int bw_place_entry(struct bw_place *p) {
+    const struct bw_entry *e = &p->reader->entry;
+    char path[BW_NAME_MAX + 1];
+    enum bw_tar_kind kind = BW_TAR_HOSTILE;
+    const char *why = bw_clean_name(e->name, path, &kind);
+    if (why != NULL)
+        return bw_fail(p->result, kind, 0, why, e->name);
+    const char *slash = strrchr(path, '/');
+    const char *base = slash ? slash + 1 : path;
+    if (archive(p)) {
+        if (e->type == '0' || e->type == '1' || e->type == '2' || e->type == '5')
+            return place_plain(p, path);
+        return hostile(p, "neither a file, a directory nor a link");
+    }
+    if (p->options->whiteouts == BW_WHITEOUTS_PLAIN)
+        return place_plain(p, path);
+    switch (mark_of(path, base)) {
+    case MARK_METADATA:
+        p->result->skipped++;
+        return 0;
+    case MARK_INSIDE:
+        return hostile(p, "a whiteout in the middle of its name");
+    case MARK_WHITEOUT:
+        return place_whiteout(p, path, base);
+    default:
+        return place_plain(p, path);
+    }
+}
+
+int bw_place_finish(struct bw_place *p) {
+    for (size_t i = p->time_count; i-- > 0;) {
+        const struct bw_dir_time *t = &p->times[i];
+        int fd = bw_openat2(p->options->root_fd, *t->path ? t->path : ".",
+                            O_RDONLY | O_DIRECTORY | O_NOFOLLOW, IN_ROOT);
+        if (fd < 0) {
+            /* Replaced by something else later in the archive. */
+            if (errno == ENOENT || errno == ENOTDIR || errno == ELOOP)
+                continue;
+            return bw_fail(p->result, BW_TAR_SYSTEM, errno, "open the directory", t->path);
+        }
+        int status = set_times(p, fd, NULL, t->mtime, t->nsec);
+        close(fd);
+        if (status < 0)
+            return -1;
+    }
+    return 0;
+}

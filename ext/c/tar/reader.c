@@ -1,0 +1,716 @@
+/* The stream of a tar archive as entries: ustar, GNU and PAX (POSIX.1-2008 pax(1); GNU tar manual,
+ * "Tar Internals"). Where readers differ, Go's archive/tar is followed: it is what other engines
+ * read images with, and two readings of one archive are an attack. */
+#include "internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct header {
+    char name[100], mode[8], uid[8], gid[8], size[12], mtime[12], checksum[8], type, link[100],
+        magic[6], version[2], uname[32], gname[32], major[8], minor[8], prefix[155], rest[12];
+};
+_Static_assert(sizeof(struct header) == BW_BLOCK, "a tar header is one block");
+
+static int malformed(struct bw_reader *r, const char *what) {
+    return bw_fail(r->result, BW_TAR_MALFORMED, 0, what, r->entry.name);
+}
+
+static int over_budget(struct bw_reader *r, const char *what) {
+    return bw_fail(r->result, BW_TAR_BUDGET, 0, what, r->entry.name);
+}
+
+static int no_memory(struct bw_reader *r) {
+    return bw_fail(r->result, BW_TAR_SYSTEM, ENOMEM, "allocate memory", r->entry.name);
+}
+
+int bw_reader_open(struct bw_reader *r, int fd, struct bw_tar_result *result) {
+    memset(r, 0, sizeof *r);
+    r->fd = fd;
+    r->result = result;
+    r->buffer = malloc(BW_BUFFER);
+    return r->buffer == NULL ? no_memory(r) : 0;
+}
+
+void bw_reader_close(struct bw_reader *r) {
+    free(r->buffer);
+    free(r->pax);
+    free(r->spans);
+    r->buffer = NULL;
+    r->pax = NULL;
+    r->spans = NULL;
+}
+
+/* One read into the free end of the buffer. 1: more came, 0: the end, -1: an error. */
+static int read_more(struct bw_reader *r) {
+    ssize_t got;
+    if (r->eof)
+        return 0;
+    if (r->start == r->end)
+        r->start = r->end = 0;
+    do
+        got = read(r->fd, r->buffer + r->end, BW_BUFFER - r->end);
+    while (got < 0 && errno == EINTR);
+    if (got < 0)
+        return bw_fail(r->result, BW_TAR_SYSTEM, errno, "read the archive", r->entry.name);
+    r->eof = got == 0;
+    r->end += (size_t)got;
+    r->result->stream_bytes += (uint64_t)got;
+    return got > 0;
+}
+
+/* Makes `need` bytes (at most the buffer) available. 1: there, 0: the stream ends before, -1. */
+static int want(struct bw_reader *r, size_t need) {
+    while (r->end - r->start < need) {
+        if (r->start != 0) {
+            memmove(r->buffer, r->buffer + r->start, r->end - r->start);
+            r->end -= r->start;
+            r->start = 0;
+        }
+        int more = read_more(r);
+        if (more <= 0)
+            return more;
+    }
+    return 1;
+}
+
+static int skip(struct bw_reader *r, uint64_t count) {
+    while (count) {
+        if (r->start == r->end) {
+            int more = read_more(r);
+            if (more < 0)
+                return -1;
+            if (more == 0)
+                return malformed(r, "the archive is cut off");
+        }
+        size_t part = r->end - r->start;
+        if (part > count)
+            part = (size_t)count;
+        r->start += part;
+        count -= part;
+    }
+    return 0;
+}
+
+ssize_t bw_reader_take(struct bw_reader *r, size_t most, const unsigned char **data) {
+    if (r->body == 0 || most == 0)
+        return 0;
+    if (r->start == r->end) {
+        int more = read_more(r);
+        if (more < 0)
+            return -1;
+        if (more == 0)
+            return malformed(r, "the archive is cut off");
+    }
+    size_t part = r->end - r->start;
+    if (part > r->body)
+        part = (size_t)r->body;
+    if (part > most)
+        part = most;
+    *data = r->buffer + r->start;
+    r->start += part;
+    r->body -= part;
+    return (ssize_t)part;
+}
+
+int bw_reader_drain(struct bw_reader *r) {
+    for (;;) {
+        r->start = r->end = 0;
+        int more = read_more(r);
+        if (more <= 0)
+            return more;
+    }
+}
+
+/* Octal digits between blanks, or base 256 when the first bit is set. -1: neither. */
+static int number(const char *field, size_t length, int64_t *value) {
+    const unsigned char *at = (const unsigned char *)field, *end = at + length;
+    uint64_t sum = 0;
+    if (*at & 0x80) {
+        bool negative = *at & 0x40;
+        sum = negative ? ~(uint64_t)0x3f | *at : *at & 0x3f;
+        if (negative)
+            sum |= ~(uint64_t)0xff;
+        while (++at < end) {
+            uint64_t top = sum >> 55;
+            if (top != 0 && top != 0x1ff)
+                return -1;
+            sum = sum << 8 | *at;
+        }
+        *value = (int64_t)sum;
+        return (*value < 0) == negative ? 0 : -1;
+    }
+    while (at < end && (*at == ' ' || *at == 0))
+        at++;
+    for (; at < end && *at >= '0' && *at <= '7'; at++) {
+        if (sum >> 60)
+            return -1;
+        sum = sum << 3 | (*at - (unsigned)'0');
+    }
+    while (at < end && (*at == ' ' || *at == 0))
+        at++;
+    *value = (int64_t)sum;
+    return at == end ? 0 : -1;
+}
+
+static int unsigned_field(struct bw_reader *r, const char *field, size_t length, uint64_t limit,
+                          const char *what, uint64_t *value) {
+    int64_t parsed;
+    if (number(field, length, &parsed) < 0 || parsed < 0 || (uint64_t)parsed > limit)
+        return malformed(r, what);
+    *value = (uint64_t)parsed;
+    return 0;
+}
+
+static bool checksum_right(const struct header *h) {
+    const unsigned char *bytes = (const unsigned char *)h;
+    uint32_t sum = 0;
+    int32_t signed_sum = 0;
+    int64_t said;
+    for (size_t i = 0; i < BW_BLOCK; i++) {
+        bool inside = i >= offsetof(struct header, checksum) && i < offsetof(struct header, type);
+        unsigned char byte = inside ? ' ' : bytes[i];
+        sum += byte;
+        signed_sum += (signed char)byte; /* as some old tars computed it */
+    }
+    if (number(h->checksum, sizeof h->checksum, &said) < 0)
+        return false;
+    return said == (int64_t)sum || said == (int64_t)signed_sum;
+}
+
+static bool all_zero(const unsigned char *block) {
+    for (size_t i = 0; i < BW_BLOCK; i++)
+        if (block[i])
+            return false;
+    return true;
+}
+
+/* ---- PAX ---- */
+
+struct pax {
+    const char *path, *linkpath, *sparse_name;
+    bool has_size, has_uid, has_gid, has_mtime, has_real_size, version_1, sparse;
+    uint64_t size, uid, gid, real_size;
+    int64_t mtime;
+    uint32_t nsec;
+    uint64_t pending_offset; /* of a version 0.0 map: offset and length come as two records */
+    bool has_pending;
+};
+
+/* Decimal digits up to `stop`; *end is left at it. */
+static int decimal(const char *text, uint64_t limit, uint64_t *value, const char **end) {
+    uint64_t sum = 0;
+    const char *at = text;
+    for (; *at >= '0' && *at <= '9'; at++) {
+        unsigned digit = (unsigned)(*at - '0');
+        if (sum > (limit - digit) / 10)
+            return -1;
+        sum = sum * 10 + digit;
+    }
+    *value = sum;
+    *end = at;
+    return at == text ? -1 : 0;
+}
+
+static int whole(const char *text, uint64_t limit, uint64_t *value) {
+    const char *end;
+    return decimal(text, limit, value, &end) < 0 || *end ? -1 : 0;
+}
+
+static int pax_time(const char *text, int64_t *seconds, uint32_t *nsec) {
+    bool negative = *text == '-';
+    uint64_t value;
+    uint32_t fraction = 0, scale = 100000000;
+    const char *at;
+    if (decimal(text + negative, INT64_MAX / 2, &value, &at) < 0)
+        return -1;
+    if (*at == '.')
+        for (at++; *at >= '0' && *at <= '9'; at++, scale /= 10)
+            fraction += (uint32_t)(*at - '0') * scale;
+    if (*at)
+        return -1;
+    *seconds = negative ? -(int64_t)value : (int64_t)value;
+    *nsec = fraction;
+    if (negative && fraction) {
+        *seconds -= 1;
+        *nsec = 1000000000 - fraction;
+    }
+    return 0;
+}
+
+static int add_span(struct bw_reader *r, uint64_t offset, uint64_t length) {
+    struct bw_entry *e = &r->entry;
+    if (e->span_count == BW_SPARSE_MAX)
+        return over_budget(r, "more than 65536 parts in a sparse file");
+    if (e->span_count == r->span_room) {
+        size_t room = r->span_room ? r->span_room * 2 : 64;
+        struct bw_span *spans = realloc(r->spans, room * sizeof *spans);
+        if (spans == NULL)
+            return no_memory(r);
+        r->spans = spans;
+        r->span_room = room;
+    }
+    r->spans[e->span_count++] = (struct bw_span){offset, length};
+    return 0;
+}
+
+static int sparse_list(struct bw_reader *r, const char *text) {
+    while (*text) {
+        uint64_t offset, length;
+        const char *at;
+        if (decimal(text, INT64_MAX, &offset, &at) < 0 || *at != ',' ||
+            decimal(at + 1, INT64_MAX, &length, &at) < 0 || (*at != ',' && *at))
+            return malformed(r, "a broken sparse map");
+        if (add_span(r, offset, length) < 0)
+            return -1;
+        text = *at ? at + 1 : at;
+    }
+    return 0;
+}
+
+static int pax_sparse(struct bw_reader *r, struct pax *pax, const char *key, const char *value) {
+    uint64_t n;
+    pax->sparse = true;
+    if (!strcmp(key, "name"))
+        pax->sparse_name = value;
+    else if (!strcmp(key, "map"))
+        return sparse_list(r, value);
+    else if (!strcmp(key, "major"))
+        pax->version_1 = !strcmp(value, "1");
+    else if (!strcmp(key, "realsize") || !strcmp(key, "size")) {
+        if (whole(value, INT64_MAX, &pax->real_size) < 0)
+            return malformed(r, "a broken sparse size");
+        pax->has_real_size = true;
+    } else if (!strcmp(key, "offset")) {
+        if (whole(value, INT64_MAX, &pax->pending_offset) < 0 || pax->has_pending)
+            return malformed(r, "a broken sparse map");
+        pax->has_pending = true;
+    } else if (!strcmp(key, "numbytes")) {
+        if (whole(value, INT64_MAX, &n) < 0 || !pax->has_pending)
+            return malformed(r, "a broken sparse map");
+        pax->has_pending = false;
+        return add_span(r, pax->pending_offset, n);
+    }
+    return 0;
+}
+
+static int base64_value(char c) {
+    if (c >= 'A' && c <= 'Z')
+        return c - 'A';
+    if (c >= 'a' && c <= 'z')
+        return c - 'a' + 26;
+    if (c >= '0' && c <= '9')
+        return c - '0' + 52;
+    return c == '+' ? 62 : c == '/' ? 63 : -1;
+}
+
+/* In place; stops at the padding. -1: other characters. */
+static ssize_t decode_base64(char *text, size_t length) {
+    uint32_t bits = 0;
+    int have = 0;
+    size_t out = 0;
+    while (length && text[length - 1] == '=')
+        length--;
+    for (size_t i = 0; i < length; i++) {
+        int value = base64_value(text[i]);
+        if (value < 0)
+            return -1;
+        bits = bits << 6 | (uint32_t)value;
+        have += 6;
+        if (have >= 8) {
+            have -= 8;
+            text[out++] = (char)(bits >> have);
+            bits &= (1u << have) - 1;
+        }
+    }
+    return (ssize_t)out;
+}
+
+static int add_xattr(struct bw_reader *r, const char *name, const char *value, size_t length) {
+    struct bw_entry *e = &r->entry;
+    if (e->xattr_count == BW_XATTRS_MAX)
+        return over_budget(r, "more than 512 extended attributes");
+    if (!*name || strlen(name) > BW_COMPONENT_MAX || length > 65536)
+        return over_budget(r, "an extended attribute is too long");
+    r->xattrs[e->xattr_count++] = (struct bw_xattr){name, value, length};
+    return 0;
+}
+
+static int pax_record(struct bw_reader *r, struct pax *pax, char *key, char *value,
+                      size_t length) {
+    static const char schily[] = "SCHILY.xattr.", libarchive[] = "LIBARCHIVE.xattr.";
+    if (!strncmp(key, schily, sizeof schily - 1))
+        return add_xattr(r, key + sizeof schily - 1, value, length);
+    if (!strncmp(key, libarchive, sizeof libarchive - 1)) {
+        ssize_t decoded = decode_base64(value, length);
+        if (decoded < 0)
+            return malformed(r, "a broken extended attribute");
+        return add_xattr(r, key + sizeof libarchive - 1, value, (size_t)decoded);
+    }
+    if (length == 0)
+        return 0; /* takes a value of a global header back; those are not kept */
+    if (strlen(value) != length)
+        return malformed(r, "a zero byte in a PAX value");
+    if (!strcmp(key, "path"))
+        pax->path = value;
+    else if (!strcmp(key, "linkpath"))
+        pax->linkpath = value;
+    else if (!strcmp(key, "size")) {
+        pax->has_size = true;
+        return whole(value, INT64_MAX, &pax->size) < 0 ? malformed(r, "a broken PAX size") : 0;
+    } else if (!strcmp(key, "uid")) {
+        pax->has_uid = true;
+        return whole(value, UINT32_MAX - 1, &pax->uid) < 0 ? malformed(r, "a broken uid") : 0;
+    } else if (!strcmp(key, "gid")) {
+        pax->has_gid = true;
+        return whole(value, UINT32_MAX - 1, &pax->gid) < 0 ? malformed(r, "a broken gid") : 0;
+    } else if (!strcmp(key, "mtime")) {
+        pax->has_mtime = true;
+        return pax_time(value, &pax->mtime, &pax->nsec) < 0 ? malformed(r, "a broken mtime") : 0;
+    } else if (!strncmp(key, "GNU.sparse.", 11))
+        return pax_sparse(r, pax, key + 11, value);
+    return 0;
+}
+
+/* "LENGTH KEY=VALUE\n", LENGTH counting all of it. */
+static int parse_pax(struct bw_reader *r, struct pax *pax, char *text, size_t size) {
+    char *end = text + size;
+    while (text < end) {
+        uint64_t length;
+        const char *at;
+        if (*text == 0) /* padding that somebody counted as content */
+            return 0;
+        if (decimal(text, size, &length, &at) < 0 || *at != ' ' ||
+            length > (uint64_t)(end - text) || length < (uint64_t)(at - text) + 3 ||
+            text[length - 1] != '\n')
+            return malformed(r, "a broken PAX record");
+        char *key = text + (at - text) + 1;
+        char *equals = memchr(key, '=', (size_t)(text + length - 1 - key));
+        if (equals == NULL || equals == key || memchr(key, 0, (size_t)(equals - key)))
+            return malformed(r, "a broken PAX record");
+        *equals = 0;
+        text[length - 1] = 0;
+        if (pax_record(r, pax, key, equals + 1, (size_t)(text + length - 1 - equals - 1)) < 0)
+            return -1;
+        text += length;
+    }
+    return 0;
+}
+
+/* ---- headers ---- */
+
+static uint64_t padding_of(uint64_t size) { return (BW_BLOCK - size % BW_BLOCK) % BW_BLOCK; }
+
+/* Reads the content of a special entry into `room` bytes and ends it with a NUL. */
+static int read_special(struct bw_reader *r, uint64_t size, char *into) {
+    size_t done = 0;
+    r->body = size;
+    r->padding = padding_of(size);
+    while (done < size) {
+        const unsigned char *data;
+        ssize_t got = bw_reader_take(r, (size_t)size - done, &data);
+        if (got <= 0)
+            return -1;
+        memcpy(into + done, data, (size_t)got);
+        done += (size_t)got;
+    }
+    into[size] = 0;
+    if (skip(r, r->padding) < 0)
+        return -1;
+    r->padding = 0;
+    return 0;
+}
+
+static int read_pax(struct bw_reader *r, uint64_t size, struct pax *pax) {
+    if (size > BW_SPECIAL_MAX)
+        return over_budget(r, "a PAX header is larger than 1 MiB");
+    free(r->pax);
+    r->pax = malloc((size_t)size + 1);
+    if (r->pax == NULL)
+        return no_memory(r);
+    memset(pax, 0, sizeof *pax);
+    r->entry.xattr_count = 0;
+    r->entry.span_count = 0;
+    if (read_special(r, size, r->pax) < 0)
+        return -1;
+    return parse_pax(r, pax, r->pax, (size_t)size);
+}
+
+static int read_long(struct bw_reader *r, uint64_t size, char **into) {
+    if (size > BW_LINK_MAX)
+        return over_budget(r, "a long name is too long");
+    free(*into);
+    *into = malloc((size_t)size + 1);
+    return *into == NULL ? no_memory(r) : read_special(r, size, *into);
+}
+
+static int set_name(struct bw_reader *r, char *into, const char *name, const char *what) {
+    size_t length = strlen(name);
+    if (length > BW_NAME_MAX)
+        return over_budget(r, what);
+    memcpy(into, name, length + 1);
+    return 0;
+}
+
+static void header_name(const struct header *h, char *into) {
+    size_t used = 0;
+    if (!memcmp(h->magic, "ustar\0", 6) && h->prefix[0]) {
+        /* "tar\0" at the end: star's variant with a shorter prefix. */
+        size_t room = memcmp(h->rest + 8, "tar\0", 4) ? sizeof h->prefix : 131;
+        used = strnlen(h->prefix, room);
+        memcpy(into, h->prefix, used);
+        into[used++] = '/';
+    }
+    size_t length = strnlen(h->name, sizeof h->name);
+    memcpy(into + used, h->name, length);
+    into[used + length] = 0;
+}
+
+static int header_numbers(struct bw_reader *r, const struct header *h, const struct pax *pax) {
+    struct bw_entry *e = &r->entry;
+    uint64_t mode = 0, uid = pax->uid, gid = pax->gid, major = 0, minor = 0;
+    if (unsigned_field(r, h->mode, sizeof h->mode, INT64_MAX, "a broken mode", &mode) < 0)
+        return -1;
+    if (!pax->has_uid &&
+        unsigned_field(r, h->uid, sizeof h->uid, UINT32_MAX - 1, "a broken uid", &uid) < 0)
+        return -1;
+    if (!pax->has_gid &&
+        unsigned_field(r, h->gid, sizeof h->gid, UINT32_MAX - 1, "a broken gid", &gid) < 0)
+        return -1;
+    e->mtime = pax->mtime;
+    e->mtime_nsec = pax->nsec;
+    if (!pax->has_mtime && number(h->mtime, sizeof h->mtime, &e->mtime) < 0)
+        return malformed(r, "a broken mtime");
+    if (e->type == '3' || e->type == '4') {
+        if (unsigned_field(r, h->major, sizeof h->major, UINT32_MAX, "a broken device", &major) ||
+            unsigned_field(r, h->minor, sizeof h->minor, UINT32_MAX, "a broken device", &minor))
+            return -1;
+    }
+    e->mode = (uint32_t)mode & 07777;
+    e->uid = (uint32_t)uid;
+    e->gid = (uint32_t)gid;
+    e->major = (uint32_t)major;
+    e->minor = (uint32_t)minor;
+    return 0;
+}
+
+/* ---- sparse files ---- */
+
+/* Four pairs in the header, 21 in each block that follows while a flag says so. */
+static int old_sparse(struct bw_reader *r, const struct header *h) {
+    const char *raw = (const char *)h;
+    char block[BW_BLOCK];
+    const char *pairs = raw + 386;
+    size_t count = 4;
+    bool more = raw[482] != 0;
+    uint64_t offset = 0, length = 0;
+    r->entry.span_count = 0;
+    if (unsigned_field(r, raw + 483, 12, INT64_MAX, "a broken sparse size", &r->entry.real_size))
+        return -1;
+    for (;;) {
+        for (size_t i = 0; i < count; i++, pairs += 24) {
+            if (pairs[0] == 0)
+                break;
+            if (unsigned_field(r, pairs, 12, INT64_MAX, "a broken sparse map", &offset) ||
+                unsigned_field(r, pairs + 12, 12, INT64_MAX, "a broken sparse map", &length) ||
+                add_span(r, offset, length))
+                return -1;
+        }
+        if (!more)
+            return 0;
+        int there = want(r, BW_BLOCK);
+        if (there <= 0)
+            return there < 0 ? -1 : malformed(r, "the archive is cut off");
+        memcpy(block, r->buffer + r->start, BW_BLOCK);
+        r->start += BW_BLOCK;
+        pairs = block;
+        count = 21;
+        more = block[504] != 0;
+    }
+}
+
+/* Reads one number and its newline from the content. */
+static int map_number(struct bw_reader *r, uint64_t *value, uint64_t *taken) {
+    uint64_t sum = 0;
+    for (int digits = 0;; digits++) {
+        const unsigned char *byte;
+        ssize_t got = bw_reader_take(r, 1, &byte);
+        if (got < 0)
+            return -1;
+        if (got == 0 || digits > 19 || ++*taken > BW_SPECIAL_MAX)
+            return malformed(r, "a broken sparse map");
+        if (*byte == '\n' && digits)
+            break;
+        if (*byte < '0' || *byte > '9' || sum > (INT64_MAX - 9) / 10)
+            return malformed(r, "a broken sparse map");
+        sum = sum * 10 + (*byte - (unsigned)'0');
+    }
+    *value = sum;
+    return 0;
+}
+
+/* PAX version 1.0: the map stands before the content, padded to a block. */
+static int new_sparse(struct bw_reader *r) {
+    uint64_t count, offset, length, taken = 0;
+    const unsigned char *data;
+    if (map_number(r, &count, &taken) < 0)
+        return -1;
+    if (count > BW_SPARSE_MAX)
+        return over_budget(r, "more than 65536 parts in a sparse file");
+    while (count--)
+        if (map_number(r, &offset, &taken) < 0 || map_number(r, &length, &taken) < 0 ||
+            add_span(r, offset, length) < 0)
+            return -1;
+    for (uint64_t rest = padding_of(taken); rest;) {
+        ssize_t got = bw_reader_take(r, (size_t)rest, &data);
+        if (got <= 0)
+            return got < 0 ? -1 : malformed(r, "a broken sparse map");
+        rest -= (uint64_t)got;
+    }
+    return 0;
+}
+
+static int check_sparse(struct bw_reader *r) {
+    struct bw_entry *e = &r->entry;
+    uint64_t at = 0, sum = 0;
+    for (size_t i = 0; i < e->span_count; i++) {
+        struct bw_span span = r->spans[i];
+        if (span.offset < at || span.length > e->real_size ||
+            span.offset > e->real_size - span.length)
+            return malformed(r, "a sparse map that overlaps or leaves the file");
+        at = span.offset + span.length;
+        sum += span.length;
+    }
+    if (sum != r->body)
+        return malformed(r, "a sparse map that does not fit its content");
+    e->size = r->body;
+    e->spans = r->spans;
+    return 0;
+}
+
+static int start_content(struct bw_reader *r, const struct header *h, const struct pax *pax) {
+    struct bw_entry *e = &r->entry;
+    bool has_content = e->type == '0';
+    e->sparse = has_content && (h->type == 'S' || pax->sparse);
+    e->real_size = pax->has_real_size ? pax->real_size : e->size;
+    /* An old GNU map lies between header and content. */
+    if (h->type == 'S' && old_sparse(r, h) < 0)
+        return -1;
+    r->body = has_content ? e->size : 0;
+    r->padding = has_content ? padding_of(e->size) : 0;
+    if (!e->sparse) {
+        e->real_size = r->body;
+        return 0;
+    }
+    if (pax->has_pending)
+        return malformed(r, "a broken sparse map");
+    if (pax->version_1 && h->type != 'S' && new_sparse(r) < 0)
+        return -1;
+    return check_sparse(r);
+}
+
+static int entry_type(struct bw_reader *r, char type) {
+    switch (type) {
+    case 0:
+    case '0': {
+        /* Before directories had a type of their own, a slash at the end said so. */
+        size_t length = strlen(r->entry.name);
+        return length && r->entry.name[length - 1] == '/' ? '5' : '0';
+    }
+    case '7':
+    case 'S':
+        return '0';
+    case '1':
+    case '2':
+    case '3':
+    case '4':
+    case '5':
+    case '6':
+        return type;
+    default:
+        return malformed(r, "an entry of unknown type");
+    }
+}
+
+static int finish_entry(struct bw_reader *r, const struct header *h, const struct pax *pax,
+                        uint64_t size, const char *long_name, const char *long_link) {
+    struct bw_entry *e = &r->entry;
+    header_name(h, e->name);
+    size_t length = strnlen(h->link, sizeof h->link);
+    memcpy(e->link, h->link, length);
+    e->link[length] = 0;
+    const char *name = long_name ? long_name : pax->sparse_name ? pax->sparse_name : pax->path;
+    const char *link = long_link ? long_link : pax->linkpath;
+    if (name && set_name(r, e->name, name, "the name is too long") < 0)
+        return -1;
+    if (link && set_name(r, e->link, link, "the link's target is too long") < 0)
+        return -1;
+    int type = entry_type(r, h->type);
+    if (type < 0)
+        return -1;
+    e->type = (char)type;
+    e->size = pax->has_size ? pax->size : size;
+    e->xattrs = r->xattrs;
+    if (header_numbers(r, h, pax) < 0 || start_content(r, h, pax) < 0)
+        return -1;
+    return 1;
+}
+
+/* 1: *h is a header, 0: the end of the archive, -1: an error. */
+static int next_header(struct bw_reader *r, struct header *h) {
+    int there = want(r, BW_BLOCK);
+    if (there < 0)
+        return -1;
+    if (there == 0)
+        return r->start == r->end ? 0 : malformed(r, "the archive is cut off");
+    memcpy(h, r->buffer + r->start, BW_BLOCK);
+    r->start += BW_BLOCK;
+    if (all_zero((unsigned char *)h))
+        return 0;
+    return checksum_right(h) ? 1 : malformed(r, "not a tar archive, or damaged (checksum)");
+}
+
+static int scan_headers(struct bw_reader *r, struct pax *pax, char **long_name,
+                        char **long_link) {
+    struct header h;
+    uint64_t size = 0;
+    /* A run of special entries without a real one is bounded like everything else. */
+    for (int specials = 0; specials < 1024; specials++) {
+        int there = next_header(r, &h);
+        if (there <= 0)
+            return there;
+        if (unsigned_field(r, h.size, sizeof h.size, INT64_MAX, "a broken size", &size) < 0)
+            return -1;
+        int done = 0;
+        if (h.type == 'x' || h.type == 'X')
+            done = read_pax(r, size, pax);
+        else if (h.type == 'L')
+            done = read_long(r, size, long_name);
+        else if (h.type == 'K')
+            done = read_long(r, size, long_link);
+        else if (h.type == 'g' || h.type == 'V') {
+            if (size > BW_SPECIAL_MAX)
+                return over_budget(r, "a PAX header is larger than 1 MiB");
+            done = skip(r, size + padding_of(size));
+        } else
+            return finish_entry(r, &h, pax, size, *long_name, *long_link);
+        if (done < 0)
+            return -1;
+    }
+    return over_budget(r, "more than 1024 headers for one entry");
+}
+
+int bw_reader_next(struct bw_reader *r) {
+    struct pax pax = {0};
+    char *long_name = NULL, *long_link = NULL;
+    if (skip(r, r->body) < 0 || skip(r, r->padding) < 0)
+        return -1;
+    r->body = r->padding = 0;
+    r->entry.xattr_count = r->entry.span_count = 0;
+    int there = scan_headers(r, &pax, &long_name, &long_link);
+    free(long_name);
+    free(long_link);
+    return there;
+}
