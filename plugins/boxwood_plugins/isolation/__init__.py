@@ -1,0 +1,1 @@
+"""Isolation drivers: how a runtime document becomes a supervised process."""

@@ -1,0 +1,1 @@
+"""Network drivers: what a sandbox is connected to."""

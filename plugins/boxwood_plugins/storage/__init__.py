@@ -1,0 +1,1 @@
+"""Storage drivers: where a container's file system comes from."""

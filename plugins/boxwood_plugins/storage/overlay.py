@@ -1,0 +1,179 @@
+"""Snapshots as branches of the kernel's overlay file system.
+
+A snapshot's directory holds ``fs`` (what it adds to its parents, whiteouts in overlay's form) and,
+while it is active, ``work`` for the kernel. Layers are unpacked straight into ``fs``: nothing is
+mounted for it, and layers of one image do not wait for each other.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from boxwood.drivers.hookspecs import hookimpl
+from boxwood.drivers.storage import (
+    MOUNTS_ONLY,
+    PARALLEL_APPLY,
+    SHARED_PARENT,
+    VOLATILE,
+    DirectoryDriver,
+    Kind,
+    Mount,
+    SnapshotInfo,
+    StorageDriver,
+    UnpackTarget,
+)
+from boxwood.errors import InvalidArgument, Unavailable, Unsupported
+from boxwood_ext import mount
+
+LOWER_LIMIT = 500
+"""Lower directories that the kernel stacks (fs/overlayfs/super.c, OVL_MAX_STACK)."""
+
+# Copying up must give whole, self-contained files: layers are read without the mount.
+_PLAIN = ("index=off", "metacopy=off", "redirect_dir=off")
+
+
+class OverlayDriver(DirectoryDriver):
+    """See the module; the life of a snapshot is :class:`DirectoryDriver`'s."""
+
+    name: ClassVar[str] = "overlay"
+    capabilities: ClassVar[frozenset[str]] = frozenset(
+        {MOUNTS_ONLY, PARALLEL_APPLY, VOLATILE, SHARED_PARENT}
+    )
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.user_xattr = in_user_namespace()
+        self._check()
+
+    async def fill(self, directory: Path, parents: Sequence[Path], info: SnapshotInfo) -> None:
+        """Make the branch; its root looks like its parent's, which it covers."""
+        if len(parents) > LOWER_LIMIT:
+            raise Unsupported(f"overlay: {info.key}: {len(parents)} layers, at most {LOWER_LIMIT}")
+        branch = directory / "fs"
+        branch.mkdir()
+        branch.chmod(0o755)
+        if parents:
+            above = (parents[0] / "fs").stat()
+            os.chown(branch, above.st_uid, above.st_gid)
+            branch.chmod(stat.S_IMODE(above.st_mode))
+        if info.kind is Kind.ACTIVE:
+            (directory / "work").mkdir(mode=0o700)
+
+    def mounts_of(
+        self, directory: Path, parents: Sequence[Path], info: SnapshotInfo
+    ) -> list[Mount]:
+        """Stack the branches; a single one is bound."""
+        if info.kind is Kind.ACTIVE and not parents:
+            return [Mount("bind", str(directory / "fs"))]
+        if len(parents) < 2 and info.kind is Kind.VIEW:
+            return [Mount("bind", str((parents[0] if parents else directory) / "fs"), ("ro",))]
+        options = [f"lowerdir+={parent / 'fs'}" for parent in parents]
+        if info.kind is Kind.ACTIVE:
+            options += [f"upperdir={directory / 'fs'}", f"workdir={directory / 'work'}"]
+        options += _PLAIN
+        if self.user_xattr:
+            options.append("userxattr")
+        if info.kind is Kind.VIEW:
+            options.append("ro")
+            return [Mount("overlay", "overlay", tuple(options))]
+        # The mark that a volatile mount leaves: the kernel refuses the next one until it is gone.
+        shutil.rmtree(directory / "work/work/incompat", ignore_errors=True)
+        if info.options.volatile:
+            options.append("volatile")
+        return [Mount("overlay", "overlay", tuple(options))]
+
+    def measured(self, directory: Path) -> Path:
+        """Count the branch alone."""
+        return directory / "fs"
+
+    def unpack_target(self, key: str) -> UnpackTarget | None:
+        """Layers go straight into the branch, whiteouts in overlay's form."""
+        return UnpackTarget(self._directory(self.stat(key)) / "fs", "overlay", self.user_xattr)
+
+    def describe(self) -> list[tuple[str, str]]:
+        """Say what Docker's overlay2 says."""
+        return [
+            ("Backing Filesystem", file_system_of(self.root)),
+            ("Supports d_type", "true"),
+            ("Using metacopy", "false"),
+            ("Native Overlay Diff", "true"),
+            ("userxattr", "true" if self.user_xattr else "false"),
+        ]
+
+    def _check(self) -> None:
+        """Mount a tiny overlay here, so that a file system that cannot says so at start."""
+        trial = self.root / "new" / f"check.{secrets.token_hex(4)}"
+        try:
+            for part in ("low1", "low2", "up", "work"):
+                (trial / part).mkdir(parents=True)
+            self._try_mount(trial)
+        except OSError as error:
+            raise Unavailable(
+                f"storage driver overlay: {self.root}: cannot hold an overlay "
+                f"({file_system_of(self.root)}: {error.strerror or error}); put the data root on "
+                "ext4, xfs, btrfs or tmpfs, or use --storage-driver vfs"
+            ) from error
+        finally:
+            shutil.rmtree(trial, ignore_errors=True)
+
+    def _try_mount(self, trial: Path) -> None:
+        context = mount.fsopen("overlay")
+        try:
+            # In one string, short by relative names: every kernel takes that.
+            with _working_directory(trial):
+                options = ["lowerdir=low1:low2", "upperdir=up", "workdir=work", *_PLAIN]
+                for key, _, value in (option.partition("=") for option in options):
+                    mount.fsconfig_string(context, key, value)
+                mount.fsconfig_flag(context, "volatile")
+                if self.user_xattr:
+                    mount.fsconfig_flag(context, "userxattr")
+                mount.fsconfig_create(context)
+            os.close(mount.fsmount(context))
+        finally:
+            os.close(context)
+
+
+class _working_directory:  # noqa: N801 - used as a function
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._before = -1
+
+    def __enter__(self) -> None:
+        self._before = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        os.chdir(self._path)
+
+    def __exit__(self, *_: object) -> None:
+        os.fchdir(self._before)
+        os.close(self._before)
+
+
+def in_user_namespace() -> bool:
+    """Are ids mapped here, so that ``trusted.*`` attributes are out of reach?"""
+    return Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"]
+
+
+def file_system_of(path: Path) -> str:
+    """Return the type of the file system that ``path`` lies on, ``unknown`` if nobody says."""
+    device = path.stat().st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields = line.split()
+        if fields[2] == wanted:
+            return fields[fields.index("-") + 1]
+    return "unknown"
+
+
+@hookimpl
+def storage_driver(name: str, root: Path, options: Mapping[str, str]) -> StorageDriver | None:
+    """Hand the driver over when it is asked for."""
+    if name != OverlayDriver.name:
+        return None
+    for option in options:
+        raise InvalidArgument(f"storage driver overlay: {option}: unknown option")
+    return OverlayDriver(root)

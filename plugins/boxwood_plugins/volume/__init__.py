@@ -1,0 +1,1 @@
+"""Volume drivers: named folders that outlive a container."""
