@@ -1,0 +1,143 @@
+"""Detached mounts: a file tree as a descriptor that no mount table of the host shows.
+
+What a storage driver says (:class:`boxwood.drivers.storage.Mount`) becomes a descriptor here, by
+the mount calls of fsopen(2), fsmount(2) and open_tree(2). It is an O_PATH
+descriptor: what reads the directory opens ``.`` in it. Closing it unmounts, unless it has been
+attached somewhere (the launch program moves it into the container's namespace).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from boxwood.drivers.storage import Mount
+from boxwood.errors import BoxwoodError, Internal, ResourceExhausted, Unavailable, Unsupported
+from boxwood_ext import mount
+
+_STRING_LIMIT = 255
+"""Bytes of a string that fsconfig(2) takes (fs/fsopen.c copies 256 with the NUL)."""
+_PAGE = 4096
+"""Bytes of options that mount(2) takes, with the NUL."""
+
+
+def open_root(mounts: Sequence[Mount], *, read_only: bool = False, volatile: bool = False) -> int:
+    """Return a descriptor of a detached mount; the caller owns and closes it.
+
+    Args:
+        mounts: what the storage driver said; one mount.
+        read_only: make it read-only whatever the driver said.
+        volatile: add overlay's ``volatile`` when it is not there yet.
+
+    Raises:
+        Unsupported: more than one mount, or none.
+        Unavailable: the kernel refuses it; the message says what was asked.
+        ResourceExhausted: no space, descriptors or memory.
+    """
+    if len(mounts) != 1:
+        raise Unsupported(f"mount root: {len(mounts)} mounts: exactly one is supported")
+    wanted = mounts[0]
+    read_only = read_only or "ro" in wanted.options
+    try:
+        if wanted.type == "bind":
+            return _bind(wanted.source, read_only)
+        if wanted.type == "overlay":
+            return _overlay(wanted, read_only, volatile)
+        return _file_system(wanted, wanted.options, read_only)
+    except OSError as error:
+        raise _translate(wanted, error) from error
+
+
+def _translate(wanted: Mount, error: OSError) -> BoxwoodError:
+    message = f"mount root: {wanted.type} {wanted.source}: {error.strerror or error}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+        return ResourceExhausted(message)
+    if error.errno in (errno.EBADF, errno.EFAULT):
+        return Internal(message)
+    return Unavailable(message)
+
+
+def _bind(source: str, read_only: bool) -> int:
+    fd = mount.open_tree(mount.AT_FDCWD, source, mount.OPEN_TREE_CLONE)
+    if read_only:
+        try:
+            mount.mount_setattr(fd, "", mount.AT_EMPTY_PATH, attr_set=mount.MOUNT_ATTR_RDONLY)
+        except BaseException:
+            os.close(fd)
+            raise
+    return fd
+
+
+def _file_system(wanted: Mount, options: Sequence[str], read_only: bool) -> int:
+    context = mount.fsopen(wanted.type)
+    try:
+        if wanted.source:
+            mount.fsconfig_string(context, "source", wanted.source)
+        for option in options:
+            key, equals, value = option.partition("=")
+            if option in ("ro", "rw"):
+                continue
+            if equals:
+                mount.fsconfig_string(context, key, value)
+            else:
+                mount.fsconfig_flag(context, key)
+        mount.fsconfig_create(context)
+        return mount.fsmount(context, mount.MOUNT_ATTR_RDONLY if read_only else 0)
+    finally:
+        os.close(context)
+
+
+def _overlay(wanted: Mount, read_only: bool, volatile: bool) -> int:
+    options = list(wanted.options)
+    if volatile and "volatile" not in options and any(o.startswith("upperdir=") for o in options):
+        options.append("volatile")
+    with ExitStack() as stack:
+        short = [_shortened(option, stack) for option in options]
+        try:
+            return _file_system(wanted, short, read_only)
+        except OSError as error:
+            if error.errno != errno.EINVAL or not any(o.startswith("lowerdir+=") for o in short):
+                raise
+            # Kernels before 6.5 know only one string of all lower directories.
+            return _overlay_joined(options, read_only, stack)
+
+
+def _shortened(option: str, stack: ExitStack) -> str:
+    """Return the option with its path held open and named by its descriptor if it is too long."""
+    key, equals, value = option.partition("=")
+    if not equals or len(os.fsencode(value)) <= _STRING_LIMIT:
+        return option
+    return f"{key}={_by_descriptor(value, stack)}"
+
+
+def _by_descriptor(path: str, stack: ExitStack) -> str:
+    fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    stack.callback(os.close, fd)
+    return f"/proc/self/fd/{fd}"
+
+
+def _escaped(path: str) -> str:
+    return path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
+
+
+def _overlay_joined(options: Sequence[str], read_only: bool, stack: ExitStack) -> int:
+    lowers = [o.removeprefix("lowerdir+=") for o in options if o.startswith("lowerdir+=")]
+    rest = [o for o in options if not o.startswith("lowerdir+=") and o not in ("ro", "rw")]
+    joined = ":".join(_escaped(path) for path in lowers)
+    if len(joined) + sum(map(len, rest)) > _PAGE // 2:
+        joined = ":".join(_by_descriptor(path, stack) for path in lowers)
+    data = ",".join([f"lowerdir={joined}", *rest])
+    if len(os.fsencode(data)) >= _PAGE:
+        raise Unavailable(
+            f"mount root: {len(lowers)} layers: more than this kernel takes in one mount; "
+            "Linux 6.5 and later take 500"
+        )
+    # The string is longer than fsconfig takes: the old call needs a place, for a moment.
+    place = tempfile.mkdtemp(prefix="boxwood-root-")
+    stack.callback(os.rmdir, place)
+    mount.mount("overlay", place, "overlay", 0, data)
+    stack.callback(mount.umount2, place, mount.MNT_DETACH)
+    return _bind(place, read_only)

@@ -1,0 +1,254 @@
+"""Jobs on file trees: copying, measuring, looking."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from typing import Any
+
+from boxwood.errors import InvalidArgument, NotFound
+from boxwood_ext import mount
+
+_FICLONE = 0x40049409
+"""Share a file's blocks (ioctl_ficlone(2))."""
+_CHUNK = 64 << 20
+"""Bytes of one copy_file_range(2)."""
+_DEPTH_LIMIT = 1000
+"""Levels of directories that are copied: a descriptor each, and Python's own depth."""
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+IN_ROOT = mount.RESOLVE_IN_ROOT | mount.RESOLVE_NO_MAGICLINKS
+
+
+def readable(fd: int) -> int:
+    """Return a descriptor that can list the directory ``fd``, which may be O_PATH."""
+    return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
+
+
+def relative(path: str) -> str:
+    """Return ``path`` as openat2 wants it beneath a root: without a slash in front."""
+    return path.lstrip("/") or "."
+
+
+class _Copier:
+    """Copies a tree: types, owners, modes, times, attributes, hard links, holes."""
+
+    def __init__(self, target: int) -> None:
+        self._root = target
+        self._linked: dict[tuple[int, int], str] = {}
+        self.entries = 0
+
+    def directory(self, source: int, target: int, path: str, depth: int = 0) -> None:
+        """Copy what is in ``source`` to ``target``, then the directory's own attributes."""
+        if depth > _DEPTH_LIMIT:
+            raise InvalidArgument(f"copy: {path[:200]}: more than {_DEPTH_LIMIT} levels")
+        for name in os.listdir(source):
+            self._entry(source, target, name, f"{path}/{name}", depth)
+        status = os.fstat(source)
+        os.fchown(target, status.st_uid, status.st_gid)
+        os.fchmod(target, stat.S_IMODE(status.st_mode))
+        _copy_attributes(source, target)
+        os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    def _entry(self, source: int, target: int, name: str, path: str, depth: int) -> None:
+        status = os.stat(name, dir_fd=source, follow_symlinks=False)
+        self.entries += 1
+        if stat.S_ISDIR(status.st_mode):
+            self._subdirectory(source, target, name, path, depth)
+            return
+        if status.st_nlink > 1:
+            first = self._linked.setdefault((status.st_dev, status.st_ino), path)
+            if first != path:
+                os.link(
+                    relative(first),
+                    name,
+                    src_dir_fd=self._root,
+                    dst_dir_fd=target,
+                    follow_symlinks=False,
+                )
+                return
+        if stat.S_ISREG(status.st_mode):
+            _copy_file(source, target, name, status)
+        else:
+            _copy_node(source, target, name, status)
+
+    def _subdirectory(self, source: int, target: int, name: str, path: str, depth: int) -> None:
+        os.mkdir(name, 0o700, dir_fd=target)
+        below = os.open(name, _DIRECTORY, dir_fd=source)
+        try:
+            fresh = os.open(name, _DIRECTORY, dir_fd=target)
+            try:
+                self.directory(below, fresh, path, depth + 1)
+            finally:
+                os.close(fresh)
+        finally:
+            os.close(below)
+
+
+def _copy_file(source: int, target: int, name: str, status: os.stat_result) -> None:
+    old = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=source)
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        new = os.open(name, flags, 0o600, dir_fd=target)
+        try:
+            copy_content(old, new, status.st_size)
+            os.fchown(new, status.st_uid, status.st_gid)
+            os.fchmod(new, stat.S_IMODE(status.st_mode))
+            _copy_attributes(old, new)
+            os.utime(new, ns=(status.st_atime_ns, status.st_mtime_ns))
+        finally:
+            os.close(new)
+    finally:
+        os.close(old)
+
+
+def copy_content(old: int, new: int, size: int) -> None:
+    """Copy a file's bytes: shared blocks where the file system can, holes left as holes."""
+    try:
+        fcntl.ioctl(new, _FICLONE, old)
+        return
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY):
+            raise
+    os.ftruncate(new, size)
+    at = 0
+    while at < size:
+        try:
+            start = os.lseek(old, at, os.SEEK_DATA)
+            at = os.lseek(old, start, os.SEEK_HOLE)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing but a hole from here on
+                return
+            raise
+        _copy_range(old, new, start, at)
+
+
+def _copy_range(old: int, new: int, start: int, end: int) -> None:
+    while start < end:
+        try:
+            done = os.copy_file_range(old, new, min(end - start, _CHUNK), start, start)
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
+            data = os.pread(old, min(end - start, 1 << 20), start)
+            done = os.pwrite(new, data, start)
+        if done == 0:  # it became shorter meanwhile
+            return
+        start += done
+
+
+def _copy_node(source: int, target: int, name: str, status: os.stat_result) -> None:
+    if stat.S_ISLNK(status.st_mode):
+        os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
+    elif stat.S_ISSOCK(status.st_mode):
+        return  # nobody listens on the copy of a socket
+    else:
+        os.mknod(name, status.st_mode, status.st_rdev, dir_fd=target)
+    os.chown(name, status.st_uid, status.st_gid, dir_fd=target, follow_symlinks=False)
+    if not stat.S_ISLNK(status.st_mode):
+        os.chmod(name, stat.S_IMODE(status.st_mode), dir_fd=target)
+    old, new = f"/proc/self/fd/{source}/{name}", f"/proc/self/fd/{target}/{name}"
+    for key in _attributes(os.listxattr, old):
+        value = os.getxattr(old, key, follow_symlinks=False)
+        os.setxattr(new, key, value, follow_symlinks=False)
+    times = (status.st_atime_ns, status.st_mtime_ns)
+    os.utime(name, ns=times, dir_fd=target, follow_symlinks=False)
+
+
+def _attributes(listing: Any, path: str) -> list[str]:
+    try:
+        names: list[str] = listing(path, follow_symlinks=False)
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EPERM):
+            return []
+        raise
+    return [name for name in names if name != "security.selinux"]
+
+
+def _copy_attributes(old: int, new: int) -> None:
+    try:
+        names = os.listxattr(old)
+    except OSError as error:
+        if error.errno == errno.EOPNOTSUPP:
+            return
+        raise
+    for name in names:
+        if name == "security.selinux":
+            continue
+        try:
+            os.setxattr(new, name, os.getxattr(old, name))
+        except OSError as error:
+            # A volume's file system may hold none; a snapshot's parent lies on the same one.
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+
+
+def copy_tree(arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+    """Descriptors: source directory, empty target directory. Answers ``entries``."""
+    del arguments
+    source, target = readable(fds[0]), readable(fds[1])
+    copier = _Copier(target)
+    copier.directory(source, target, "")
+    return {"entries": copier.entries}
+
+
+def seed_volume(arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+    """Fill an empty volume from a directory of an image.
+
+    Descriptors: the container's root, the volume. Arguments: ``path`` in the root. Answers
+    ``seeded``: false when the volume holds something already or the image has no such directory.
+    """
+    target = readable(fds[1])
+    if os.listdir(target):
+        return {"seeded": False}
+    try:
+        source = mount.openat2(
+            fds[0], relative(arguments["path"]), os.O_RDONLY | os.O_DIRECTORY, resolve=IN_ROOT
+        )
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return {"seeded": False}
+        raise
+    _Copier(target).directory(source, target, "")
+    return {"seeded": True}
+
+
+def stat_path(arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+    """Look at ``path`` beneath a root, following links inside it (not the last with ``link``)."""
+    flags = os.O_PATH | (os.O_NOFOLLOW if arguments.get("link") else 0)
+    try:
+        fd = mount.openat2(fds[0], relative(arguments["path"]), flags, resolve=IN_ROOT)
+    except FileNotFoundError as error:
+        raise NotFound(f"stat: {arguments['path']}: {error.strerror}") from error
+    status = os.fstat(fd)
+    return {
+        "mode": status.st_mode,
+        "uid": status.st_uid,
+        "gid": status.st_gid,
+        "size": status.st_size,
+        "mtime": status.st_mtime_ns,
+        "link": os.readlink("", dir_fd=fd) if stat.S_ISLNK(status.st_mode) else "",
+    }
+
+
+def tree_usage(arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+    """Answers ``bytes`` (sizes of files, each inode once, as Docker counts) and ``inodes``."""
+    del arguments
+    seen: set[tuple[int, int]] = set()
+    total = inodes = 0
+    for _, directories, files, fd in os.fwalk(".", dir_fd=fds[0]):
+        for name in (*files, *directories):
+            try:
+                status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            key = (status.st_dev, status.st_ino)
+            if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
+                if key in seen:
+                    continue
+                seen.add(key)
+            inodes += 1
+            total += 0 if stat.S_ISDIR(status.st_mode) else status.st_size
+    return {"bytes": total, "inodes": inodes}

@@ -1,0 +1,163 @@
+"""The records of the engine: one SQLite file, one transaction for each change of state.
+
+WAL with ``synchronous=NORMAL``: a killed daemon loses nothing that was acknowledged, a commit
+costs no fsync; after a power cut the file is whole and may lack the last moments. One connection,
+used from the event loop's thread only.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from boxwood.errors import BoxwoodError, DataLoss, Internal, ResourceExhausted, Unavailable
+
+SCHEMA_VERSION = 1
+KINDS = (
+    "containers",
+    "images",
+    "tags",
+    "layers",
+    "volumes",
+    "networks",
+    "leases",
+    "settings",
+)
+"""Kinds of records: a table each, of an id and a body that only its service understands."""
+
+_BUSY_MS = 5000
+"""Milliseconds to wait for a reader of the same file (``sqlite3`` in somebody's shell)."""
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    for kind in KINDS:
+        connection.execute(f"CREATE TABLE {kind} (id TEXT PRIMARY KEY, body BLOB NOT NULL) STRICT")
+
+
+_MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create,)
+"""Entry N takes a file of schema version N to N + 1. Entries are never changed once released."""
+
+
+class Records:
+    """The records of one kind; made by :meth:`Database.records`."""
+
+    def __init__(self, database: Database, kind: str) -> None:
+        self._database = database
+        self._all = f"SELECT id, body FROM {kind} ORDER BY id"
+        self._get = f"SELECT body FROM {kind} WHERE id = ?"
+        self._put = (
+            f"INSERT INTO {kind} (id, body) VALUES (?, ?) "
+            "ON CONFLICT (id) DO UPDATE SET body = excluded.body"
+        )
+        self._delete = f"DELETE FROM {kind} WHERE id = ?"
+
+    def load_all(self) -> list[tuple[str, bytes]]:
+        """Return all records, ordered by id."""
+        return [(str(key), bytes(body)) for key, body in self._database.run(self._all)]
+
+    def get(self, key: str) -> bytes | None:
+        """Return the body of a record, None when there is none."""
+        rows = self._database.run(self._get, (key,))
+        return bytes(rows[0][0]) if rows else None
+
+    def put(self, key: str, body: bytes) -> None:
+        """Write a record, whether it was there or not; ResourceExhausted on a full disk."""
+        self._database.run(self._put, (key, body))
+
+    def delete(self, key: str) -> None:
+        """Delete a record; nothing happens when there is none."""
+        self._database.run(self._delete, (key,))
+
+
+class Database:
+    """The open file. Errors: ResourceExhausted (disk full), DataLoss (damaged), Unavailable."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or make the file and bring its schema up to date.
+
+        Raises:
+            Unavailable: it cannot be opened, or a newer Boxwood has written it.
+            DataLoss: it is no SQLite file, or damaged.
+        """
+        self.path = path
+        self._depth = 0
+        try:
+            self._connection = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_MS / 1000)
+        except sqlite3.Error as error:
+            raise Unavailable(f"open database: {path}: {error}") from error
+        try:
+            path.chmod(0o600)
+            self._set_up()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _set_up(self) -> None:
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "wal_autocheckpoint=500"):
+            self.run(f"PRAGMA {pragma}")
+        version = int(self.run("PRAGMA user_version")[0][0])
+        if version > SCHEMA_VERSION:
+            raise Unavailable(
+                f"open database: {self.path}: written by a newer Boxwood (schema {version}, this "
+                f"one knows {SCHEMA_VERSION}); start that version, or use another data root"
+            )
+        for step in range(version, SCHEMA_VERSION):
+            with self.transaction():
+                _MIGRATIONS[step](self._connection)
+                self.run(f"PRAGMA user_version = {step + 1}")
+
+    def records(self, kind: str) -> Records:
+        """Return the records of one of :data:`KINDS`."""
+        if kind not in KINDS:
+            raise Internal(f"database: {kind}: no such kind of record")
+        return Records(self, kind)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All changes inside become visible together or, after an exception, not at all.
+
+        One inside another joins it. Never held across an ``await``.
+        """
+        if self._depth:
+            yield
+            return
+        self.run("BEGIN IMMEDIATE")
+        self._depth = 1
+        try:
+            yield
+            self.run("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.rollback()
+            raise
+        finally:
+            self._depth = 0
+
+    def run(self, statement: str, parameters: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+        """Run one statement and return its rows; SQLite's errors as ours."""
+        try:
+            return self._connection.execute(statement, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise self._translate(error) from error
+
+    def _translate(self, error: sqlite3.Error) -> BoxwoodError:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        message = f"database: {self.path}: {error}"
+        if code == sqlite3.SQLITE_FULL:
+            return ResourceExhausted(message)
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            return DataLoss(message)
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR):
+            return Unavailable(message)
+        return Internal(message)
+
+    def checkpoint(self) -> None:
+        """Fold the journal into the file; called now and then from a quiet moment."""
+        self.run("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def close(self) -> None:
+        """Close the file. Idempotent."""
+        self._connection.close()

@@ -1,0 +1,451 @@
+"""Layers and the snapshots that stand on them.
+
+A *layer* is a committed snapshot, named by its chain ID and shared by all images that have it. The
+*init layer* of an image is a committed snapshot on its topmost layer with what every container's
+tree must hold; a *container's snapshot* is an active one on that.
+
+Keys in the storage driver: ``layer-<hex of the chain ID>``, ``init-<same>`` (``init-scratch`` for
+an image without layers), the container's id, and ``unpack-...`` while a layer is being made.
+
+Nothing is reference-counted on disk: which layers are needed follows from the records of images
+and containers. The order is: snapshot, then record; record gone, then snapshot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+from collections.abc import Callable, Collection, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from boxwood.drivers.storage import (
+    Kind,
+    Mount,
+    Offload,
+    SnapshotOptions,
+    StorageDriver,
+    open_directory,
+)
+from boxwood.errors import BoxwoodError, DataLoss, NotFound
+from boxwood.model.digest import Digest, chain_id
+from boxwood.model.wire import Wire, encode
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from boxwood.model.image import Image
+    from boxwood.store.content import ContentStore
+    from boxwood.store.database import Database
+
+log = logging.getLogger(__name__)
+
+ENTRIES_LIMIT = 2_000_000
+"""Entries of one layer: twenty times the largest images seen."""
+BYTES_LIMIT = 1 << 40
+"""Bytes of one layer unpacked; the disk is the real limit, and says so."""
+
+Mounter = Callable[[list[Mount]], int]
+"""Turns mounts into a descriptor of a detached mount, which the caller closes."""
+
+
+class Layer(Wire):
+    """A layer that is here."""
+
+    chain_id: str
+    diff_id: str
+    parent: str = ""
+    """Chain ID of the layer below, empty for the lowest."""
+    size: int = 0
+    """Bytes of its files, unpacked."""
+    blob: str = ""
+    """Digest of the tar as it came (compressed or not), empty: not kept."""
+
+
+class Unpacked(msgspec.Struct, frozen=True):
+    """What unpacking found out; ``layer`` is here already or now."""
+
+    layer: Layer
+    fresh: bool
+
+
+class LayerStore:
+    """The layers of the engine. One instance, in the event loop's thread."""
+
+    def __init__(
+        self,
+        database: Database,
+        driver: StorageDriver,
+        content: ContentStore,
+        offload: Offload,
+        open_root: Mounter,
+    ) -> None:
+        self.driver = driver
+        self._database = database
+        self._records = database.records("layers")
+        self._content = content
+        self._offload = offload
+        self._open_root = open_root
+        self._layers: dict[str, Layer] = {}
+        self._locks: dict[str, _Lock] = {}
+        self._cleaning: asyncio.Task[None] | None = None
+        self._more_to_clean = False
+        driver.offload = offload
+        self.needed: Callable[[], Collection[str]] | None = None
+        """Returns the chain IDs that images need; the images service sets it."""
+        self._stale = False
+        self._load()
+
+    def _load(self) -> None:
+        for _, body in self._records.load_all():
+            try:
+                layer = msgspec.json.decode(body, type=Layer)
+            except msgspec.MsgspecError as error:
+                raise DataLoss(f"layers: a record is broken: {error}") from error
+            self._layers[layer.chain_id] = layer
+
+    # Layers
+
+    def get(self, chain: str) -> Layer:
+        """Return a layer; raises NotFound."""
+        layer = self._layers.get(chain)
+        if layer is None:
+            raise NotFound(f"layer: {chain}: no such layer")
+        return layer
+
+    def has(self, chain: str) -> bool:
+        """Is the layer here?"""
+        return chain in self._layers
+
+    def blobs(self) -> set[str]:
+        """Return the digests of the blobs that layers were unpacked from."""
+        return {layer.blob for layer in self._layers.values() if layer.blob}
+
+    def size(self, chains: Iterable[str]) -> int:
+        """Return the bytes of these layers together."""
+        return sum(layer.size for chain in chains if (layer := self._layers.get(chain)))
+
+    async def unpack(
+        self,
+        parent: Digest | None,
+        source: int,
+        *,
+        diff_id: str = "",
+        digest: str = "",
+        keep: Path | None = None,
+    ) -> Unpacked:
+        """Unpack a layer's tar, compressed or not, on ``parent`` and keep it.
+
+        Args:
+            parent: chain ID of the layer below, which is here; None for the lowest.
+            source: descriptor of the tar, read from its present offset to its end; a pipe will do.
+            diff_id: what the uncompressed tar's digest must be; empty: whatever it is.
+            digest: likewise, of the bytes as they come.
+            keep: the file that ``source`` reads, to be taken over as a blob once it is verified.
+
+        With a ``diff_id``, a layer that is here already is not read again, and one that is being
+        unpacked for somebody else is waited for. Nothing is left after an error.
+
+        Raises:
+            InvalidArgument (a hostile or broken archive, another digest), TooLarge,
+            ResourceExhausted, DeadlineExceeded, Unavailable
+        """
+        if not diff_id:
+            return await self._unpack(parent, source, "", digest, keep)
+        chain = chain_id(parent, diff_id)
+        async with self._locked(chain):
+            if chain in self._layers:
+                return Unpacked(self._layers[chain], False)
+            return await self._unpack(parent, source, diff_id, digest, keep)
+
+    async def _unpack(
+        self, parent: Digest | None, source: int, diff_id: str, digest: str, keep: Path | None
+    ) -> Unpacked:
+        key = f"unpack-{secrets.token_hex(8)}"
+        below = layer_key(parent) if parent is not None else None
+        await self.driver.prepare(key, below)
+        try:
+            found = await self._extract(key, source, {"diff_id": diff_id, "digest": digest})
+            layer = Layer(
+                chain_id=str(chain_id(parent, found["diff_id"])),
+                diff_id=found["diff_id"],
+                parent=str(parent or ""),
+                size=found["size"],
+                blob=found["digest"] if keep is not None else "",
+            )
+            if layer.chain_id in self._layers:
+                self._discard(key)
+                return Unpacked(self._layers[layer.chain_id], False)
+            if keep is not None:
+                self._content.adopt(keep, Digest.parse(layer.blob))
+            self.driver.commit(key, layer_key(layer.chain_id))
+        except BaseException:
+            self._discard(key)
+            raise
+        try:
+            self._records.put(layer.chain_id, encode(layer))
+        except BaseException:
+            self._discard(layer_key(layer.chain_id))
+            raise
+        self._layers[layer.chain_id] = layer
+        return Unpacked(layer, True)
+
+    async def _extract(self, key: str, source: int, wanted: dict[str, str]) -> dict[str, Any]:
+        target = self.driver.unpack_target(key)
+        arguments = {
+            "whiteouts": target.whiteouts if target else "delete",
+            "user_xattr": target.user_xattr if target else False,
+            "devices": True,
+            "max_bytes": BYTES_LIMIT,
+            "max_entries": ENTRIES_LIMIT,
+            **wanted,
+        }
+        if target is not None:
+            with open_directory(target.path) as directory:
+                return await self._offload("unpack_layer", arguments, [source, directory])
+        root = self._open_root(self.driver.mounts(key))
+        try:
+            return await self._offload("unpack_layer", arguments, [source, root])
+        finally:
+            os.close(root)
+
+    def forget_unused(self, needed: Collection[str]) -> list[str]:
+        """Remove all layers that are not in ``needed``, topmost first, and their blobs.
+
+        Returns:
+            The diff IDs of the removed layers. One that a snapshot still stands on stays.
+        """
+        removed = []
+        order = sorted(self._layers.values(), key=self._depth, reverse=True)
+        for layer in order:
+            if layer.chain_id in needed or layer.chain_id in self._locks:
+                continue
+            if any(other.parent == layer.chain_id for other in self._layers.values()):
+                continue
+            if self._remove_layer(layer):
+                removed.append(layer.diff_id)
+        if removed:
+            self.clean_later()
+        return removed
+
+    def _depth(self, layer: Layer) -> int:
+        depth = 0
+        current: Layer | None = layer
+        while current is not None and current.parent:
+            current = self._layers.get(current.parent)
+            depth += 1
+        return depth
+
+    def _remove_layer(self, layer: Layer) -> bool:
+        for key in (init_key(layer.chain_id), layer_key(layer.chain_id)):
+            try:
+                self.driver.remove(key)
+            except NotFound:
+                continue
+            except BoxwoodError as error:
+                # A container stands on it: its removal, or the next start, tries again.
+                log.info("layer %s stays: %s", layer.chain_id, error)
+                self._stale = True
+                return False
+        self._records.delete(layer.chain_id)
+        del self._layers[layer.chain_id]
+        if layer.blob and not any(other.blob == layer.blob for other in self._layers.values()):
+            self._content.delete(Digest.parse(layer.blob))
+        return True
+
+    # Containers
+
+    async def prepare_container(
+        self,
+        container_id: str,
+        image: Image,
+        *,
+        options: SnapshotOptions = SnapshotOptions(),  # noqa: B008 - immutable
+    ) -> str:
+        """Make the writable snapshot of a container and return its key.
+
+        Raises:
+            AlreadyExists, NotFound (a layer of the image is gone), ResourceExhausted, Unsupported
+        """
+        chains = image.chain_ids
+        init = await self.ensure_init(chains[-1] if chains else None)
+        await self.driver.prepare(container_id, init, options=options)
+        return container_id
+
+    async def ensure_init(self, chain: Digest | None) -> str:
+        """Return the key of the init layer on ``chain``; made on first use."""
+        key = init_key(chain)
+        if self._exists(key):
+            return key
+        async with self._locked(key):
+            if not self._exists(key):
+                await self._make_init(key, layer_key(chain) if chain is not None else None)
+        return key
+
+    async def _make_init(self, key: str, below: str | None) -> None:
+        building = f"unpack-{secrets.token_hex(8)}"
+        # Volatile: unmounting must not sync the disk, and empty files are no loss.
+        mounts = await self.driver.prepare(building, below, options=SnapshotOptions(volatile=True))
+        try:
+            root = self._open_root(mounts)
+            try:
+                await self._offload("make_init_layer", {}, [root])
+            finally:
+                os.close(root)
+            self.driver.commit(building, key)
+        except BaseException:
+            self._discard(building)
+            raise
+
+    def root_mounts(self, snapshot_key: str) -> list[Mount]:
+        """Return what to mount for a container's root; raises NotFound."""
+        return self.driver.mounts(snapshot_key)
+
+    async def release(self, snapshot_key: str) -> None:
+        """Remove a container's snapshot: at once from sight, later from disk. Idempotent."""
+        try:
+            self.driver.remove(snapshot_key)
+        except NotFound:
+            return
+        if self._stale and self.needed is not None:
+            # Layers of a removed image may have waited for this container.
+            self._stale = False
+            self.forget_unused(self.needed())
+        self.clean_later()
+
+    async def usage(self, snapshot_key: str) -> int:
+        """Return the bytes that a container has written; raises NotFound."""
+        return (await self.driver.usage(snapshot_key)).bytes
+
+    # Start and cleaning
+
+    async def reconcile(self, known_keys: Collection[str]) -> list[str]:
+        """Bring snapshots and records together after a start; returns what was done.
+
+        Snapshots that are neither a layer with a record, an init layer on one, nor a container's
+        (``known_keys``) are removed; records of layers that have no snapshot are dropped.
+        """
+        done = [self._drop_record(layer) for layer in self._missing()]
+        kept = {layer_key(chain) for chain in self._layers} | set(known_keys)
+        for key in self._children_first():
+            if key in kept or self._is_init(key):
+                continue
+            try:
+                self.driver.remove(key)
+                done.append(f"removed the snapshot {key}, which nothing refers to")
+            except BoxwoodError as error:
+                done.append(f"left the snapshot {key}: {error}")
+        self.clean_later()
+        return done
+
+    def _missing(self) -> list[Layer]:
+        present = {info.key for info in self.driver.walk() if info.kind is Kind.COMMITTED}
+        lost = {c for c in self._layers if layer_key(c) not in present}
+        grown = True
+        while grown:  # what stands on a lost layer is lost too
+            more = {c for c, layer in self._layers.items() if layer.parent in lost} - lost
+            lost |= more
+            grown = bool(more)
+        return [self._layers[chain] for chain in lost]
+
+    def _drop_record(self, layer: Layer) -> str:
+        self._records.delete(layer.chain_id)
+        del self._layers[layer.chain_id]
+        return f"forgot the layer {layer.chain_id}, whose files are gone"
+
+    def _is_init(self, key: str) -> bool:
+        if key == init_key(None):
+            return True
+        return key.startswith("init-") and f"sha256:{key[5:]}" in self._layers
+
+    def _children_first(self) -> list[str]:
+        infos = {info.key: info for info in self.driver.walk()}
+
+        def depth(key: str | None) -> int:
+            count = 0
+            while key is not None and key in infos:
+                key = infos[key].parent
+                count += 1
+            return count
+
+        return sorted(infos, key=depth, reverse=True)
+
+    def clean_later(self) -> None:
+        """Have the trash emptied in the background; returns at once."""
+        self._more_to_clean = True
+        if self._cleaning is None or self._cleaning.done():
+            self._cleaning = asyncio.get_running_loop().create_task(self._clean())
+
+    async def _clean(self) -> None:
+        while self._more_to_clean:
+            self._more_to_clean = False
+            try:
+                await self.driver.cleanup()
+                with open_directory(self._content.root / "ingest") as fd:
+                    for name in self._content.leftovers(all_of_them=False):
+                        await self._offload("remove_tree", {"name": name}, [fd])
+            except BoxwoodError as error:
+                log.warning("empty the trash: %s", error)
+                return
+
+    async def idle(self) -> None:
+        """Wait until nothing is being cleaned."""
+        if self._cleaning is not None:
+            await asyncio.wait([self._cleaning])
+
+    async def close(self) -> None:
+        """Stop cleaning; the next start goes on with it."""
+        if self._cleaning is not None:
+            self._cleaning.cancel()
+            await asyncio.wait([self._cleaning])
+
+    # Inside
+
+    def _exists(self, key: str) -> bool:
+        try:
+            self.driver.stat(key)
+        except NotFound:
+            return False
+        return True
+
+    def _discard(self, key: str) -> None:
+        try:
+            self.driver.remove(key)
+        except BoxwoodError as error:
+            log.warning("discard the snapshot %s: %s", key, error)
+        self.clean_later()
+
+    @asynccontextmanager
+    async def _locked(self, key: str) -> AsyncIterator[None]:
+        lock = self._locks.setdefault(key, _Lock())
+        lock.users += 1
+        try:
+            async with lock.lock:
+                yield
+        finally:
+            lock.users -= 1
+            if not lock.users:
+                del self._locks[key]
+
+
+class _Lock:
+    """A lock that goes when nobody uses it."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.users = 0
+
+
+def layer_key(chain: str) -> str:
+    """Return the snapshot key of a layer."""
+    return f"layer-{Digest.parse(chain).hex}"
+
+
+def init_key(chain: str | None) -> str:
+    """Return the snapshot key of the init layer on a layer."""
+    return f"init-{Digest.parse(chain).hex}" if chain else "init-scratch"

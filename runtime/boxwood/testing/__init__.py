@@ -1,0 +1,1 @@
+"""Suites that a driver passes: one kit for each contract."""
