@@ -1,0 +1,298 @@
+"""The composition root: builds the services and hands each its drivers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from boxwood import facts
+from boxwood.configuration import Configuration, pairs
+from boxwood.drivers import manager
+from boxwood.errors import BoxwoodError, Unavailable
+from boxwood.execution.mounting import open_root
+from boxwood.execution.shim import Shim
+from boxwood.execution.spec import SpecDefaults
+from boxwood.execution.spec.seccomp_profile import parse_profile
+from boxwood.execution.task import Launcher
+from boxwood.execution.worker import WorkerPool
+from boxwood.model import ids, times
+from boxwood.services.containers import ContainersService, ContainerStore, Context, Settings
+from boxwood.services.events import EventsService
+from boxwood.services.images import ImagesService
+from boxwood.services.networks import NetworksService
+from boxwood.services.volumes import VolumesService
+from boxwood.store.content import ContentStore
+from boxwood.store.database import Database
+from boxwood.store.layers import LayerStore
+
+if TYPE_CHECKING:
+    import pluggy
+
+    from boxwood.drivers.isolation import IsolationDriver
+    from boxwood.drivers.log import LogDriver
+    from boxwood.drivers.network import NetworkDriver
+    from boxwood.drivers.volume import VolumeDriver
+    from boxwood.model.container import Container
+    from boxwood.model.event import Event
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT_INTERVAL = 60.0
+"""Seconds between two looks at the database's journal."""
+
+
+class Engine:
+    """Everything the API serves. Made by :meth:`start`, ended by :meth:`stop`."""
+
+    def __init__(self, config: Configuration) -> None:
+        """Nothing is touched yet; ``config`` says where everything is."""
+        self.config = config
+        self.data_root = Path(config.data_root)
+        self.exec_root = Path(config.exec_root)
+        self.started_at = times.now()
+        self.extensions: pluggy.PluginManager = manager.load_manager("extension")
+        self.workers = WorkerPool()
+        self._logs: dict[str, LogDriver] = {}
+        self._isolation: dict[str, IsolationDriver] = {}
+        self._background: list[asyncio.Task[None]] = []
+        self._quiet: set[str] = set()
+
+    @classmethod
+    async def start(cls, config: Configuration) -> Engine:
+        """Make the directories, open the stores, reconcile; returns an engine that serves.
+
+        Raises:
+            BoxwoodError: it cannot work here; one sentence says why.
+        """
+        engine = cls(config)
+        try:
+            await engine._start()
+        except BaseException:
+            await engine.workers.close()
+            raise
+        return engine
+
+    async def _start(self) -> None:
+        self._make_directories()
+        self.extensions = manager.load_extensions(self.config.plugins)
+        warm = asyncio.ensure_future(self.workers.warm())
+        self.database = Database(self.data_root / "boxwood.db")
+        self.id = self._engine_id()
+        self.events = EventsService(self._observe)
+        self.content = ContentStore(self.data_root / "content")
+        self.storage = manager.select(
+            "storage",
+            self.config.storage_driver,
+            root=self.data_root / "storage" / self.config.storage_driver,
+            options=pairs(self.config.storage_opts),
+        )
+        self.layers = LayerStore(
+            self.database, self.storage, self.content, self.workers.offload, open_root
+        )
+        self.images = ImagesService(
+            self.database, self.content, self.layers, self.workers, self.events
+        )
+        self.networks = NetworksService(self._network_driver, self.id, self.started_at)
+        self.volumes = VolumesService(
+            self.database.records("volumes"),
+            self._volume_driver,
+            self.events,
+            self._delete_tree,
+        )
+        self.containers = ContainersService(self._context())
+        self.images.in_use = self.containers.of_image
+        self.volumes.users_of = self.containers.of_volume
+        await warm
+        await self._reconcile()
+        self._background.append(asyncio.ensure_future(self._checkpoints()))
+
+    def _make_directories(self) -> None:
+        for path, mode in (
+            (self.data_root, 0o710),
+            (self.data_root / "containers", 0o710),
+            (self.data_root / "storage", 0o700),
+            (self.exec_root, 0o711),
+            (self.exec_root / "containers", 0o700),
+            (self.exec_root / "isolation", 0o700),
+        ):
+            try:
+                path.mkdir(mode=mode, parents=True, exist_ok=True)
+            except OSError as error:
+                raise Unavailable(f"make directory: {path}: {error.strerror}") from error
+
+    def _engine_id(self) -> str:
+        settings = self.database.records("settings")
+        known = settings.get("engine-id")
+        if known is not None:
+            return known.decode()
+        fresh = ids.new_id()
+        settings.put("engine-id", fresh.encode())
+        return fresh
+
+    def _context(self) -> Context:
+        config = self.config
+        return Context(
+            settings=Settings(
+                spec=self._spec_defaults(),
+                storage_driver=config.storage_driver,
+                runtime=config.default_runtime,
+                runtimes=config.runtimes,
+                network=config.default_network,
+                ipc_mode=config.default_ipc_mode,
+                log_driver=config.log_driver,
+                log_options=config.log_opts,
+                stop_timeout=config.default_stop_timeout,
+                dns=config.dns,
+                dns_options=config.dns_opts,
+                dns_search=config.dns_search,
+            ),
+            store=ContainerStore(self.database.records("containers")),
+            layers=self.layers,
+            images=self.images,
+            volumes=self.volumes,
+            networks=self.networks,
+            events=self.events,
+            workers=self.workers,
+            launcher=Launcher(),
+            isolation=self.isolation,
+            log_driver=self.log_driver,
+            adjust=self._adjust,
+            data=self.data_root / "containers",
+            run=self.exec_root / "containers",
+        )
+
+    def _spec_defaults(self) -> SpecDefaults:
+        config = self.config
+        profile = None
+        if config.seccomp_profile not in ("", "builtin", "unconfined"):
+            try:
+                profile = parse_profile(Path(config.seccomp_profile).read_text(encoding="utf-8"))
+            except OSError as error:
+                raise Unavailable(
+                    f"seccomp profile: {config.seccomp_profile}: {error.strerror}"
+                ) from error
+        return SpecDefaults(
+            machine=self.isolation(config.default_runtime).machine(),
+            ulimits=config.default_ulimits,
+            cgroup_parent=config.cgroup_parent,
+            cgroupns_mode=config.default_cgroupns_mode,
+            shm_size=config.shm_size,
+            init=config.init,
+            no_new_privileges=config.no_new_privileges,
+            seccomp=profile,
+            unconfined=config.seccomp_profile == "unconfined",
+            masked_paths=facts.machine_masked_paths(),
+        )
+
+    # -- drivers, loaded at their first use --
+
+    def isolation(self, name: str) -> IsolationDriver:
+        """Return the isolation driver ``name``; NotFound if there is none."""
+        if name not in self._isolation:
+            self._isolation[name] = manager.select(
+                "isolation",
+                name,
+                root=self.exec_root / "isolation",
+                options=pairs(self.config.exec_opts),
+            )
+        return self._isolation[name]
+
+    def log_driver(self, name: str) -> LogDriver:
+        """Return the log driver ``name``; NotFound if there is none."""
+        if name not in self._logs:
+            self._logs[name] = manager.select("log", name, options={})
+        return self._logs[name]
+
+    def _network_driver(self, name: str) -> NetworkDriver:
+        driver: NetworkDriver = manager.select(
+            "network", name, root=self.exec_root / "network" / name, options={}
+        )
+        return driver
+
+    def _volume_driver(self, name: str) -> VolumeDriver:
+        driver: VolumeDriver = manager.select(
+            "volume", name, root=self.data_root / "volumes", options={}
+        )
+        return driver
+
+    # -- extensions --
+
+    def _adjust(self, spec: dict[str, Any], container: Container) -> None:
+        if self.extensions.get_plugins():
+            self.extensions.hook.adjust_spec(spec=spec, container=container)
+
+    def _observe(self, event: Event) -> None:
+        if not self.extensions.get_plugins():
+            return
+        try:
+            self.extensions.hook.on_event(event=event)
+        except Exception as error:
+            if str(error) not in self._quiet:
+                self._quiet.add(str(error))
+                log.error("extension: on_event: %s", error, exc_info=error)
+
+    async def _delete_tree(self, path: Path) -> None:
+        parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            await self.workers.offload("remove_tree", {"name": path.name}, [parent])
+        finally:
+            os.close(parent)
+
+    # -- start and end --
+
+    async def _reconcile(self) -> None:
+        done = await self.containers.load()
+        done += await self.images.reconcile()
+        done += await self.images.reconcile()
+        done += await self.volumes.load()
+        for sentence in done:
+            log.info("reconcile: %s", sentence)
+        Shim.prewarm()
+        await self.containers.restore()
+
+    async def _checkpoints(self) -> None:
+        while True:
+            await asyncio.sleep(CHECKPOINT_INTERVAL)
+            try:
+                self.database.checkpoint()
+            except BoxwoodError as error:
+                log.error("checkpoint: %s", error)
+
+    async def stop(self) -> None:
+        """End: containers live on or stop, as the configuration says. Idempotent."""
+        for task in self._background:
+            task.cancel()
+        self._background = []
+        await self.containers.close(
+            stop=not self.config.live_restore, timeout=self.config.shutdown_timeout
+        )
+        self.events.close()
+        Shim.drop_spare()
+        await self.layers.close()
+        await self.workers.close()
+        self.database.close()
+
+    def busy(self) -> bool:
+        """Whether a container runs or is about to."""
+        return bool(self.containers.list())
+
+    # -- facts --
+
+    def info(self) -> dict[str, Any]:
+        """Return the object of ``GET /info``."""
+        return facts.info(self)
+
+    def version(self) -> dict[str, Any]:
+        """Return the object of ``GET /version``; the API adds its own versions."""
+        return facts.version()
+
+    def plugins(self) -> list[manager.PluginInfo]:
+        """Return every plugin that is installed."""
+        return [found for kind in manager.kinds() for found in manager.available(kind)]
+
+    async def doctor(self) -> list[dict[str, str]]:
+        """Return what this machine can do, and what to do about what it cannot."""
+        return facts.doctor(self)

@@ -1,0 +1,1 @@
+"""The services: one owner for each kind of object."""

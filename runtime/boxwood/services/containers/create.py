@@ -1,0 +1,260 @@
+"""Creating a container: check, resolve, make, record."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from typing import TYPE_CHECKING
+
+from boxwood.drivers.storage import SnapshotOptions
+from boxwood.errors import BoxwoodError, Conflict, InvalidArgument, NotFound
+from boxwood.execution.spec import validate_host_config
+from boxwood.faultpoints import fault
+from boxwood.model import ids, names, times
+from boxwood.model.config import EndpointSettings, HostConfig, LogConfig
+from boxwood.model.container import Container, MountPoint, State
+from boxwood.model.sizes import parse_size
+from boxwood.model.wire import replace
+from boxwood.services.containers import merge
+from boxwood.services.containers.mountplan import MountPlan
+
+if TYPE_CHECKING:
+    from boxwood.model.config import ContainerConfig
+    from boxwood.model.image import Image
+    from boxwood.model.request import CreateRequest
+    from boxwood.services.containers.context import Context
+
+log = logging.getLogger(__name__)
+
+_NAME_RETRIES = 8
+
+
+class Creator:
+    """``create``, and what it undoes when it fails."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def create(
+        self, name: str | None, request: CreateRequest, platform: str
+    ) -> tuple[str, list[str]]:
+        """Make a container; returns its id and warnings. See the service."""
+        context = self._context
+        key = ids.new_id()
+        wanted = self._reserve(name, key)
+        try:
+            image = context.images.get(request.config.image)
+            merge.check_host(request.config, request.host_config)
+            config = merge.merge(request.config, image.config.config)
+            merge.check_config(config)
+            host, warnings = self._host_config(config, request.host_config)
+            config, networks, more = self._network(key, config, host, request)
+            container = self._draft(key, wanted, image, config, host, networks, platform)
+            warnings += more + self._check_machine(request.config, container)
+            fault("create.begun")
+            container = await self._make(container, image)
+        except BaseException:
+            context.store.release(wanted, key)
+            raise
+        context.publish(container, "create")
+        return key, warnings
+
+    def _reserve(self, name: str | None, key: str) -> str:
+        store = self._context.store
+        if name:
+            wanted = names.check_name(name)
+            store.reserve(wanted, key)
+            return wanted
+        for retry in range(_NAME_RETRIES):
+            wanted = names.random_name(retry)
+            if store.owner(wanted) is None:
+                store.reserve(wanted, key)
+                return wanted
+        wanted = ids.short(key)
+        store.reserve(wanted, key)
+        return wanted
+
+    def _host_config(
+        self, config: ContainerConfig, host: HostConfig
+    ) -> tuple[HostConfig, list[str]]:
+        """Fill in the daemon's defaults, check drivers by name."""
+        settings = self._context.settings
+        kind = host.log_config.type or settings.log_driver
+        options = dict(host.log_config.config or {})
+        if not host.log_config.type:
+            options = {**settings.log_options, **options}
+        try:
+            self._context.log_driver(kind).validate(options)
+        except NotFound as error:
+            raise InvalidArgument(f"logger: no log driver named '{kind}' is registered") from error
+        spec = settings.spec_defaults
+        changes: dict[str, object] = {
+            "log_config": LogConfig(type=kind, config=options),
+            "network_mode": self._mode(config, host),
+            "shm_size": host.shm_size or spec.shm_size,
+            "ipc_mode": host.ipc_mode or settings.ipc_mode,
+            "cgroupns_mode": host.cgroupns_mode or _cgroupns(spec),
+            "restart_policy": replace(host.restart_policy, name=host.restart_policy.name or "no"),
+            "oom_kill_disable": bool(host.oom_kill_disable),
+            "runtime": host.runtime or settings.runtime,
+        }
+        if host.memory > 0 and host.memory_swap == 0:
+            changes["memory_swap"] = host.memory * 2
+        return replace(host, **changes), []
+
+    def _mode(self, config: ContainerConfig, host: HostConfig) -> str:
+        if config.network_disabled:
+            return "none"
+        mode = host.network_mode
+        return self._context.settings.network if mode in ("", "default") else mode
+
+    def _isolation_name(self, host: HostConfig) -> str:
+        wanted = host.runtime or self._context.settings.runtime
+        return self._context.settings.runtimes.get(wanted, wanted)
+
+    def _network(
+        self, key: str, config: ContainerConfig, host: HostConfig, request: CreateRequest
+    ) -> tuple[ContainerConfig, dict[str, EndpointSettings], list[str]]:
+        context = self._context
+        mode = host.network_mode
+        network, _ = context.networks.resolve(mode)
+        hostname = config.hostname or ids.short(key)
+        if mode == "host" or host.uts_mode == "host":
+            hostname = config.hostname or socket.gethostname()
+        warnings = [warning] if (warning := context.networks.warning(mode)) else []
+        if network is None:
+            target = context.store.get(mode.partition(":")[2])
+            config = replace(
+                config,
+                hostname=target.config.hostname,
+                domainname=target.config.domainname,
+            )
+            return config, {}, warnings
+        warnings += _unhonoured_network(host, request)
+        asked = (request.networking.endpoints_config or {}).get(mode) or EndpointSettings()
+        endpoint = replace(asked, network_id=network.id)
+        return replace(config, hostname=hostname), {network.name: endpoint}, warnings
+
+    def _draft(
+        self,
+        key: str,
+        name: str,
+        image: Image,
+        config: ContainerConfig,
+        host: HostConfig,
+        networks: dict[str, EndpointSettings],
+        platform: str,
+    ) -> Container:
+        path, arguments = merge.command_of(config)
+        return Container(
+            id=key,
+            name=name,
+            created_at=times.now(),
+            image_id=str(image.id),
+            image_ref=config.image,
+            path=path,
+            args=arguments,
+            config=config,
+            host_config=host,
+            networks=networks,
+            storage_driver=self._context.settings.storage_driver,
+            isolation_driver=self._isolation_name(host),
+            snapshot_key=key,
+            platform=platform.partition("/")[0] or image.config.os or "linux",
+            state=State(),
+        )
+
+    def _check_machine(self, asked: ContainerConfig, container: Container) -> list[str]:
+        """Ask the isolation driver and the spec's own checks; returns warnings."""
+        name = container.isolation_driver
+        try:
+            driver = self._context.isolation(name)
+        except NotFound as error:
+            raise InvalidArgument(
+                f"unknown or invalid runtime name: {container.host_config.runtime}"
+            ) from error
+        host = container.host_config
+        checked = replace(container.config, hostname=asked.hostname, domainname=asked.domainname)
+        spec = self._context.settings.spec_defaults
+        warnings = validate_host_config(checked, host, driver.machine(), dict(spec.ulimits))
+        for mode in (host.ipc_mode, host.pid_mode):
+            if mode.startswith("container:"):
+                self._context.store.get(mode.partition(":")[2])
+        return list(dict.fromkeys(warnings + driver.check(host)))
+
+    async def _make(self, container: Container, image: Image) -> Container:
+        """Volumes, snapshot, directory, record; undone in reverse when one fails."""
+        context = self._context
+        plan = MountPlan(context, container)
+        mounts: tuple[MountPoint, ...] = ()
+        directory = context.data / container.id
+        snapshot = ""
+        try:
+            mounts = await plan.resolve()
+            fault("create.volumes")
+            snapshot = await context.layers.prepare_container(
+                container.id, image, options=_snapshot_options(container.host_config)
+            )
+            fault("create.snapshot")
+            os.mkdir(directory, 0o710)
+            fault("create.directory")
+            if context.closing:
+                raise Conflict("create container: the daemon is stopping")
+            container = replace(container, mounts=mounts, snapshot_key=snapshot)
+            context.store.put(container)
+            fault("create.recorded")
+        except BaseException:
+            await self._unmake(plan, directory, snapshot)
+            raise
+        return container
+
+    async def _unmake(self, plan: MountPlan, directory: os.PathLike[str], snapshot: str) -> None:
+        try:
+            os.rmdir(directory)
+        except OSError as error:
+            log.debug("create: undo: %s: %s", directory, error)
+        if snapshot:
+            await self._context.layers.release(snapshot)
+        for name in plan.made:
+            try:
+                await self._context.volumes.remove(name)
+            except BoxwoodError as error:
+                log.error("create: undo: volume %s: %s", name, error)
+
+
+def _cgroupns(spec: object) -> str:
+    mode = getattr(spec, "cgroupns_mode", "")
+    machine = getattr(spec, "machine", None)
+    if mode:
+        return str(mode)
+    return "private" if getattr(machine, "cgroup_version", 0) == 2 else "host"
+
+
+def _unhonoured_network(host: HostConfig, request: CreateRequest) -> list[str]:
+    """Return a warning for each field that waits for a network driver of its own."""
+    warnings = []
+    if host.network_mode == "host":
+        if host.port_bindings or host.publish_all_ports:
+            warnings.append("Published ports are discarded when using host network mode")
+    elif host.port_bindings or host.publish_all_ports:
+        warnings.append("Ports are not published yet by this engine: discarded.")
+    if host.links:
+        warnings.append("Links are not supported by this engine: discarded.")
+    for name, endpoint in (request.networking.endpoints_config or {}).items():
+        if name not in (host.network_mode, "default", "bridge", "host", "none"):
+            warnings.append(f"Network {name}: not connected: this engine has no such network.")
+        if endpoint is not None and (
+            endpoint.ipam_config or endpoint.mac_address or endpoint.aliases or endpoint.links
+            or endpoint.driver_opts
+        ):  # fmt: skip
+            warnings.append(f"Network {name}: addresses, aliases and options are discarded.")
+    return warnings
+
+
+def _snapshot_options(host: HostConfig) -> SnapshotOptions:
+    options = dict(host.storage_opt or {})
+    size = parse_size(options.pop("size", "0"))
+    if options:
+        raise InvalidArgument(f"storage option {next(iter(options))}: not known")
+    return SnapshotOptions(volatile=host.auto_remove, size_limit=size)

@@ -1,0 +1,315 @@
+"""More processes in a running container."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from boxwood.errors import BoxwoodError, Conflict, InvalidArgument, LaunchError, NotFound
+from boxwood.execution.shim import Client
+from boxwood.execution.spec import build_exec_process
+from boxwood.faultpoints import fault
+from boxwood.model import container as states
+from boxwood.model import ids
+from boxwood.model.request import MULTIPLEXED_STREAM, RAW_STREAM, ExecConfig
+from boxwood.services.containers import failures
+from boxwood.services.containers.attach import parse_detach_keys
+from boxwood.services.containers.live import Exec
+from boxwood.services.containers.logs import frame
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from boxwood.execution.shim import ExitStatus
+    from boxwood.model.container import Container
+    from boxwood.model.request import ExecStart, Upgrade
+    from boxwood.services.containers.context import Context
+    from boxwood.services.containers.live import Live
+    from boxwood.services.containers.users import UserLookup
+
+log = logging.getLogger(__name__)
+
+KEPT = 300.0
+"""Seconds that the record of an ended exec is kept: what clients that inspect late rely on."""
+LIMIT = 1024
+"""Records of one container; beyond it the ones that ended are forgotten early."""
+
+
+class Execs:
+    """All execs of all containers. None of them outlives the daemon as a record."""
+
+    def __init__(self, context: Context, users: UserLookup) -> None:
+        self._context = context
+        self._users = users
+        self._all: dict[str, Exec] = {}
+
+    def create(self, container: Container, config: ExecConfig) -> Exec:
+        """Take note of an exec.
+
+        Raises:
+            InvalidArgument: no command. Conflict: the container does not run, in Docker's words.
+        """
+        if not config.cmd or not config.cmd[0]:
+            raise InvalidArgument("No exec command specified")
+        if config.working_dir and not config.working_dir.startswith("/"):
+            raise InvalidArgument(
+                f"the working directory '{config.working_dir}' is invalid, it needs to be an "
+                "absolute path"
+            )
+        parse_detach_keys(config.detach_keys)
+        check_running(container)
+        self._forget_old()
+        live = self._context.of(container.id)
+        if len(live.execs) >= LIMIT:
+            raise Conflict(f"container {container.id[:12]}: {LIMIT} execs at once are too many")
+        entry = Exec(id=ids.new_id(), container=container.id, config=config)
+        self._all[entry.id] = live.execs[entry.id] = entry
+        self._publish(container, entry, f"exec_create: {join_words(config.cmd)}")
+        return entry
+
+    def get(self, key: str) -> Exec:
+        """Return an exec by id or unique prefix of at least 12 digits; NotFound."""
+        found = self._all.get(key)
+        if found is None and len(key) >= ids.SHORT:
+            matches = [entry for name, entry in self._all.items() if name.startswith(key)]
+            found = matches[0] if len(matches) == 1 else None
+        if found is None:
+            raise NotFound(f"No such exec instance: {key}")
+        return found
+
+    async def start(self, key: str, options: ExecStart, upgrade: Upgrade | None) -> None:
+        """Start an exec; with ``upgrade`` its client is attached, without it is detached.
+
+        Raises, before the upgrade:
+            NotFound, Conflict: in Docker's words.
+            LaunchError: a detached one could not be started.
+        """
+        entry = self.get(key)
+        if entry.started:
+            raise Conflict(f"exec {entry.id} is already running" if entry.running else
+                           f"exec command {entry.id} has already run")  # fmt: skip
+        container = self._context.store.current(entry.container)
+        check_running(container)
+        entry.started = True
+        config = entry.config
+        clients: list[Client] = []
+        size = options.console_size or config.console_size
+        if upgrade is not None:
+            content = RAW_STREAM if config.tty else MULTIPLEXED_STREAM
+            try:
+                fd, preread = await upgrade.accept(content)
+            except BaseException:
+                entry.started = False
+                raise
+            clients.append(self._client(entry, fd, preread))
+        try:
+            await self._run(container, entry, clients, size)
+        except BoxwoodError as error:
+            text, code = _failure(error)
+            entry.exit_code = code
+            self._ended(entry)
+            for client in clients:
+                await _tell(client, text)
+            if upgrade is not None:
+                return
+            if isinstance(error, LaunchError):
+                raise LaunchError(text, error.operation, error.target, error.errno) from error
+            raise
+
+    def _client(self, entry: Exec, fd: int, preread: bytes) -> Client:
+        config = entry.config
+        keys = config.detach_keys or self._context.settings.detach_keys
+        return Client(
+            fd=fd,
+            stdin=config.attach_stdin,
+            stdout=config.attach_stdout,
+            stderr=config.attach_stderr,
+            framed=not config.tty,
+            preread=preread,
+            detach_keys=parse_detach_keys(keys) if config.attach_stdin else b"",
+        )
+
+    async def _run(
+        self,
+        container: Container,
+        entry: Exec,
+        clients: Sequence[Client],
+        size: tuple[int, int] | None,
+    ) -> None:
+        context = self._context
+        live = context.of(container.id)
+        async with live.lock:
+            container = context.store.current(container.id)
+            check_running(container)
+            self._publish(container, entry, f"exec_start: {join_words(entry.config.cmd or ())}")
+            pid = await self.launch(container, live, entry, clients, size)
+        fault("exec.launched")
+        entry.running, entry.pid = True, pid
+
+    async def launch(
+        self,
+        container: Container,
+        live: Live,
+        entry: Exec,
+        clients: Sequence[Client],
+        size: tuple[int, int] | None = None,
+    ) -> int:
+        """Launch it in the shim; the caller holds the lock. Returns the pid.
+
+        The clients' descriptors are the shim's then, and still the caller's when it raises.
+        """
+        fault("exec.begun")
+        context = self._context
+        config = entry.config
+        shim, handle = live.shim, live.handle
+        if shim is None or handle is None:
+            raise Conflict(f"container {container.id} is not running")
+        driver = context.isolation(container.isolation_driver)
+        root = _root_of(handle.pid)
+        try:
+            user = await self._users.lookup(
+                root,
+                config.user or container.config.user,
+                tuple(container.host_config.group_add or ()),
+            )
+        finally:
+            os.close(root)
+        process = build_exec_process(container, handle.spec, config, user, driver.machine())
+        if config.tty and size and all(size):
+            process["consoleSize"] = {"height": size[0], "width": size[1]}
+        with driver.exec(handle, process) as launch:
+            pid = await shim.exec(
+                entry.id,
+                launch.program,
+                launch.fds,
+                tty=config.tty,
+                size=size if config.tty and size and all(size) else None,
+                open_stdin=config.attach_stdin,
+                clients=clients,
+                detach=not clients,
+            )
+        entry.running, entry.pid = True, pid
+        shim.exec_wait(entry.id).add_done_callback(lambda done: self._exited(entry, done))
+        return pid
+
+    def _exited(self, entry: Exec, done: asyncio.Future[ExitStatus]) -> None:
+        if done.cancelled():
+            return
+        if done.exception() is not None:
+            entry.exit_code = 137
+        else:
+            entry.exit_code = done.result().code
+        self._ended(entry)
+        if entry.container in self._context.store and entry.id in self._all:
+            container = self._context.store.current(entry.container)
+            self._publish(container, entry, "exec_die", {"exitCode": str(entry.exit_code)})
+
+    def _ended(self, entry: Exec) -> None:
+        entry.running, entry.pid = False, 0
+        entry.started = True
+        entry.ended_at = time.monotonic()
+        entry.done.set()
+
+    async def resize(self, key: str, height: int, width: int) -> None:
+        """Set the size of its terminal. NotFound, or Conflict while it does not run."""
+        entry = self.get(key)
+        live = self._context.of(entry.container)
+        if not entry.running or live.shim is None:
+            raise Conflict(f"exec {key}: it does not run (yet)")
+        await live.shim.resize(entry.id, height, width)
+
+    def inspect(self, key: str) -> dict[str, Any]:
+        """Return the object of ``GET /exec/{id}/json``."""
+        entry = self.get(key)
+        config = entry.config
+        words = config.cmd or ("",)
+        return {
+            "ID": entry.id,
+            "Running": entry.running,
+            "ExitCode": None if entry.running or not entry.started else entry.exit_code,
+            "ProcessConfig": {
+                "tty": config.tty,
+                "entrypoint": words[0],
+                "arguments": list(words[1:]),
+                "privileged": config.privileged,
+                "user": config.user,
+            },
+            "OpenStdin": config.attach_stdin,
+            "OpenStderr": config.attach_stderr,
+            "OpenStdout": config.attach_stdout,
+            "CanRemove": False,
+            "ContainerID": entry.container,
+            "DetachKeys": config.detach_keys,
+            "Pid": entry.pid,
+        }
+
+    def forget(self, live: Live) -> None:
+        """Drop the records of a container that is gone."""
+        for key in live.execs:
+            self._all.pop(key, None)
+        live.execs.clear()
+
+    def _forget_old(self) -> None:
+        limit = time.monotonic() - KEPT
+        for key, entry in list(self._all.items()):
+            if entry.ended_at and entry.ended_at < limit:
+                del self._all[key]
+                live = self._context.live.get(entry.container)
+                if live is not None:
+                    live.execs.pop(key, None)
+
+    def _publish(
+        self,
+        container: Container,
+        entry: Exec,
+        action: str,
+        attributes: dict[str, str] | None = None,
+    ) -> None:
+        self._context.publish(container, action, {"execID": entry.id, **(attributes or {})})
+
+
+def _root_of(pid: int) -> int:
+    """Open the root of a process: the tree as that process sees it. NotFound if it is gone."""
+    try:
+        return os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise NotFound(f"open root: process {pid}: {error.strerror}") from error
+
+
+def check_running(container: Container) -> None:
+    """Raise Docker's conflicts unless something can be executed in the container."""
+    status = container.state.status
+    if status == states.PAUSED:
+        raise Conflict(f"Container {container.id} is paused, unpause the container before exec")
+    if status == states.RESTARTING:
+        raise Conflict(
+            f"Container {container.id} is restarting, wait until the container is running"
+        )
+    if not container.state.running:
+        raise Conflict(f"container {container.id} is not running")
+
+
+def join_words(words: Sequence[str] | None) -> str:
+    """Return the words with a blank between them, as Docker's events show a command."""
+    return " ".join(words or ())
+
+
+def _failure(error: BoxwoodError) -> tuple[str, int]:
+    if isinstance(error, LaunchError):
+        return failures.exec_failure(error)
+    return str(error), 126
+
+
+async def _tell(client: Client, text: str) -> None:
+    """Write why it failed to a client that already has its headers, and close."""
+    data = f"{text}\r\n".encode()
+    os.set_blocking(client.fd, False)
+    try:
+        os.write(client.fd, frame(1, data) if client.framed else data)
+    except OSError as error:
+        log.debug("exec: the client is gone: %s", error)
+    finally:
+        os.close(client.fd)

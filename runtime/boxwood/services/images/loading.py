@@ -1,0 +1,134 @@
+"""``docker load``: from a client's stream to images with names.
+
+The stream goes through a pipe to a worker, which decompresses it and splits it into files of a
+private directory: members may come in any order. Then each image's layers are unpacked by workers,
+which verify their digests, and the image is recorded. Nothing is visible before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from boxwood.errors import InvalidArgument
+from boxwood.model.digest import Digest, chain_ids
+from boxwood.model.image import Image
+from boxwood.services.images.archive import Archive, ArchivedImage
+from boxwood.services.images.spool import to_pipe
+
+if TYPE_CHECKING:
+    from boxwood.services.images.service import Emit, ImagesService
+
+ARCHIVE_BYTES = 1 << 40
+"""Bytes of an archive unpacked; the disk is the real limit, and says so."""
+ARCHIVE_ENTRIES = 200_000
+"""Members of an archive: at 1,000 images of 100 layers, two each."""
+
+
+class Load:
+    """One request to load."""
+
+    def __init__(self, service: ImagesService, emit: Emit) -> None:
+        self._service = service
+        self._emit = emit
+
+    async def run(self, stream: AsyncIterator[bytes]) -> list[Image]:
+        """Load all; see :meth:`ImagesService.load`."""
+        with self._service.content.ingest() as ingest:
+            try:
+                files = ingest / "files"
+                files.mkdir(mode=0o700)
+                await self._split(stream, files)
+                with Archive(files) as archive:
+                    images = archive.images()
+                    if not images:
+                        raise InvalidArgument("load image: the archive holds no image")
+                    return [await self._load_one(archive, image) for image in images]
+            finally:
+                self._service.layers.clean_later()
+
+    async def _split(self, stream: AsyncIterator[bytes], files: Path) -> None:
+        read_end, write_end = os.pipe2(os.O_CLOEXEC)
+        directory = os.open(files, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        arguments = {"max_bytes": ARCHIVE_BYTES, "max_entries": ARCHIVE_ENTRIES}
+        feeding = asyncio.ensure_future(to_pipe(stream, write_end))
+        work = asyncio.ensure_future(
+            self._service.offload("split_archive", arguments, [read_end, directory])
+        )
+        try:
+            await asyncio.wait([work, feeding], return_when=asyncio.FIRST_COMPLETED)
+            if feeding.done():
+                feeding.result()  # the client may have gone
+            await work
+        finally:
+            for task in (work, feeding):
+                task.cancel()
+            await asyncio.wait([work, feeding])
+            os.close(read_end)
+            os.close(directory)
+
+    async def _load_one(self, archive: Archive, found: ArchivedImage) -> Image:
+        service = self._service
+        with service.lease(chain_ids(found.config.rootfs.diff_ids)):
+            try:
+                await self._unpack(archive, found)
+                service.content.put(found.document)
+                image, moved = service.catalog.add(found.config, found.document, list(found.names))
+            except BaseException:
+                self._undo(found)
+                raise
+        await service.layers.ensure_init(image.chain_ids[-1] if image.chain_ids else None)
+        self._say(image, found, moved)
+        return image
+
+    def _undo(self, found: ArchivedImage) -> None:
+        digest = Digest.of(found.document)
+        if self._service.catalog.by_id(digest) is None:
+            self._service.content.delete(digest)
+        # Our own lease still holds the layers; what comes after it takes them.
+        asyncio.get_running_loop().call_soon(self._service.drop_unused)
+
+    async def _unpack(self, archive: Archive, found: ArchivedImage) -> None:
+        parent: Digest | None = None
+        chains = chain_ids(found.config.rootfs.diff_ids)
+        with ExitStack() as stack:
+            # All at once: one file may be several layers, and is moved away by the first.
+            files = [archive.open(layer.path) for layer in found.layers]
+            for fd in files:
+                stack.callback(os.close, fd)
+            for layer, fd, diff_id, chain in zip(
+                found.layers, files, found.config.rootfs.diff_ids, chains, strict=True
+            ):
+                os.lseek(fd, 0, os.SEEK_SET)
+                path = Path(os.readlink(f"/proc/self/fd/{fd}"))
+                await self._service.layers.unpack(
+                    parent,
+                    fd,
+                    diff_id=diff_id,
+                    digest=layer.digest,
+                    keep=path if path.exists() else None,
+                )
+                parent = chain
+
+    def _say(self, image: Image, found: ArchivedImage, moved: dict[str, str]) -> None:
+        service = self._service
+        for name in found.names:
+            if (old := moved.get(str(name))) is not None:
+                self._stream(
+                    f"The image {name.familiar} already exists, renaming the old one with ID "
+                    f"{old} to empty string"
+                )
+            service.publish("image", "tag", image.id, {"name": name.familiar})
+        for name in found.names:
+            self._stream(f"Loaded image: {name.familiar}")
+        if not found.names:
+            self._stream(f"Loaded image ID: {image.id}")
+        service.publish("image", "load", image.id, {"name": image.id})
+
+    def _stream(self, line: str) -> None:
+        message: dict[str, Any] = {"stream": f"{line}\n"}
+        self._emit(message)

@@ -1,0 +1,254 @@
+"""The images service: what the API and the other services ask of images."""
+
+from __future__ import annotations
+
+import builtins
+import logging
+import os
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from boxwood.errors import InvalidArgument
+from boxwood.model.image import Image
+from boxwood.model.reference import Reference
+from boxwood.services.images import views
+from boxwood.services.images.catalog import Catalog
+from boxwood.services.images.filters import matching
+from boxwood.services.images.importing import Import
+from boxwood.services.images.loading import Load
+from boxwood.services.images.removal import InUse, Publish, Removal
+
+if TYPE_CHECKING:
+    from boxwood.store.content import ContentStore
+    from boxwood.store.database import Database
+    from boxwood.store.layers import LayerStore
+
+log = logging.getLogger(__name__)
+
+Emit = Callable[[dict[str, Any]], object]
+"""Takes one message of a progress stream (``{"stream": ...}``, ``{"status": ...}``)."""
+
+
+class Workers(Protocol):
+    """What the service needs of the worker processes."""
+
+    async def offload(
+        self, job: str, arguments: Mapping[str, Any], fds: Sequence[int]
+    ) -> dict[str, Any]:
+        """Run a job with its usual deadline."""
+
+
+class Events(Protocol):
+    """What the service needs of the event bus."""
+
+    def publish(
+        self, type: str, action: str, actor_id: str, attributes: Mapping[str, str] | None = None
+    ) -> object:
+        """Tell everybody."""
+
+
+def _nobody(image_id: str) -> Sequence[Any]:
+    del image_id
+    return ()
+
+
+def _silent(*_: object) -> None:
+    return None
+
+
+class ImagesService:
+    """All there is to do with images. One instance, in the event loop's thread."""
+
+    def __init__(
+        self,
+        database: Database,
+        content: ContentStore,
+        layers: LayerStore,
+        workers: Workers,
+        events: Events,
+    ) -> None:
+        self.content = content
+        self.layers = layers
+        self.offload = workers.offload
+        self.publish: Publish = events.publish
+        self.in_use: InUse = _nobody
+        """Returns the containers that use an image; the containers service sets it."""
+        self.catalog = Catalog(database, content, layers)
+        self._leases: Counter[str] = Counter()
+        layers.needed = self._needed
+        self.catalog.load()
+
+    async def reconcile(self) -> builtins.list[str]:
+        """Put right what crashes left, after the layers' own; returns what was done."""
+        done = self.catalog.load()
+        done += [f"removed the unused layer {diff_id}" for diff_id in self._drop_layers()]
+        done += self._drop_blobs()
+        directory = self.content.root / "ingest"
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for name in self.content.leftovers(all_of_them=True):
+                await self.offload("remove_tree", {"name": name}, [fd])
+                done.append(f"removed the unfinished download {name}")
+        finally:
+            os.close(fd)
+        return done
+
+    # Looking
+
+    def get(self, ref: str) -> Image:
+        """Return an image by id, name or prefix of an id; NotFound ``No such image: X``."""
+        return self.catalog.get(ref)
+
+    def list(
+        self, filters: Mapping[str, Sequence[str]] | None = None, *, all: bool = False
+    ) -> builtins.list[Image]:
+        """Return the images that pass the filters, newest first.
+
+        Without ``all``, images that have no name and that others were built on are left out.
+
+        Raises:
+            InvalidArgument: an unknown filter.
+        """
+        found = matching(self.catalog.all(), filters or {}, self.get)
+        if not all:
+            found = [image for image in found if not self._intermediate(image)]
+        return sorted(found, key=lambda image: (views.created_seconds(image), image.id))[::-1]
+
+    def _intermediate(self, image: Image) -> bool:
+        named = image.tags or image.digests
+        return not named and any(True for _ in self.catalog.children(image.id))
+
+    def summary(self, image: Image) -> dict[str, Any]:
+        """Return an entry of ``GET /images/json``, newest form."""
+        return views.summary(image)
+
+    def inspect(self, ref: str) -> dict[str, Any]:
+        """Return the answer of ``GET /images/{name}/json``, newest form; raises NotFound."""
+        return views.inspect(self.get(ref), self.layers.driver.name)
+
+    def history(self, ref: str) -> builtins.list[dict[str, Any]]:
+        """Return the answer of ``GET /images/{name}/history``, newest first; raises NotFound."""
+        return views.history(self.get(ref), self.layers)
+
+    # Changing
+
+    def tag(self, ref: str, repo: str, tag: str = "") -> None:
+        """Give an image another name.
+
+        Raises:
+            NotFound: no such image.
+            InvalidArgument: the name is none.
+        """
+        image = self.get(ref)
+        reference = target_name(repo, tag)
+        self.catalog.tag(image, reference)
+        self.publish("image", "tag", image.id, {"name": reference.familiar})
+
+    def remove(
+        self, ref: str, force: bool = False, noprune: bool = False
+    ) -> builtins.list[dict[str, str]]:
+        """Remove a name or an image; returns ``Untagged`` and ``Deleted`` entries.
+
+        Raises:
+            NotFound, Conflict
+        """
+        removal = Removal(self.catalog, self.in_use, self.publish, self._drop_layers)
+        return removal.run(ref, force=force, prune=not noprune)
+
+    async def load(self, stream: AsyncIterator[bytes], emit: Emit) -> builtins.list[Image]:
+        """Load images from an archive as ``docker save`` or an OCI tool wrote it.
+
+        Messages are Docker's (``Loaded image: ...``). What was loaded whole before an error
+        stays; of the rest nothing is left.
+
+        Raises:
+            InvalidArgument, TooLarge, NotFound, ResourceExhausted, DeadlineExceeded
+        """
+        return await Load(self, emit).run(stream)
+
+    async def import_(
+        self,
+        stream: AsyncIterator[bytes],
+        repo: str = "",
+        tag: str = "",
+        message: str = "",
+        changes: Sequence[str] = (),
+        platform: str = "",
+        emit: Emit = _silent,
+        source: str = "-",
+    ) -> Image:
+        """Make an image of one layer from the tar of a file tree; emits its id as ``status``.
+
+        Raises:
+            InvalidArgument, TooLarge, ResourceExhausted, DeadlineExceeded
+        """
+        name = target_name(repo, tag) if repo else None
+        job = Import(self, name, message or f"Imported from {source}", changes, platform)
+        image = await job.run(stream)
+        emit({"status": image.id})
+        return image
+
+    def prune(self, *, dangling: bool = True) -> builtins.list[dict[str, str]]:
+        """Remove images that no container uses: without a name, or with ``dangling`` off all."""
+        done: builtins.list[dict[str, str]] = []
+        for image in self.catalog.all():
+            if (dangling and (image.tags or image.digests)) or self.in_use(image.id):
+                continue
+            if self.catalog.by_id(image.id) is None or any(self.catalog.children(image.id)):
+                continue
+            done += self.remove(image.id, force=True)
+        return done
+
+    # For load, import and, later, pull and commit
+
+    @contextmanager
+    def lease(self, chains: Iterable[str]) -> Iterator[None]:
+        """Keep these layers while an image that needs them is being made."""
+        held = tuple(chains)
+        self._leases.update(held)
+        try:
+            yield
+        finally:
+            self._leases.subtract(held)
+            for chain in held:
+                if self._leases[chain] <= 0:
+                    del self._leases[chain]
+
+    def drop_unused(self) -> None:
+        """Remove layers that no image, lease or container needs."""
+        self._drop_layers()
+
+    def _needed(self) -> set[str]:
+        return self.catalog.chains() | set(self._leases)
+
+    def _drop_layers(self) -> builtins.list[str]:
+        if self.catalog.broken:
+            return []
+        return self.layers.forget_unused(self._needed())
+
+    def _drop_blobs(self) -> builtins.list[str]:
+        if self.catalog.broken:
+            return []
+        kept = {image.id for image in self.catalog.all()} | self.layers.blobs()
+        done = []
+        for digest in tuple(self.content.walk()):
+            if digest not in kept:
+                self.content.delete(digest)
+                done.append(f"removed the blob {digest}, which nothing refers to")
+        return done
+
+
+def target_name(repo: str, tag: str) -> Reference:
+    """Return the reference that a repository and a tag, as clients send them, make.
+
+    Raises:
+        InvalidArgument: in Docker's words.
+    """
+    reference = Reference.parse(repo)
+    if reference.digest is not None:
+        raise InvalidArgument("refusing to create a tag with a digest reference")
+    if reference.familiar_name in ("sha256", "sha512"):
+        raise InvalidArgument("refusing to create an ambiguous tag using digest algorithm as name")
+    return reference.with_tag(tag) if tag else reference.with_default_tag()

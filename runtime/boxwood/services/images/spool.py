@@ -1,0 +1,67 @@
+"""A client's stream on its way to a worker or to a file, with bounded memory."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from boxwood.drivers.storage import as_boxwood_error
+
+
+async def to_file(stream: AsyncIterator[bytes], file: Path) -> int:
+    """Write a stream to a new file; returns its size in bytes.
+
+    Raises:
+        ResourceExhausted: the disk is full; what was written is the caller's to delete.
+    """
+    size = 0
+    try:
+        fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            async for chunk in stream:
+                view = memoryview(chunk)
+                while view:
+                    view = view[os.write(fd, view) :]
+                size += len(chunk)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise as_boxwood_error("receive", "the archive", error) from error
+    return size
+
+
+async def to_pipe(stream: AsyncIterator[bytes], fd: int) -> None:
+    """Write a stream to a pipe, which is closed in the end, whatever happens.
+
+    A reader that has gone ends it without an error: the reader says why itself.
+    """
+    try:
+        os.set_blocking(fd, False)
+        async for chunk in stream:
+            view = memoryview(chunk)
+            while view:
+                try:
+                    view = view[os.write(fd, view) :]
+                except BlockingIOError:
+                    await _writable(fd)
+    except BrokenPipeError:
+        return
+    finally:
+        os.close(fd)
+
+
+async def _writable(fd: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_writer(fd, _done, ready)
+    try:
+        await ready
+    finally:
+        loop.remove_writer(fd)
+
+
+def _done(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
