@@ -1,0 +1,115 @@
+"""Every field of the create body, and what becomes of it.
+
+No field is ignored in silence: it is honoured, or kept and shown because it means nothing on
+this system, or answered in ``Warnings``, or refused by name. A test holds this table against
+Docker's OpenAPI file.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+HONOURED = "honoured"
+RECORDED = "recorded"
+"""Kept and shown by inspect; by its meaning it changes nothing in a running container here."""
+WARNED = "warned"
+REFUSED = "refused"
+ANSWER = "answer"
+"""A field of answers only; in a request Docker, too, makes nothing of it."""
+
+
+class Rule(NamedTuple):
+    """What becomes of a field when a client sets it to anything but its zero value."""
+
+    state: str
+    text: str = ""
+    """The warning, or why it is refused."""
+    accepted: tuple[object, ...] = ()
+    """Values of a refused field that are fine."""
+
+
+_YES = Rule(HONOURED)
+_KEPT = Rule(RECORDED)
+_SHOWN = Rule(ANSWER)
+_NO_NETWORK = "the bridge network is not available yet"
+
+
+def _all(rule: Rule, names: str) -> dict[str, Rule]:
+    return dict.fromkeys(names.split(), rule)
+
+
+def _honoured(names: str) -> dict[str, Rule]:
+    return _all(_YES, names)
+
+
+TABLE: dict[str, dict[str, Rule]] = {
+    "ContainerConfig": {
+        **_honoured(
+            "Hostname Domainname User AttachStdin AttachStdout AttachStderr ExposedPorts Tty "
+            "OpenStdin StdinOnce Env Cmd Healthcheck Image Volumes WorkingDir Entrypoint "
+            "NetworkDisabled Labels StopSignal StopTimeout Shell"
+        ),
+        "ArgsEscaped": _KEPT,
+        "OnBuild": _KEPT,
+    },
+    "HealthConfig": _honoured("Test Interval Timeout Retries StartPeriod StartInterval"),
+    "HostConfig": {
+        **_honoured(
+            "CpuShares Memory CgroupParent BlkioWeight BlkioWeightDevice BlkioDeviceReadBps "
+            "BlkioDeviceWriteBps BlkioDeviceReadIOps BlkioDeviceWriteIOps CpuPeriod CpuQuota "
+            "CpuRealtimePeriod CpuRealtimeRuntime CpusetCpus CpusetMems Devices "
+            "DeviceCgroupRules MemoryReservation MemorySwap MemorySwappiness NanoCpus "
+            "OomKillDisable Init PidsLimit Ulimits Binds LogConfig NetworkMode RestartPolicy "
+            "AutoRemove VolumeDriver VolumesFrom Mounts ConsoleSize Annotations CapAdd CapDrop "
+            "CgroupnsMode Dns DnsOptions DnsSearch ExtraHosts GroupAdd IpcMode OomScoreAdj "
+            "PidMode Privileged ReadonlyRootfs SecurityOpt Tmpfs UTSMode ShmSize Sysctls "
+            "Runtime MaskedPaths ReadonlyPaths"
+        ),
+        "ContainerIDFile": _KEPT,
+        "CpuCount": _KEPT,
+        "CpuPercent": _KEPT,
+        "IOMaximumIOps": _KEPT,
+        "IOMaximumBandwidth": _KEPT,
+        "Cgroup": Rule(REFUSED, "joining another container's cgroup is not served"),
+        "Isolation": Rule(REFUSED, "is for Windows", ("default",)),
+        "PortBindings": Rule(WARNED, f"ports are not published: {_NO_NETWORK}"),
+        "PublishAllPorts": Rule(WARNED, f"ports are not published: {_NO_NETWORK}"),
+        "Links": Rule(WARNED, f"links are not made: {_NO_NETWORK}"),
+        "StorageOpt": Rule(REFUSED, "this engine's storage drivers have no size limit yet"),
+        "UsernsMode": Rule(REFUSED, "user namespaces are not served yet", ("host",)),
+        "DeviceRequests": Rule(REFUSED, "no driver for device requests"),
+    },
+    "LogConfig": _honoured("Type Config"),
+    "RestartPolicy": _honoured("Name MaximumRetryCount"),
+    "PortBinding": {"HostIp": _YES, "HostPort": _YES},
+    "ThrottleDevice": _honoured("Path Rate"),
+    "DeviceMapping": _honoured("PathOnHost PathInContainer CgroupPermissions"),
+    "Mount": {
+        **_honoured("Target Source Type ReadOnly BindOptions VolumeOptions TmpfsOptions"),
+        "Consistency": _KEPT,
+        "ImageOptions": Rule(REFUSED, "image mounts are not served yet"),
+    },
+    "BindOptions": _honoured(
+        "Propagation NonRecursive CreateMountpoint ReadOnlyNonRecursive ReadOnlyForceRecursive"
+    ),
+    "VolumeOptions": _honoured("NoCopy Labels DriverConfig Subpath"),
+    "TmpfsOptions": _honoured("SizeBytes Mode Options"),
+    "NetworkingConfig": _honoured("EndpointsConfig"),
+    "EndpointSettings": {
+        "IPAMConfig": Rule(
+            REFUSED, "user specified IP address is supported on user defined networks only"
+        ),
+        "Links": Rule(WARNED, f"links are not made: {_NO_NETWORK}"),
+        "MacAddress": Rule(WARNED, f"the address is not set: {_NO_NETWORK}"),
+        "Aliases": Rule(WARNED, f"aliases are not served: {_NO_NETWORK}"),
+        "DriverOpts": Rule(WARNED, f"driver options are not used: {_NO_NETWORK}"),
+        "GwPriority": Rule(WARNED, f"no gateway is chosen: {_NO_NETWORK}"),
+        **_all(
+            _SHOWN,
+            "NetworkID EndpointID Gateway IPAddress IPPrefixLen IPv6Gateway GlobalIPv6Address "
+            "GlobalIPv6PrefixLen DNSNames",
+        ),
+    },
+}
+"""By struct of the OpenAPI file, by JSON name. Structs that are inline there (BindOptions, ...)
+are here under the name that Docker's Go API gives them."""

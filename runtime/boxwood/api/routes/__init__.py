@@ -1,0 +1,31 @@
+"""The routes, one file for each group."""
+
+from __future__ import annotations
+
+from boxwood.api.routes import (
+    absent,
+    boxwood,
+    containers,
+    execs,
+    images,
+    networks,
+    streams,
+    system,
+    volumes,
+)
+from boxwood.api.routing import Route
+
+
+def all_routes() -> list[Route]:
+    """Return every route, the ones that refuse included."""
+    served = [
+        *system.ROUTES,
+        *boxwood.ROUTES,
+        *containers.ROUTES,
+        *streams.ROUTES,
+        *execs.ROUTES,
+        *images.ROUTES,
+        *volumes.ROUTES,
+        *networks.ROUTES,
+    ]
+    return served + absent.routes(served)

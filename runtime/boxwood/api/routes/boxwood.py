@@ -1,0 +1,45 @@
+"""``/boxwood``: what Docker's API has no place for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from boxwood.api.http.message import TEXT, Response, json_response
+from boxwood.api.routing import OWN, Route
+from boxwood.drivers import manager
+
+if TYPE_CHECKING:
+    from boxwood.api.call import Call
+
+
+async def docker_plugins(call: Call) -> Response:
+    """``GET /plugins``: Docker's managed plugins, of which there are none."""
+    call.filters()
+    return json_response([])
+
+
+async def plugins(_call: Call) -> Response:
+    """``GET /boxwood/plugins``: every plugin that is installed, by kind."""
+    found = [info for kind in manager.kinds() for info in manager.available(kind)]
+    return json_response(msgspec.to_builtins(found))
+
+
+async def doctor(call: Call) -> Response:
+    """``GET /boxwood/doctor``: what this machine can do and what is missing."""
+    return json_response(msgspec.to_builtins(await call.engine.doctor()))
+
+
+async def launch(call: Call) -> Response:
+    """``GET /boxwood/launch/{id}``: the launch program of a container, readably."""
+    text = await call.engine.containers.launch_program(call.params["id"])
+    return Response(200, text.encode(), TEXT)
+
+
+ROUTES = (
+    Route("GET", "/plugins", docker_plugins),
+    Route("GET", "/boxwood/plugins", plugins, action="system.plugins", state=OWN),
+    Route("GET", "/boxwood/doctor", doctor, action="system.doctor", state=OWN),
+    Route("GET", "/boxwood/launch/{id}", launch, action="container.inspect", about="id", state=OWN),
+)

@@ -1,0 +1,114 @@
+"""``/images``: what is here already, loading and importing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from boxwood.api import compat
+from boxwood.api.http.message import Response, json_response
+from boxwood.api.progress import Progress
+from boxwood.api.routing import STREAM_BODY, Route
+from boxwood.errors import InvalidArgument, Unsupported
+
+if TYPE_CHECKING:
+    from boxwood.api.call import Call
+
+
+async def list_images(call: Call) -> Response:
+    """``GET /images/json``"""
+    wanted = call.filters()
+    if call.minor < 25 and call.text("filter"):
+        wanted["reference"] = (call.text("filter"),)
+    images = call.engine.images
+    users = Counter(container.image_id for container in call.engine.containers.list(all=True))
+    shown = []
+    for image in images.list(wanted, all=call.flag("all")):
+        entry = {**images.summary(image), "Containers": users[image.id]}
+        shown.append(compat.wrap("image summary", call.minor, entry))
+    return json_response(shown)
+
+
+async def inspect(call: Call) -> Response:
+    """``GET /images/{name}/json``"""
+    _no_platform(call)
+    shown = call.engine.images.inspect(call.params["name"])
+    return json_response(compat.wrap("image", call.minor, shown))
+
+
+async def history(call: Call) -> Response:
+    """``GET /images/{name}/history``"""
+    _no_platform(call)
+    return json_response(call.engine.images.history(call.params["name"]))
+
+
+async def tag(call: Call) -> Response:
+    """``POST /images/{name}/tag``"""
+    repository = call.text("repo")
+    if not repository:
+        raise InvalidArgument("invalid reference format: repository name must not be empty")
+    call.engine.images.tag(call.params["name"], repository, call.text("tag"))
+    return Response(201, b"", "")
+
+
+async def remove(call: Call) -> Response:
+    """``DELETE /images/{name}``"""
+    if call.has("platforms"):
+        raise Unsupported("remove image: platforms: removing one platform is not served yet")
+    removed = call.engine.images.remove(
+        call.params["name"], force=call.flag("force"), noprune=call.flag("noprune")
+    )
+    return json_response(removed)
+
+
+async def create(call: Call) -> Response | None:
+    """``POST /images/create``: imports an archive; pulling is not there yet."""
+    source = call.text("fromSrc")
+    if call.text("fromImage") or not source:
+        name = call.text("fromImage")
+        if not name:
+            raise InvalidArgument("create image: one of fromImage and fromSrc is needed")
+        raise Unsupported(
+            f"pull {name}: this engine can not pull from a registry yet: bring the image in with "
+            "`docker load` or `docker import`"
+        )
+    if source != "-":
+        raise Unsupported(f"import: {source}: only an archive in the request (fromSrc=-) is taken")
+    progress = Progress(call.request)
+    async with progress:
+        await call.engine.images.import_(
+            call.request.body,
+            call.text("repo"),
+            call.text("tag"),
+            call.text("message"),
+            tuple(call.request.query.get("changes", ())),
+            call.text("platform"),
+            progress.emit,
+        )
+    return None
+
+
+async def load(call: Call) -> Response | None:
+    """``POST /images/load``: what goes wrong after the first byte is told in the stream."""
+    _no_platform(call)
+    progress = Progress(call.request)
+    async with progress:
+        await call.engine.images.load(call.request.body, progress.emit)
+    return None
+
+
+def _no_platform(call: Call) -> None:
+    wanted = call.text("platform")
+    if wanted and wanted != "null":
+        raise Unsupported(f"{call.request.operation}: platform: images here have one platform each")
+
+
+ROUTES = (
+    Route("GET", "/images/json", list_images, action="image.list"),
+    Route("POST", "/images/create", create, body=STREAM_BODY, action="image.create"),
+    Route("POST", "/images/load", load, body=STREAM_BODY, action="image.load"),
+    Route("GET", "/images/{name}/json", inspect, action="image.inspect", about="name"),
+    Route("GET", "/images/{name}/history", history, action="image.history", about="name"),
+    Route("POST", "/images/{name}/tag", tag, action="image.tag", about="name"),
+    Route("DELETE", "/images/{name}", remove, action="image.remove", about="name"),
+)

@@ -1,0 +1,180 @@
+"""Containers as the API shows them: the entry of a list and the whole of ``inspect``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from boxwood.api.shapes import text
+from boxwood.model import times
+from boxwood.model.config import EndpointSettings
+from boxwood.model.container import (
+    DEAD,
+    PAUSED,
+    RESTARTING,
+    Container,
+    Health,
+    MountPoint,
+    State,
+)
+
+Object = dict[str, Any]
+
+_UNSHOWN = ("options", "subpath", "anonymous")
+"""Keys of a mount that are ours alone."""
+
+
+def summary(container: Container, now: int) -> Object:
+    """Return the entry of ``GET /containers/json``; ``now`` in nanoseconds since the epoch."""
+    networks = {name: endpoint(at) for name, at in container.networks.items()}
+    return {
+        "Id": container.id,
+        "Names": [f"/{container.name}"],
+        "Image": container.image_ref,
+        "ImageID": container.image_id,
+        "Command": text.command(container),
+        "Created": container.created_at // times.SECOND,
+        "Ports": ports_of(container),
+        "Labels": container.config.labels or {},
+        "State": container.state.status,
+        "Status": text.status(container, now),
+        "HostConfig": {"NetworkMode": container.host_config.network_mode},
+        "NetworkSettings": {"Networks": networks},
+        "Mounts": [mount(point) for point in container.mounts],
+    }
+
+
+def ports_of(container: Container) -> list[Object]:
+    """Return the ports that the image or the client exposed; none is published yet."""
+    if container.host_config.network_mode == "host" or not container.state.running:
+        return []
+    found = []
+    for port in container.config.exposed_ports or {}:
+        number, _, protocol = port.partition("/")
+        if number.isdigit():
+            found.append({"PrivatePort": int(number), "Type": protocol or "tcp"})
+    return found
+
+
+def inspect(container: Container, details: Mapping[str, Any]) -> Object:
+    """Return the answer of ``GET /containers/{id}/json``, newest shape, without sizes."""
+    return {
+        "Id": container.id,
+        "Created": times.rfc3339(container.created_at),
+        "Path": container.path,
+        "Args": list(container.args),
+        "State": state(container.state),
+        "Image": container.image_id,
+        "ResolvConfPath": details.get("ResolvConfPath", ""),
+        "HostnamePath": details.get("HostnamePath", ""),
+        "HostsPath": details.get("HostsPath", ""),
+        "LogPath": details.get("LogPath", ""),
+        "Name": f"/{container.name}",
+        "RestartCount": container.state.restart_count,
+        "Driver": container.storage_driver,
+        "Platform": container.platform,
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "ExecIDs": details.get("ExecIDs") or None,
+        "HostConfig": host_config(container),
+        "GraphDriver": {
+            "Name": container.storage_driver,
+            "Data": details.get("GraphDriver") or None,
+        },
+        "Mounts": [mount(point) for point in container.mounts],
+        "Config": config(container),
+        "NetworkSettings": network_settings(container, details),
+    }
+
+
+def state(value: State) -> Object:
+    """Return the ``State`` object."""
+    shown: Object = {
+        "Status": value.status,
+        "Running": value.running or value.status == RESTARTING,
+        "Paused": value.status == PAUSED,
+        "Restarting": value.status == RESTARTING,
+        "OOMKilled": value.oom_killed,
+        "Dead": value.status == DEAD,
+        "Pid": value.pid,
+        "ExitCode": value.exit_code,
+        "Error": value.error,
+        "StartedAt": times.rfc3339(value.started_at),
+        "FinishedAt": times.rfc3339(value.finished_at),
+    }
+    if value.health is not None:
+        shown["Health"] = health(value.health)
+    return shown
+
+
+def health(value: Health) -> Object:
+    """Return the ``Health`` object."""
+    shown: Object = msgspec.to_builtins(value)
+    shown["Log"] = list(shown.get("Log") or ())
+    return shown
+
+
+def config(container: Container) -> Object:
+    """Return ``Config``; what Docker leaves out when it is empty is left out."""
+    shown: Object = msgspec.to_builtins(container.config)
+    for name in _OMITTED:
+        if not shown.get(name):
+            shown.pop(name, None)
+    shown["Labels"] = shown.get("Labels") or {}
+    shown["Env"] = shown.get("Env") or []
+    return shown
+
+
+def host_config(container: Container) -> Object:
+    """Return ``HostConfig``; what Docker leaves out when it is empty is left out."""
+    shown: Object = msgspec.to_builtins(container.host_config)
+    for name in _HOST_OMITTED:
+        if not shown[name] and shown[name] is not False:
+            del shown[name]
+    return shown
+
+
+_HOST_OMITTED = ("Annotations", "Init", "Mounts", "StorageOpt", "Sysctls", "Tmpfs")
+_OMITTED = (
+    "ArgsEscaped",
+    "ExposedPorts",
+    "Healthcheck",
+    "NetworkDisabled",
+    "OnBuild",
+    "Shell",
+    "StopSignal",
+    "StopTimeout",
+)
+
+
+def mount(point: MountPoint) -> Object:
+    """Return one of ``Mounts``."""
+    shown: Object = msgspec.to_builtins(point)
+    for name in _UNSHOWN:
+        shown.pop(name, None)
+    for name in ("Name", "Driver"):
+        if not shown[name]:
+            del shown[name]
+    return shown
+
+
+def endpoint(at: EndpointSettings) -> Object:
+    """Return one of ``NetworkSettings.Networks``."""
+    shown: Object = msgspec.to_builtins(at)
+    return shown
+
+
+def network_settings(container: Container, details: Mapping[str, Any]) -> Object:
+    """Return ``NetworkSettings``; maps are there even when empty."""
+    running = container.state.running
+    exposed = container.config.exposed_ports or {}
+    shown_ports = container.host_config.network_mode != "host" and running
+    return {
+        "SandboxID": details.get("SandboxID", "") if running else "",
+        "SandboxKey": details.get("SandboxKey", "") if running else "",
+        "Ports": dict.fromkeys(exposed) if shown_ports else {},
+        "Networks": {name: endpoint(at) for name, at in container.networks.items()},
+    }
