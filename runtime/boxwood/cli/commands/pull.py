@@ -1,0 +1,49 @@
+"""`pull`: fetch an image from a registry."""
+
+from __future__ import annotations
+
+from boxwood.cli.command import Command, Flag
+from boxwood.cli.creation import with_tag
+from boxwood.cli.errors import CliError
+from boxwood.cli.progress import pull_image
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from boxwood.cli.command import Values
+    from boxwood.cli.context import Context
+
+
+def run(ctx: Context, values: Values, args: list[str]) -> int:
+    """Fetch, and print the name that was fetched."""
+    name = args[0]
+    if values["all_tags"]:
+        raise CliError(f"{ctx.name} --all-tags: not supported yet: name the tag")
+    whole = with_tag(name)
+    if whole != name and not values["quiet"]:
+        ctx.out("Using default tag: latest")
+    pull_image(ctx, ctx.client, name, values["platform"], quiet=values["quiet"], fd=1)
+    ctx.out(canonical(whole))
+    return 0
+
+
+def canonical(image: str) -> str:
+    """The whole name: `docker.io/library/busybox:latest` for `busybox:latest`."""
+    first, slash, _ = image.partition("/")
+    if slash and (any(mark in first for mark in ".:") or first == "localhost"):
+        return image
+    return f"docker.io/{image}" if slash else f"docker.io/library/{image}"
+
+
+COMMAND = Command(
+    run,
+    "Download an image from a registry",
+    "[OPTIONS] NAME[:TAG|@DIGEST]",
+    (
+        Flag("all-tags", "bool", "Fetch every tag of the repository", "a"),
+        Flag("disable-content-trust", "bool", "Does nothing", default=True, hidden=True),
+        Flag("platform", "string", "Fetch this platform's variant (OS[/ARCH[/VARIANT]])"),
+        Flag("quiet", "bool", "Show no progress", "q"),
+    ),
+    least=1,
+    most=1,
+)

@@ -1,0 +1,40 @@
+"""`push`: send an image to a registry."""
+
+from __future__ import annotations
+
+from boxwood.cli.command import Command, Flag
+from boxwood.cli.commands.load import platform_json
+from boxwood.cli.creation import with_tag
+from boxwood.cli.progress import auth_header, show, split_reference
+from boxwood.client.client import quote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from boxwood.cli.command import Values
+    from boxwood.cli.context import Context
+
+
+def run(ctx: Context, values: Values, args: list[str]) -> int:
+    """Send, showing progress."""
+    name, tag = split_reference(args[0] if values["all_tags"] else with_tag(args[0]))
+    query = {"tag": tag or None, "platform": platform_json(values["platform"])}
+    headers = [("X-Registry-Auth", auth_header(ctx, name))]
+    path = f"/images/{quote(name)}/push"
+    response = ctx.client.request("POST", path, query=query, headers=headers)
+    show(response.lines(), 1, quiet=values["quiet"])
+    return 0
+
+
+COMMAND = Command(
+    run,
+    "Upload an image to a registry",
+    "[OPTIONS] NAME[:TAG]",
+    (
+        Flag("all-tags", "bool", "Send every tag of the repository", "a"),
+        Flag("disable-content-trust", "bool", "Does nothing", default=True, hidden=True),
+        Flag("platform", "string", "Send only this platform's variant (OS[/ARCH[/VARIANT]])"),
+        Flag("quiet", "bool", "Show no progress", "q"),
+    ),
+    least=1,
+    most=1,
+)

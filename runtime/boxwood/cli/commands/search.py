@@ -1,0 +1,59 @@
+"""`search`: look for images in Docker Hub."""
+
+from __future__ import annotations
+
+from boxwood.cli.command import Command, Flag
+from boxwood.cli.listing import filters_query, format_flag, show
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from boxwood.cli.command import Values
+    from boxwood.cli.context import Context
+
+HEADERS = {
+    "Description": "DESCRIPTION",
+    "IsOfficial": "OFFICIAL",
+    "Name": "NAME",
+    "StarCount": "STARS",
+}
+
+
+def run(ctx: Context, values: Values, args: list[str]) -> int:
+    """Print what the engine found."""
+    query = {
+        "term": args[0],
+        "limit": values["limit"] or None,
+        "filters": filters_query(values["filter"]),
+    }
+    found = ctx.client.get("/images/search", query) or []
+    from boxwood.cli.format import ellipsis
+
+    rows = [
+        {
+            "Description": item["description"]
+            if values["no_trunc"]
+            else ellipsis(item["description"].replace("\n", " "), 45),
+            "IsOfficial": "[OK]" if item["is_official"] else "",
+            "Name": item["name"],
+            "StarCount": str(item["star_count"]),
+        }
+        for item in found
+    ]
+    table = "{{.Name}}\t{{.Description}}\t{{.StarCount}}\t{{.IsOfficial}}"
+    show(rows, template=values["format"], table=table, headers=HEADERS)
+    return 0
+
+
+COMMAND = Command(
+    run,
+    "Search Docker Hub for images",
+    "[OPTIONS] TERM",
+    (
+        Flag("filter", "filter", "Show only what meets a condition (KEY=VALUE)", "f"),
+        format_flag(),
+        Flag("limit", "int", "Show at most this many"),
+        Flag("no-trunc", "bool", "Shorten nothing"),
+    ),
+    least=1,
+    most=1,
+)

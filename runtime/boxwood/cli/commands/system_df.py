@@ -1,0 +1,72 @@
+"""`system df`: what the engine keeps on disk."""
+
+from __future__ import annotations
+
+from boxwood.cli.command import Command, Flag
+from boxwood.cli.listing import format_flag, show
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from boxwood.cli.command import Values
+    from boxwood.cli.context import Context
+
+HEADERS = {
+    "Active": "ACTIVE",
+    "Reclaimable": "RECLAIMABLE",
+    "Size": "SIZE",
+    "TotalCount": "TOTAL",
+    "Type": "TYPE",
+}
+
+
+def run(ctx: Context, values: Values, args: list[str]) -> int:
+    """Print a line for each kind of thing."""
+    usage = ctx.client.get("/system/df")
+    images, containers = usage.get("Images") or [], usage.get("Containers") or []
+    volumes, cache = usage.get("Volumes") or [], usage.get("BuildCache") or []
+    used = [image for image in images if image.get("Containers", 0) > 0]
+    running = [item for item in containers if item.get("State") in ("running", "paused")]
+    mounted = [item for item in volumes if (item.get("UsageData") or {}).get("RefCount", 0) > 0]
+    layers = usage.get("LayersSize") or 0
+    rows = [
+        _row("Images", images, used, layers, layers - sum(map(_size, used))),
+        _sized("Containers", containers, running, lambda item: item.get("SizeRw") or 0),
+        _sized("Local Volumes", volumes, mounted, lambda item: item["UsageData"]["Size"]),
+        _sized("Build Cache", cache, [item for item in cache if item.get("InUse")], _size),
+    ]
+    table = "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}"
+    show(rows, template=values["format"], table=table, headers=HEADERS)
+    return 0
+
+
+def _size(item: dict[str, Any]) -> int:
+    return int(item.get("Size") or 0)
+
+
+def _sized(title: str, every: list[Any], active: list[Any], size: Any) -> dict[str, str]:
+    total = sum(map(size, every))
+    return _row(title, every, active, total, total - sum(map(size, active)))
+
+
+def _row(title: str, every: list[Any], active: list[Any], size: int, free: int) -> dict[str, str]:
+    from boxwood.cli.format import human_size
+
+    share = f" ({free * 100 // size}%)" if size > 0 else ""
+    return {
+        "Active": str(len(active)),
+        "Reclaimable": human_size(free) + share,
+        "Size": human_size(size),
+        "TotalCount": str(len(every)),
+        "Type": title,
+    }
+
+
+COMMAND = Command(
+    run,
+    "Show disk usage",
+    "[OPTIONS]",
+    (format_flag(), Flag("verbose", "bool", "Show what each thing takes", "v", hidden=True)),
+    most=0,
+)

@@ -1,0 +1,34 @@
+"""`volume rm`: remove volumes."""
+
+from __future__ import annotations
+
+from boxwood.cli.command import Command, Flag
+from boxwood.cli.targets import each
+from boxwood.client.client import quote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from boxwood.cli.command import Values
+    from boxwood.cli.context import Context
+
+
+def run(ctx: Context, values: Values, args: list[str]) -> int:
+    """Remove each volume, echoing its name."""
+    force = values["force"]
+    return each(
+        ctx,
+        args,
+        "DELETE",
+        lambda name: f"/volumes/{quote(name)}",
+        {"force": force or None},
+        tolerate=lambda error: force and error.status == 404,
+    )
+
+
+COMMAND = Command(
+    run,
+    "Remove one or more volumes",
+    "[OPTIONS] VOLUME [VOLUME...]",
+    (Flag("force", "bool", "Remove even what the driver no longer knows", "f"),),
+    least=1,
+)

@@ -1,0 +1,53 @@
+"""The flags of `daemon`: dockerd's, under dockerd's names."""
+
+from __future__ import annotations
+
+from boxwood.cli.command import Flag
+
+DAEMON_FLAGS = (
+    Flag("cgroup-parent", "string", "Cgroup below which containers' own are made"),
+    Flag("config-file", "string", "Read this configuration (default /etc/boxwood/daemon.json)"),
+    Flag("data-root", "string", "Folder of all that is kept (default /var/lib/boxwood)"),
+    Flag("debug", "bool", "Log what helps to find a fault", "D", optional=True),
+    Flag("default-cgroupns-mode", "string", "Cgroup namespace of containers: host or private"),
+    Flag("default-ipc-mode", "string", "IPC namespace of containers: private or shareable"),
+    Flag("default-runtime", "string", "Isolation driver, or OCI runtime, of containers"),
+    Flag("default-shm-size", "bytes", "Size of containers' /dev/shm"),
+    Flag("default-ulimit", "ulimit", "Limit of a resource (NAME=SOFT[:HARD])"),
+    Flag("dns", "list", "DNS server of containers"),
+    Flag("dns-opt", "list", "Resolver option of containers"),
+    Flag("dns-search", "list", "DNS domain that containers search"),
+    Flag("exec-opt", "list", "Option of the isolation driver (KEY=VALUE)"),
+    Flag("exec-root", "string", "Folder of what runs: sockets, pids (default /run/boxwood)"),
+    Flag("group", "string", "Group that owns the socket (default boxwood)", "G"),
+    Flag("host", "list", "Listen here: unix://PATH, fd:// or tcp://HOST:PORT", "H"),
+    Flag("init", "bool", "Run a small init as the first process of containers", optional=True),
+    Flag("init-path", "string", "Another program for that"),
+    Flag("insecure-registry", "list", "Registry to speak to without proof of its identity"),
+    Flag("label", "list", "Set a label of the engine (KEY=VALUE)"),
+    Flag("live-restore", "bool", "Leave containers running when the engine ends", optional=True),
+    Flag("log-driver", "string", "Driver that keeps containers' logs (default json-file)"),
+    Flag("log-level", "string", "Least important message to log", "l"),
+    Flag("log-opt", "map", "Option of the log driver (KEY=VALUE)"),
+    Flag("max-concurrent-downloads", "int", "Layers that one pull fetches side by side"),
+    Flag("max-concurrent-uploads", "int", "Layers that one push sends side by side"),
+    Flag(
+        "no-new-privileges",
+        "bool",
+        "Containers gain no privileges by setuid programs",
+        optional=True,
+    ),
+    Flag("pidfile", "string", "Write the process's number here", "p"),
+    Flag("registry-mirror", "list", "Ask this registry before Docker Hub"),
+    Flag("seccomp-profile", "string", "Default seccomp profile: a file, builtin or unconfined"),
+    Flag("shutdown-timeout", "int", "Seconds that containers have when the engine ends"),
+    Flag("storage-driver", "string", "Driver that keeps trees (default: the best there is)", "s"),
+    Flag("storage-opt", "list", "Option of the storage driver (KEY=VALUE)"),
+    Flag("tls", "bool", "Speak TLS; implied by --tlsverify", optional=True),
+    Flag("tlscacert", "string", "Trust only certificates that this authority signed"),
+    Flag("tlscert", "string", "The engine's own certificate"),
+    Flag("tlskey", "string", "The key of the engine's certificate"),
+    Flag("tlsverify", "bool", "Speak TLS and verify the clients' certificates", optional=True),
+    Flag("userns-remap", "string", "User whose subordinate ids containers are mapped to"),
+    Flag("validate", "bool", "Check the configuration and quit", optional=True),
+)
