@@ -1,0 +1,122 @@
+"""What a benchmark measures with, and how it says what came of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+RESULTS = Path(__file__).with_name("results")
+
+
+def interleaved(
+    subjects: Mapping[str, Callable[[], None]], rounds: int, warm_up: int = 3
+) -> dict[str, list[float]]:
+    """Time each subject once a round, so that what else the machine does meets all alike.
+
+    Returns:
+        milliseconds, by subject, without those of the rounds before the counted ones.
+    """
+    times: dict[str, list[float]] = {name: [] for name in subjects}
+    for number in range(-warm_up, rounds):
+        for name, run in subjects.items():
+            began = time.perf_counter_ns()
+            run()
+            if number >= 0:
+                times[name].append((time.perf_counter_ns() - began) / 1e6)
+    return times
+
+
+def summary(times: Sequence[float]) -> dict[str, float]:
+    """Return median, minimum, and the 90th of a hundred, in the unit of the times."""
+    return {
+        "median": statistics.median(times),
+        "min": min(times),
+        "p90": statistics.quantiles(times, n=10)[-1] if len(times) > 1 else times[0],
+    }
+
+
+def command(arguments: Sequence[str], environment: Mapping[str, str]) -> Callable[[], None]:
+    """Return a subject that runs a command to its end; a failure stops the benchmark."""
+
+    def run() -> None:
+        subprocess.run(
+            arguments,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            check=True,
+            timeout=60,
+        )
+
+    return run
+
+
+def pss(pid: int) -> int:
+    """Return the proportional set size of a process in KiB; 0 when it is gone."""
+    try:
+        text = Path("/proc", str(pid), "smaps_rollup").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
+
+
+def family(pid: int) -> set[int]:
+    """Return a process and all that descend from it."""
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").iterdir():
+        if path.name.isdigit():
+            try:
+                stat = (path / "stat").read_text()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            parent = int(stat.rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(path.name))
+    found, todo = set(), [pid]
+    while todo:
+        one = todo.pop()
+        found.add(one)
+        todo += children.get(one, [])
+    return found
+
+
+def processes() -> set[int]:
+    """Return all process ids."""
+    return {int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()}
+
+
+def name_of(pid: int) -> str:
+    """Return the name of a process; empty when it is gone."""
+    try:
+        return Path("/proc", str(pid), "comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Draw rows as a table in Markdown; the first is the head."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in rows
+    ]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(lines)
+
+
+def keep(name: str, result: object) -> Path:
+    """Write the figures of a run as JSON; returns the file."""
+    RESULTS.mkdir(exist_ok=True)
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+    path = RESULTS / f"{name}-{stamp}.json"
+    path.write_text(json.dumps({"machine": machine(), "result": result}, indent=2) + "\n")
+    return path
+
+
+def machine() -> dict[str, str | int | None]:
+    """Say on what was measured."""
+    return {"kernel": os.uname().release, "cpus": os.cpu_count(), "arch": os.uname().machine}

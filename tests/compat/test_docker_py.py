@@ -1,0 +1,285 @@
+"""docker-py against both: each test holds for Debian's Docker daemon and for ours."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Iterator
+
+import docker
+import pytest
+from docker.models.containers import Container
+
+from tests.support.engine import Server
+from tests.support.needs import until
+
+pytestmark = [
+    pytest.mark.root,
+    # The library leaves sockets of hijacked connections to the garbage collector.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+SERVERS = ("dockerd", "engine")
+QUIET = {"network_mode": "none"}
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def server(request: pytest.FixtureRequest) -> Server:
+    """Docker's daemon, then ours."""
+    found = request.getfixturevalue(request.param)
+    assert isinstance(found, Server)
+    return found
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[docker.DockerClient]:
+    """A client of the server, which has no containers before and after."""
+    server.remove_containers()
+    made = docker.DockerClient(base_url=server.host, timeout=30)
+    yield made
+    made.close()
+    server.remove_containers()
+
+
+def sleeper(client: docker.DockerClient, name: str = "sleeper", **more: object) -> Container:
+    """Start a container that sleeps."""
+    found = client.containers.run(
+        "busybox", ["sleep", "100"], name=name, detach=True, **QUIET, **more
+    )
+    assert isinstance(found, Container)
+    return found
+
+
+def test_version_is_negotiated(client: docker.DockerClient) -> None:
+    """The library asks for the newest version both know."""
+    assert client.ping() is True
+    assert client.version()["ApiVersion"] >= "1.41"
+    assert client.info()["OSType"] == "linux"
+
+
+def test_run_returns_the_output(client: docker.DockerClient) -> None:
+    """Standard output alone, unless both are asked for."""
+    script = ["sh", "-c", "echo out; echo err >&2"]
+    assert client.containers.run("busybox", script, remove=True, **QUIET) == b"out\n"
+    both = client.containers.run("busybox", script, remove=True, stderr=True, **QUIET)
+    assert sorted(both.splitlines()) == [b"err", b"out"]
+
+
+def test_run_raises_the_status(client: docker.DockerClient) -> None:
+    """A status that is not 0 is an error of the library's that carries it."""
+    with pytest.raises(docker.errors.ContainerError) as caught:
+        client.containers.run("busybox", ["sh", "-c", "echo bad >&2; exit 4"], remove=True, **QUIET)
+    assert (caught.value.exit_status, caught.value.stderr) == (4, b"bad\n")
+
+
+def test_missing_things(client: docker.DockerClient) -> None:
+    """What is not there is NotFound, an image ImageNotFound."""
+    with pytest.raises(docker.errors.NotFound):
+        client.containers.get("nobody")
+    with pytest.raises(docker.errors.ImageNotFound):
+        client.images.get("nothing:here")
+    with pytest.raises(docker.errors.ImageNotFound):
+        client.api.create_container("nothing:here", "true")
+
+
+def test_no_such_command(client: docker.DockerClient) -> None:
+    """A command that is not there is an error of the start; the container stays, as 127."""
+    made = client.containers.create("busybox", ["no-such-command"], **QUIET)
+    with pytest.raises(docker.errors.APIError) as caught:
+        made.start()
+    assert caught.value.status_code in (400, 404)
+    made.reload()
+    assert made.attrs["State"]["ExitCode"] == 127
+
+
+def test_life(client: docker.DockerClient) -> None:
+    """create, start, pause, unpause, rename, stop, start, kill, wait, remove."""
+    made = client.containers.create("busybox", ["sleep", "100"], name="life", **QUIET)
+    assert made.status == "created"
+    made.start()
+    made.reload()
+    assert made.status == "running"
+    made.pause()
+    made.reload()
+    assert made.status == "paused"
+    made.unpause()
+    made.rename("renamed")
+    made.reload()
+    assert (made.status, made.name) == ("running", "renamed")
+    made.stop(timeout=0)
+    made.reload()
+    assert (made.status, made.attrs["State"]["ExitCode"]) == ("exited", 137)
+    made.restart(timeout=0)
+    made.kill("SIGKILL")
+    assert made.wait()["StatusCode"] == 137
+    made.remove()
+    assert client.containers.list(all=True) == []
+
+
+def test_name_is_taken(client: docker.DockerClient) -> None:
+    """Two of one name are a conflict."""
+    sleeper(client, "one")
+    with pytest.raises(docker.errors.APIError) as caught:
+        client.containers.create("busybox", "true", name="one", **QUIET)
+    assert caught.value.status_code == 409
+
+
+def test_exec(client: docker.DockerClient) -> None:
+    """Output, both streams apart, the status, user, environment, directory."""
+    made = sleeper(client)
+    assert made.exec_run("echo hi") == (0, b"hi\n")
+    status, (out, err) = made.exec_run(["sh", "-c", "echo o; echo e >&2; exit 3"], demux=True)
+    assert (status, out, err) == (3, b"o\n", b"e\n")
+    where = made.exec_run(
+        ["sh", "-c", "id -u; pwd; echo $A"], user="1000", workdir="/tmp", environment={"A": "b"}
+    )
+    assert where.output == b"1000\n/tmp\nb\n"
+    assert made.exec_run(["tty"], tty=True).output == b"/dev/pts/0\r\n"
+    stream = made.exec_run(["sh", "-c", "echo 1; echo 2"], stream=True)
+    assert b"".join(stream.output) == b"1\n2\n"
+
+
+def test_exec_socket_half_closes(client: docker.DockerClient) -> None:
+    """What is written to an exec's socket arrives, and so does its end."""
+    import socket
+
+    made = sleeper(client)
+    ident = client.api.exec_create(made.id, ["sh", "-c", "cat; echo end"], stdin=True)["Id"]
+    wrapped = client.api.exec_start(ident, socket=True)
+    raw = wrapped._sock
+    raw.sendall(b"some words\n")
+    raw.shutdown(socket.SHUT_WR)
+    received = b""
+    while piece := raw.recv(4096):
+        received += piece
+    wrapped.close()
+    assert received.count(b"some words\n") == 1
+    assert received.endswith(b"end\n")
+    until(lambda: client.api.exec_inspect(ident)["Running"] is False, "the exec has ended")
+    assert client.api.exec_inspect(ident)["ExitCode"] == 0
+
+
+def test_attach_socket(client: docker.DockerClient) -> None:
+    """A container that reads gets what is written to it."""
+    import socket
+
+    made = client.containers.create("busybox", ["cat"], stdin_open=True, name="reader", **QUIET)
+    wrapped = made.attach_socket(params={"stdin": 1, "stdout": 1, "stream": 1})
+    made.start()
+    raw = wrapped._sock
+    raw.sendall(b"x" * 100_000 + b"\n")
+    raw.shutdown(socket.SHUT_WR)
+    size = 0
+    while piece := raw.recv(65536):
+        size += piece.count(b"x")
+    wrapped.close()
+    assert size == 100_000
+    assert made.wait()["StatusCode"] == 0
+
+
+def test_logs(client: docker.DockerClient) -> None:
+    """All of it, the last lines, with times, as a stream that ends with the container."""
+    script = "for i in 1 2 3; do echo line $i; done; sleep 0.5; echo last"
+    made = client.containers.run("busybox", ["sh", "-c", script], detach=True, **QUIET)
+    assert b"".join(made.logs(stream=True, follow=True)) == b"line 1\nline 2\nline 3\nlast\n"
+    made.wait()
+    assert made.logs(tail=1) == b"last\n"
+    assert made.logs(stdout=False, stderr=True) == b""
+    stamped = made.logs(timestamps=True, tail=1)
+    assert stamped[4:5] == b"-"
+    assert stamped.endswith(b"Z last\n")
+
+
+def test_lists_and_filters(client: docker.DockerClient) -> None:
+    """By state, label and name."""
+    sleeper(client, "up", labels={"app": "web"})
+    client.containers.run("busybox", "true", name="down", **QUIET)
+    names = [one.name for one in client.containers.list()]
+    assert names == ["up"]
+    assert {one.name for one in client.containers.list(all=True)} == {"up", "down"}
+    assert [one.name for one in client.containers.list(filters={"label": "app=web"})] == ["up"]
+    exited = client.containers.list(all=True, filters={"status": "exited"})
+    assert [one.name for one in exited] == ["down"]
+
+
+def test_wait_for_the_next_exit(client: docker.DockerClient) -> None:
+    """wait with a condition, and a status that is not 0."""
+    made = client.containers.create("busybox", ["sh", "-c", "exit 9"], **QUIET)
+    made.start()
+    assert made.wait(condition="not-running")["StatusCode"] == 9
+
+
+def test_events(client: docker.DockerClient) -> None:
+    """The life of a container, replayed."""
+    since = int(time.time())
+    made = client.containers.run("busybox", "true", detach=True, name="seen", **QUIET)
+    made.wait()
+    made.remove()
+    until_time = int(time.time()) + 1
+    found = client.events(
+        since=since,
+        until=until_time,
+        decode=True,
+        filters={"type": "container", "container": made.id},
+    )
+    assert [one["Action"] for one in found] == ["create", "start", "die", "destroy"]
+
+
+def test_images(client: docker.DockerClient) -> None:
+    """Listed, tagged, removed; one in use is not."""
+    image = client.images.get("busybox")
+    assert image.tags == ["busybox:latest"]
+    assert image.tag("other", "1")
+    assert {"busybox:latest", "other:1"} == set(client.images.get("busybox").tags)
+    client.images.remove("other:1")
+    sleeper(client)
+    with pytest.raises(docker.errors.APIError) as caught:
+        client.images.remove("busybox")
+    assert caught.value.status_code == 409
+
+
+def test_import(client: docker.DockerClient) -> None:
+    """An image from a tar that is sent along."""
+    import tarfile
+
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        member = tarfile.TarInfo("hello")
+        member.size = 2
+        archive.addfile(member, io.BytesIO(b"hi"))
+    client.api.import_image_from_data(buffer.getvalue(), repository="imported", tag="1")
+    assert client.images.get("imported:1").attrs["Os"] == "linux"
+    client.images.remove("imported:1")
+
+
+def test_volumes(client: docker.DockerClient) -> None:
+    """Made, used, listed, kept from removal while in use, removed."""
+    made = client.volumes.create("kept", labels={"a": "b"})
+    assert made.attrs["Labels"] == {"a": "b"}
+    volumes = {"kept": {"bind": "/kept", "mode": "rw"}}
+    client.containers.run(
+        "busybox", ["sh", "-c", "echo x >/kept/file"], volumes=volumes, remove=True, **QUIET
+    )
+    user = client.containers.create("busybox", ["cat", "/kept/file"], volumes=volumes, **QUIET)
+    user.start()
+    user.wait()
+    assert user.logs() == b"x\n"
+    with pytest.raises(docker.errors.APIError) as caught:
+        made.remove()
+    assert caught.value.status_code == 409
+    user.remove()
+    assert [one.name for one in client.volumes.list()] == ["kept"]
+    made.remove()
+    assert client.volumes.list() == []
+
+
+def test_limits_are_in_the_record(client: docker.DockerClient) -> None:
+    """What was asked for is what inspect says."""
+    made = sleeper(
+        client, mem_limit="32m", cpu_shares=512, pids_limit=20, read_only=True, user="1000"
+    )
+    limits = made.attrs["HostConfig"]
+    assert (limits["Memory"], limits["CpuShares"], limits["PidsLimit"]) == (32 << 20, 512, 20)
+    assert limits["ReadonlyRootfs"] is True
+    assert made.exec_run("id -u").output == b"1000\n"

@@ -1,0 +1,45 @@
+"""The first-party storage drivers pass the kit that strangers' pass."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from boxwood.testing.storage import StorageSuite
+from tests.support.needs import need_root
+
+
+@pytest.fixture(autouse=True)
+def _root() -> None:
+    need_root()
+
+
+class TestOverlay(StorageSuite):
+    driver_name = "overlay"
+
+    @pytest.fixture
+    def root(self, real_path: Path) -> Path:
+        return real_path / "root"
+
+
+class TestVfs(StorageSuite):
+    driver_name = "vfs"
+
+
+@pytest.fixture
+def real_path(tmp_path: Path) -> Path:
+    """A place where overlay can have its upper directory."""
+    return tmp_path
+
+
+def test_the_command_of_the_docs(tmp_path: Path) -> None:
+    """The kit runs from the command line against a driver by name."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command += ["-p", "boxwood.testing.plugin", "--boxwood-storage=vfs", "--pyargs"]
+    command += ["boxwood.testing.storage", "-k", "removal or wrong_keys"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "8 passed" in done.stdout

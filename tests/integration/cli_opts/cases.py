@@ -1,0 +1,506 @@
+"""Command lines of `docker create` that our translation is compared on.
+
+One a line, as a shell would split it; the files that they name are made by the test, in the
+folder where both run. `img` is added where no image stands.
+"""
+
+FILES = {
+    "env.list": '# a comment\nA=1\n  B=two words  \n\nFROM_ENV\nUNSET_ONE\nEMPTY=\n#C=3\nQ="x"\n',
+    "bad.env": "A B=1\n",
+    "novar.env": "=1\n",
+    "label.list": "one=1\ntwo\n# c\n three=3\n",
+    "seccomp.json": '{\n  "defaultAction": "SCMP_ACT_ALLOW",\n  "syscalls": [] }\n',
+    "bad.json": "{nope",
+}
+
+ENVIRONMENT = {"FROM_ENV": "from the environment", "HOME": "/root", "LC_ALL": "C"}
+
+CASES = r"""
+img
+img sh -c 'exit 3'
+-i img
+-t img
+-it img sh
+-a stdin img
+-a stdout -a stderr img
+-a STDERR img
+-a bad img
+-a stdin -a stdout -i img
+--add-host a:1.2.3.4 img
+--add-host a=1.2.3.4 img
+--add-host a:::1 img
+--add-host a=::1 img
+--add-host a=[::1] img
+--add-host a:[::1] img
+--add-host a:host-gateway img
+--add-host a img
+--add-host a:bad img
+--add-host :1.2.3.4 img
+--annotation a=b --annotation c img
+--blkio-weight 300 img
+--blkio-weight 5 img
+--blkio-weight x img
+--blkio-weight 70000 img
+--blkio-weight-device /dev/sda:300 img
+--blkio-weight-device /dev/sda img
+--blkio-weight-device sda:300 img
+--blkio-weight-device /dev/sda:5 img
+--blkio-weight-device /dev/sda:0 img
+--blkio-weight-device /dev/sda:x img
+--device-read-bps /dev/sda:1mb img
+--device-read-bps /dev/sda:x img
+--device-read-bps sda:1 img
+--device-read-bps /dev/sda img
+--device-write-bps /dev/sda:10 --device-write-bps /dev/sdb:2k img
+--device-read-iops /dev/sda:100 img
+--device-read-iops /dev/sda:1k img
+--device-write-iops /dev/sda:7 img
+--device-write-iops /dev/sda:-7 img
+--cap-add SYS_ADMIN --cap-add cap_net_admin --cap-drop all img
+--cap-add ALL img
+--cgroup-parent /x img
+--cgroupns host img
+--cgroupns private img
+--cgroupns bad img
+--cpu-period 1000 --cpu-quota 500 img
+--cpu-period x img
+--cpu-rt-period 10 --cpu-rt-runtime 5 img
+-c 512 img
+--cpu-shares 512 --cpuset-cpus 0-1 --cpuset-mems 0 img
+--cpus 1.5 img
+--cpus .5 img
+--cpus 0 img
+--cpus x img
+--cpus 0.0000000001 img
+--cpus -1 img
+--cpus 1e1 img
+--cpus 3/2 img
+--cpu-count 2 --cpu-percent 50 img
+--io-maxbandwidth 1m --io-maxiops 4 img
+--isolation default img
+--device /dev/fuse img
+--device /dev/fuse:/dev/x img
+--device /dev/fuse:/dev/x:r img
+--device /dev/fuse:rw img
+--device /dev/fuse:/dev/x:q img
+--device /dev/fuse:/dev/x:rwm:z img
+--device vendor.com/class=dev img
+--device vendor.com/class=dev --device v/c=d --device /dev/null img
+--device vendor.com/class img
+--device '' img
+--device /dev/fuse:mm img
+--device fuse img
+--device-cgroup-rule 'c 1:3 mr' img
+--device-cgroup-rule 'c *:* rwm' img
+--device-cgroup-rule 'x 1:3 mr' img
+--device-cgroup-rule bad img
+--dns 8.8.8.8 --dns ::1 img
+--dns bad img
+--dns 127.0.0.1 img
+--dns ' 8.8.8.8 ' img
+--dns-option use-vc --dns-opt ndots:1 img
+--dns-search example.com img
+--dns-search . img
+--dns-search 'bad domain' img
+--dns-search '' img
+--domainname d -h host img
+--hostname host img
+-h 'bad_host!' img
+--entrypoint sh img -c x
+--entrypoint '' img sh
+--entrypoint '' img
+--entrypoint 'a b' img
+-e A=1 -e B -e FROM_ENV -e C= img
+-e '' img
+-e =x img
+-e 'A B=1' img
+-e A=1 -e A=2 img
+--env-file env.list img
+--env-file env.list -e A=over img
+--env-file missing.list img
+--env-file bad.env img
+--env-file novar.env img
+--expose 80 img
+--expose 80/udp --expose 90-92 --expose 7-8/sctp img
+--expose 80/TCP img
+--expose x img
+--expose 80:90 img
+--expose 92-90 img
+--expose 70000 img
+--expose 80/foo img
+--expose '' img
+--gpus all img
+--gpus 2 img
+--gpus -1 img
+--gpus x img
+--gpus device=0 img
+--gpus '"device=0,1"' img
+--gpus '"device=0,1",capabilities=utility' img
+--gpus '"capabilities=compute,utility",driver=nvidia,count=3' img
+--gpus count=all,driver=x img
+--gpus count=1,device=0 img
+--gpus count=1,count=2 img
+--gpus options=a=b img
+--gpus '"options=a=b,c=d"' img
+--gpus foo=bar img
+--gpus '' img
+--group-add wheel --group-add 5 img
+--health-cmd 'curl -f x' img
+--health-cmd x --health-interval 5s --health-retries 3 --health-start-interval 1s --health-start-period 10s --health-timeout 2m img
+--health-interval 5s img
+--health-interval -5s img
+--health-interval bad img
+--health-timeout -1s img
+--health-retries -1 img
+--health-start-period -1s img
+--health-start-interval -1s img
+--no-healthcheck img
+--no-healthcheck --health-cmd x img
+--no-healthcheck --health-interval 1s img
+--init img
+--init=false img
+--ip 10.0.0.2 img
+--network n1 --ip 10.0.0.2 --ip6 fd00::2 --link-local-ip 169.254.1.1 --mac-address 02:42:ac:11:00:02 img
+--network n1 --network-alias a --net-alias b img
+--network-alias a img
+--network host --network-alias a img
+--ip bad --network n1 img
+--mac-address bad img
+--mac-address 02:42:ac:11:00:02 img
+--mac-address 02-42-AC-11-00-02 img
+--network host --mac-address 02:42:ac:11:00:02 img
+--ipc none img
+--ipc host img
+--ipc container:x img
+--ipc shareable img
+--ipc bad img
+--ipc container: img
+-l a=b -l c -l d= img
+-l '' img
+-l =x img
+--label a=b --label-file label.list img
+--label-file missing img
+--label 'a b=c' img
+--link a:b img
+--link a img
+--link a:b:c img
+--link '' img
+--link /a:/b/c img
+--network n1 --link a:b img
+--log-driver none img
+--log-driver json-file --log-opt max-size=1m --log-opt max-file=3 img
+--log-opt a img
+--log-driver none --log-opt a=b img
+-m 64m img
+-m 64M --memory-swap 128m --memory-reservation 32m --memory-swappiness 10 img
+-m 1.5g img
+-m '1 g' img
+-m 10 img
+-m 10kb img
+-m 10KiB img
+-m 1x img
+-m x img
+-m '' img
+-m -1 img
+--memory-swap -1 img
+--memory-swap -2 img
+--memory-swappiness -1 img
+--memory-swappiness 101 img
+--memory-swappiness 0 img
+--kernel-memory 1m img
+--oom-kill-disable img
+--oom-kill-disable -m 64m img
+--oom-kill-disable=false img
+--oom-score-adj 500 img
+--mount type=bind,src=/a,dst=/b img
+--mount type=bind,source=/a,target=/b,readonly img
+--mount type=bind,source=/a,destination=/b,ro=true img
+--mount type=bind,source=/a,target=/b,ro=false img
+--mount type=bind,source=/a,target=/b,ro=bad img
+--mount type=bind,source=a,target=/b img
+--mount type=bind,source=./a,target=/b img
+--mount type=bind,source=.,target=/b img
+--mount type=bind,source=/a,target=/b,consistency=cached img
+--mount type=bind,source=/a,target=/b,bind-propagation=rslave img
+--mount type=bind,source=/a,target=/b,bind-propagation=bad img
+--mount type=bind,source=/a,target=/b,bind-nonrecursive img
+--mount type=bind,source=/a,target=/b,bind-nonrecursive=true img
+--mount type=bind,source=/a,target=/b,bind-recursive=enabled img
+--mount type=bind,source=/a,target=/b,bind-recursive=disabled img
+--mount type=bind,source=/a,target=/b,bind-recursive=writable img
+--mount type=bind,source=/a,target=/b,bind-recursive=writable,readonly img
+--mount type=bind,source=/a,target=/b,bind-recursive=readonly,readonly,bind-propagation=rprivate img
+--mount type=bind,source=/a,target=/b,bind-recursive=readonly,readonly img
+--mount type=bind,source=/a,target=/b,bind-recursive=readonly img
+--mount type=bind,source=/a,target=/b,bind-recursive=bad img
+--mount type=volume,src=v,dst=/b img
+--mount src=v,dst=/b img
+--mount dst=/b img
+--mount type=volume,src=v,dst=/b,volume-nocopy img
+--mount type=volume,src=v,dst=/b,volume-nocopy=true,volume-subpath=s img
+--mount type=volume,src=v,dst=/b,volume-nocopy=bad img
+--mount type=volume,src=v,dst=/b,volume-label=a=b,volume-label=c img
+--mount 'type=volume,src=v,dst=/b,volume-driver=d,volume-opt=type=nfs,"volume-opt=o=addr=1,rw"' img
+--mount type=tmpfs,dst=/t img
+--mount type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=1777 img
+--mount type=tmpfs,dst=/t,tmpfs-size=x img
+--mount type=tmpfs,dst=/t,tmpfs-mode=x img
+--mount type=tmpfs,dst=/t,tmpfs-mode=9 img
+--mount type=tmpfs,src=a,dst=/t img
+--mount type=image,src=i,dst=/t img
+--mount type=image,src=i,dst=/t,image-subpath=s img
+--mount type=npipe,src=a,dst=/t img
+--mount type=cluster,src=a,dst=/t img
+--mount type=bad,src=a,dst=/t img
+--mount type=BIND,src=/a,dst=/t img
+--mount TYPE=bind,SRC=/a,DST=/t img
+--mount type=bind,src=/a img
+--mount type=bind,dst=/a img
+--mount '' img
+--mount foo img
+--mount type=bind,src=/a,dst=/b,foo=bar img
+--mount type=bind,src=/a,dst=/b,readonly,readonly img
+--mount type=bind,src=/a,dst=/b,type img
+--mount type=bind,src=/a,dst=/b,volume-nocopy img
+--mount type=volume,src=v,dst=/b,bind-propagation=rslave img
+--mount type=volume,src=v,dst=/b,tmpfs-size=1 img
+--mount type=tmpfs,dst=/b,volume-label=a=b img
+--mount type=tmpfs,dst=/b,bind-propagation=rslave img
+--mount type=bind,src=/a,dst=/b,tmpfs-mode=1 img
+--mount type=bind,src=/a,dst=/b,volume-driver=d img
+--mount 'type=bind,"src=/a,b",dst=/b' img
+--mount 'type=bind,src=/a"b,dst=/b' img
+--mount 'type=bind,"src=/a' img
+--mount type=volume,src=v,dst=b img
+--mount ' type=volume,src=v,dst=/b' img
+--mount type=volume,src=v,dst=/b,bind-nonrecursive img
+--mount type=image,src=v,dst=/b,volume-nocopy img
+--mount type=bind,src=/a,dst=/b,image-subpath=x img
+--mount type=volume,src=,dst=/b img
+--mount type=volume,src=v,dst=/b,volume-opt=x img
+--mount type=bind,src=/a,dst=/b,bind-create-src img
+--mount type=bind,src=/a,dst=/b,consistency=bad img
+--name foo img
+--name '' img
+--network none img
+--network host img
+--network bridge img
+--network default img
+--network container:x img
+--network n1 img
+--net n1 img
+--network name=n1,alias=a,alias=b,ip=10.0.0.2,ip6=fd00::2 img
+--network name=n1,driver-opt=a=b,driver-opt=c=d img
+--network name=n1,mac-address=02:42:ac:11:00:02,gw-priority=5 img
+--network name=n1,link-local-ip=169.254.1.1 img
+--network n1 --network n2 img
+--network n1 --network name=n2,alias=x --network-alias y img
+--network name=n1,alias=x --network-alias y img
+--network name=n1,ip=1.2.3.4 --ip 1.2.3.5 img
+--network name=n1,ip=bad img
+--network name=n1,foo=bar img
+--network alias=x img
+--network name=n1,alias img
+--network name=n1,driver-opt=x img
+--network name=n1,gw-priority=x img
+--network n1 --network n1 img
+--network host --network n1 img
+--network n1 --network host img
+--network container:x --network n1 img
+--network '' img
+--network container: img
+--network name=host,alias=x img
+--network name=n1,mac-address=bad img
+--network name=n1,mac-address=02:42:ac:11:00:02 --mac-address 02:42:ac:11:00:03 img
+--network NAME=n1 img
+--pid host img
+--pid container:x img
+--pid bad img
+--pid '' img
+--pid container: img
+--uts host img
+--uts bad img
+--userns host img
+--userns bad img
+--pids-limit 100 img
+--pids-limit -1 img
+--pids-limit 0 img
+--platform linux/arm64 img
+--platform bad/x/y/z img
+--platform '' img
+--privileged img
+-p 80 img
+-p 8080:80 img
+-p 127.0.0.1:8080:80 img
+-p 127.0.0.1::80 img
+-p [::1]:8080:80 img
+-p ::1:8080:80 img
+-p 8080:80/udp img
+-p 8080-8082:80-82 img
+-p 8080-8090:80 img
+-p 8080-8081:80-82 img
+-p 80-82 img
+-p 0:80 img
+-p :80 img
+-p x:80 img
+-p 80:x img
+-p 80:80/foo img
+-p 70000:80 img
+-p 80:70000 img
+-p 8080:80 -p 8081:80 img
+-p 8080:80 -p 8080:80 img
+-p 1.2.3:80:80 img
+-p localhost:80:80 img
+-p '' img
+-p 80/sctp img
+-p target=80,published=8080 img
+-p target=80,published=8080,protocol=udp,mode=host img
+-p published=8080 img
+-p target=80,published=8080-8081 img
+-p target=80,foo=bar img
+-p target=x img
+-p 80: img
+-p 1:2:3:4 img
+-p 82-80:82-80 img
+-p '[::1]:80' img
+-p 80/TCP img
+-p 0.0.0.0:80:80 --expose 81 img
+-p 127.0.0.1:8080-8082:80-82/tcp img
+-P img
+--pull always img
+--pull bad img
+-q img
+--read-only img
+--restart no img
+--restart always img
+--restart on-failure img
+--restart on-failure:3 img
+--restart on-failure:x img
+--restart on-failure:3:4 img
+--restart on-failure:-1 img
+--restart unless-stopped img
+--restart bad img
+--restart always:3 img
+--restart '' img
+--restart no:1 img
+--restart :1 img
+--rm img
+--rm --restart always img
+--rm --restart no img
+--rm --restart on-failure img
+--runtime runc img
+--security-opt seccomp=unconfined img
+--security-opt seccomp=seccomp.json img
+--security-opt seccomp=missing.json img
+--security-opt seccomp=bad.json img
+--security-opt seccomp=builtin img
+--security-opt seccomp:unconfined img
+--security-opt apparmor=x --security-opt label=disable --security-opt no-new-privileges img
+--security-opt no-new-privileges:true img
+--security-opt no-new-privileges=false img
+--security-opt systempaths=unconfined img
+--security-opt writable-cgroups=true img
+--security-opt bad img
+--security-opt label:type:x img
+--security-opt apparmor:x img
+--security-opt foo=bar img
+--security-opt '' img
+--shm-size 128m img
+--shm-size x img
+--stop-signal SIGUSR1 img
+--stop-signal bad img
+--stop-timeout 5 img
+--stop-timeout -1 img
+--stop-timeout x img
+--storage-opt size=1g img
+--storage-opt x img
+--sysctl a.b=c img
+--sysctl net.ipv4.ip_forward=1 --sysctl kernel.shmmax=5 img
+--sysctl net.ipv4.ip_forward img
+--sysctl bad=1 img
+--sysctl fs.mqueue.msg_max=3 img
+--network host --sysctl net.ipv4.ip_forward=1 img
+--tmpfs /t img
+--tmpfs /t:size=1m,mode=1777 img
+--tmpfs '' img
+--tmpfs t img
+--tmpfs /t:bad=1 img
+--tmpfs /t --tmpfs /u:ro img
+--ulimit nofile=1024 img
+--ulimit nofile=1024:2048 img
+--ulimit nofile=2048:1024 img
+--ulimit nofile=-1 img
+--ulimit nofile=-1:5 img
+--ulimit nofile=1:-1 img
+--ulimit bad=1 img
+--ulimit nofile img
+--ulimit nofile=x img
+--ulimit nofile=1:2:3 img
+--ulimit nproc=5 --ulimit core=0 img
+--ulimit core=0 --ulimit core=1 img
+--ulimit '' img
+-u 1000 img
+-u user:group img
+-v /a:/b img
+-v /a:/b:ro img
+-v /a:/b:rw,z img
+-v /a:/b:Z,rslave img
+-v /a:/b:bad img
+-v /b img
+-v v:/b img
+-v v:/b:nocopy img
+-v ./x:/b img
+-v .:/b img
+-v ~/x:/b img
+-v x/y:/b img
+-v ../x:/b img
+-v /a:b img
+-v /a: img
+-v : img
+-v '' img
+-v :/b img
+-v /a:/b:ro:rw img
+-v /a:/b:ro,rw img
+-v /a:/b:consistent,cached img
+-v v:/b:rprivate img
+-v /a:/b:nocopy img
+-v /a:/b:U img
+-v /: img
+-v /a:/ img
+-v v:/ img
+-v / img
+-v /a:/b:volume-nocopy img
+-v /b -v v:/c -v /d:/e img
+-v 'c:\x:/b' img
+-v v img
+-v 'a b:/c' img
+-v _x:/b img
+-v a:/b -v a:/c:ro img
+-v /b/../c img
+-v /a/../x:/b img
+--volume-driver d img
+--volumes-from x --volumes-from y:ro img
+--volumes-from x:bad img
+-w /work img
+-w work img
+--workdir '' img
+--disable-content-trust img
+--use-api-socket img
+--detach img
+--sig-proxy=false img
+--bad img
+-i --attach stdout img
+--tty --attach stdin --attach stdout --attach stderr img
+--health-cmd '' img
+--health-cmd none img
+-e A --env-file env.list --label-file label.list img
+--cpus 2 --cpu-quota 5 img
+--memory-reservation 5x img
+--memory 4t img
+--memory 1p img
+--memory 0 img
+--memory 64mm img
+--memory 64mib img
+--memory .5m img
+--memory 1e3 img
+""".strip("\n").splitlines()  # noqa: E501

@@ -1,0 +1,1 @@
+"""What the tests share: engines to test, engines to compare with, and the search for leaks."""

@@ -1,0 +1,34 @@
+"""Debian's own Docker daemon, on roots of its own, to compare with."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from tests.support.engine import Server
+from tests.support.needs import need_program
+
+
+class Dockerd(Server):
+    """dockerd without a bridge and without touching the packet filter."""
+
+    def __init__(self) -> None:
+        super().__init__("d")
+
+    def command(self) -> list[str]:
+        # It starts a containerd of its own below its exec root.
+        return [
+            *(need_program("dockerd"), "-H", self.host, "--bridge=none", "--iptables=false"),
+            *("--ip6tables=false", "--ip-forward=false", "--ip-masq=false"),
+            *("--userland-proxy=false", "--log-level=warn"),
+            *("--data-root", str(self.data_root), "--exec-root", str(self.exec_root)),
+            *("--pidfile", str(self.exec_root / "dockerd.pid")),
+        ]
+
+    def _clear(self) -> None:
+        # It leaves the namespace of --network host mounted below its exec root.
+        for line in Path("/proc/self/mountinfo").read_text().splitlines():
+            point = line.split()[4]
+            if point.startswith((f"{self.exec_root}/", f"{self.data_root}/")):
+                subprocess.run(["umount", "-l", point], check=True)
+        super()._clear()

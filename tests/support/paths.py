@@ -1,0 +1,44 @@
+"""Where things are: the checkout, the programs under test, room for what the tests make."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+BOXWOOD = BIN / "boxwood"
+# The prefix is how the search for leaks knows what is ours.
+PREFIX = "boxwood-test-"
+# And this variable, in the environment of what a test run starts: a daemon hands it to its shims.
+MARK = "BOXWOOD_TEST_RUN"
+
+
+def make_room(purpose: str, *, memory: bool = False) -> Path:
+    """Make an empty folder: on disk (snapshots need a real file system), or in memory.
+
+    Args:
+        purpose: a word for the name. It stays short: a unix socket's path has 107 bytes.
+        memory: put it on a tmpfs where there is one, as exec roots are.
+    """
+    default = "/run" if memory and os.access("/run", os.W_OK) else "/var/tmp"
+    parent = os.environ.get("BOXWOOD_TEST_DIR", default)
+    return Path(tempfile.mkdtemp(prefix=f"{PREFIX}{purpose}-", dir=parent))
+
+
+def clear_room(path: Path) -> None:
+    """Remove a folder that `make_room` made, with all that is in it."""
+    if not path.name.startswith(PREFIX):
+        raise ValueError(f"not a room of ours: {path}")
+    shutil.rmtree(path)
+
+
+def clean_environment(**more: str) -> dict[str, str]:
+    """Return the environment less what would lead a client to somebody else's engine."""
+    unwanted = ("DOCKER_", "BOXWOOD_")
+    kept = {k: v for k, v in os.environ.items() if k == MARK or not k.startswith(unwanted)}
+    kept["PATH"] = f"{BIN}:{kept.get('PATH', '/usr/bin:/bin')}:/usr/sbin:/sbin"
+    return kept | more
