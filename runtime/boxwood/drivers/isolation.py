@@ -48,7 +48,7 @@ import os
 from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -118,9 +118,15 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     directory: Path
     """``<exec-root>/containers/<id>``: there, 0700, the driver may keep small files in it."""
     spec: Document
+    """The source of a bind in it may be ``/proc/<pid>/root/...``, a path in another container's
+    mount namespace; a driver that cannot reach it raises Unsupported."""
     root_fd: int
     """A detached mount of the root file system (open_tree(2)); ``spec["root"]["path"]`` is only
     a label."""
+    sources: Mapping[str, int] = msgspec.field(default_factory=dict)
+    """Sources of binds that somebody else could swap for a link: by the path that stands in the
+    document a detached mount of what was found there. A driver binds that and never the path, or
+    raises Unsupported. The caller keeps them open as it does ``root_fd``."""
 
 
 class TaskHandle(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,7 +168,7 @@ class Launch:
         while self._owned:
             os.close(self._owned.pop())
 
-    def __enter__(self) -> Launch:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

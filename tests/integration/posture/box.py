@@ -7,6 +7,7 @@ run): so it is shown which operation is the defence.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import io
 import os
 import secrets
@@ -17,7 +18,7 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from boxwood.drivers.isolation import Bundle, Document, Launch, TaskHandle
 from boxwood.execution.spec import (
@@ -33,9 +34,14 @@ from boxwood.model.container import Container
 from boxwood_ext import mount, program
 from boxwood_ext.launch import run_program
 from boxwood_plugins.isolation.native.driver import NativeDriver
-
 from tests.support.busybox import busybox_tar
 from tests.support.needs import need_program
+from tests.support.paths import clear_room, make_room
+
+# What Docker has in /dev; core only where the kernel has /proc/kcore.
+DEVICES = "fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero".split()
+if os.path.exists("/proc/kcore"):
+    DEVICES.insert(0, "core")
 
 HERE = Path(__file__).parent
 Ops = list[program.Op]
@@ -52,7 +58,9 @@ class Result(NamedTuple):
 
 @cache
 def driver() -> NativeDriver:
-    return NativeDriver(Path(f"/tmp/boxwood-test-{os.getpid()}"))
+    room = make_room("isolation", memory=True)
+    atexit.register(clear_room, room)
+    return NativeDriver(room)
 
 
 @cache
@@ -137,7 +145,7 @@ class Box:
         self.terminal: int | None = None
         self._readers: list[tuple[threading.Thread, list[bytes]]] = []
 
-    def __enter__(self) -> Box:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

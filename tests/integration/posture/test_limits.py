@@ -7,10 +7,10 @@ import os
 import time
 
 import pytest
+
 from boxwood.drivers.isolation import TaskHandle
 from boxwood.errors import Internal, NotFound
 from boxwood.model.config import HostConfig, ThrottleDevice
-
 from tests.integration.posture.box import Box, driver, run, shell
 from tests.support.needs import need
 
@@ -56,7 +56,11 @@ def host(**changes: object) -> HostConfig:
 def test_limits_as_the_container_sees_them() -> None:
     names = V1 if version() == 1 else V2
     asked = host(
-        memory=64 * MIB, memory_swap=96 * MIB, memory_reservation=32 * MIB, cpuset_cpus="0", pids_limit=20
+        memory=64 * MIB,
+        memory_swap=96 * MIB,
+        memory_reservation=32 * MIB,
+        cpuset_cpus="0",
+        pids_limit=20,
     )
     with_swap = "swap" in driver().machine().features
     script = value("memory", names["memory"]) + value("memory", names["low"])
@@ -71,7 +75,11 @@ def test_limits_as_the_container_sees_them() -> None:
 def test_cpu_limits() -> None:
     asked = host(nano_cpus=500_000_000, cpu_shares=512)
     if version() == 1:
-        script = value("cpu", "cpu.cfs_quota_us") + value("cpu", "cpu.cfs_period_us") + value("cpu", "cpu.shares")
+        script = (
+            value("cpu", "cpu.cfs_quota_us")
+            + value("cpu", "cpu.cfs_period_us")
+            + value("cpu", "cpu.shares")
+        )
         want = ["50000", "100000", "512"]
     else:
         script = value("cpu", "cpu.max") + value("cpu", "cpu.weight")
@@ -122,7 +130,12 @@ def _cpu(box: Box) -> int:
 
 
 def test_statistics_and_processes() -> None:
-    with Box("sh", "-c", "sleep 60 & head -c 4000000 /dev/urandom >/tmp/x; sleep 60", host=host(memory=64 * MIB)) as box:
+    with Box(
+        "sh",
+        "-c",
+        "sleep 60 & head -c 4000000 /dev/urandom >/tmp/x; sleep 60",
+        host=host(memory=64 * MIB),
+    ) as box:
         box.start()
         end = time.monotonic() + 10
         while len(driver().processes(box.handle)) != 3 and time.monotonic() < end:
@@ -140,14 +153,24 @@ def test_update_up_and_down() -> None:
     with Box("sleep", "60", host=host(memory=64 * MIB)) as box:
         box.start()
         for limit in (128, 32, 256):
-            resources = {"memory": {"limit": limit * MIB, "swap": limit * MIB}, "pids": {"limit": limit}}
+            resources = {
+                "memory": {"limit": limit * MIB, "swap": limit * MIB},
+                "pids": {"limit": limit},
+            }
             driver().update(box.handle, resources)
-            found = box.exec("sh", "-c", value("memory", names["memory"]) + value("pids", "pids.max"))
+            found = box.exec(
+                "sh", "-c", value("memory", names["memory"]) + value("pids", "pids.max")
+            )
             assert found.out.split() == [str(limit * MIB), str(limit)]
 
 
 def test_delete_kills_removes_and_is_idempotent() -> None:
-    with Box("sh", "-c", "trap '' TERM; sleep 60 & sleep 60 & wait", host=HostConfig(network_mode="none", pid_mode="host")) as box:
+    with Box(
+        "sh",
+        "-c",
+        "trap '' TERM; sleep 60 & sleep 60 & wait",
+        host=HostConfig(network_mode="none", pid_mode="host"),
+    ) as box:
         box.start()
         assert box.id in driver().walk()
         assert driver().adopt(box.handle)
@@ -172,6 +195,21 @@ def test_delete_of_what_was_only_prepared_and_groups_made_inside() -> None:
         assert groups.directories(f"/boxwood/{box.id}") == []
 
 
+def test_parents_that_somebody_has_removed_are_made_again() -> None:
+    groups = driver()._groups
+    assert groups is not None
+    parent, path = "/boxwood/fleeting", f"/boxwood/fleeting/{'a' * 64}"
+    for _ in range(2):
+        for fd in groups.create(path, {"pids": {"limit": 5}}):
+            os.close(fd)
+        for fd in groups.create(path, {"pids": {"limit": 6}}):  # again: it is taken as it is
+            os.close(fd)
+        assert all(os.path.isdir(directory) for directory in groups.directories(path))
+        groups.discard(path)
+        for directory in groups.directories(parent):
+            os.rmdir(directory)
+
+
 def test_a_prepare_that_fails_leaves_nothing() -> None:
     def edit(spec) -> None:
         spec["linux"]["resources"]["cpu"] = {"cpus": "4000"}
@@ -183,9 +221,7 @@ def test_a_prepare_that_fails_leaves_nothing() -> None:
 
 
 def test_a_parent_of_ones_own() -> None:
-    asked = HostConfig(
-        network_mode="none", cgroup_parent="boxwood/nested", cgroupns_mode="host"
-    )
+    asked = HostConfig(network_mode="none", cgroup_parent="boxwood/nested", cgroupns_mode="host")
     with Box("cat", "/proc/self/cgroup", host=asked) as box:
         assert f"/boxwood/nested/{box.id}" in box.run().out
         assert box.id in driver().walk()

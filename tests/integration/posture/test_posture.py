@@ -6,12 +6,12 @@ import os
 import re
 
 import pytest
-from boxwood.errors import InvalidArgument, NotFound
+
+from boxwood.errors import InvalidArgument, NotFound, Unsupported
 from boxwood.execution.spec import ResolvedUser, SandboxInfo, SpecMount
 from boxwood.model.config import DeviceMapping, HostConfig, Ulimit
 from boxwood_ext.launch import LaunchFailed
-
-from tests.integration.posture.box import Box, driver, run, shell
+from tests.integration.posture.box import DEVICES, Box, driver, run, shell
 from tests.support.needs import need
 
 pytestmark = pytest.mark.root
@@ -130,14 +130,18 @@ def test_an_unknown_system_call_is_not_there_rather_than_forbidden() -> None:
 
 
 def test_no_block_device_can_be_read() -> None:
-    out = shell("probe mknod /tmp/b 7 0; probe open /tmp/b; probe mknodc /tmp/f 10 229; probe open /tmp/f").out
+    out = shell(
+        "probe mknod /tmp/b 7 0; probe open /tmp/b; probe mknodc /tmp/f 10 229; probe open /tmp/f"
+    ).out
     assert [line.split()[0] for line in out.splitlines()] == ["ok", "1", "ok", "1"]
 
 
 def test_exactly_dockers_devices() -> None:
-    want = "core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero"
-    assert run("ls", "/dev").out.split() == want.split()
-    assert shell("echo x >/dev/null; head -c 4 /dev/zero | od -An -c; echo y >/dev/full").out.split() == ["\\0"] * 4
+    assert run("ls", "/dev").out.split() == DEVICES
+    assert (
+        shell("echo x >/dev/null; head -c 4 /dev/zero | od -An -c; echo y >/dev/full").out.split()
+        == ["\\0"] * 4
+    )
 
 
 def test_a_terminal_has_a_console() -> None:
@@ -148,7 +152,9 @@ def test_a_terminal_has_a_console() -> None:
         os.close(box.terminal)
 
 
-@pytest.mark.parametrize("path", ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/interrupts"])
+@pytest.mark.parametrize(
+    "path", ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/interrupts"]
+)
 def test_masked_files_are_empty(path: str) -> None:
     if not os.path.exists(path):
         pytest.skip(f"the kernel has no {path}")
@@ -164,7 +170,13 @@ def test_masked_directories_are_empty_and_read_only() -> None:
 
 def test_lists_of_paths_replace_the_defaults() -> None:
     host = HostConfig(network_mode=NONE, masked_paths=(), readonly_paths=())
-    assert shell("test -c /proc/timer_list || echo open; probe write /proc/sys/kernel/hostname", host=host).out == "open\nok\n"
+    assert (
+        shell(
+            "test -c /proc/timer_list || echo open; probe write /proc/sys/kernel/hostname",
+            host=host,
+        ).out
+        == "open\nok\n"
+    )
     host = HostConfig(network_mode=NONE, masked_paths=("/etc/passwd", "/home"))
     assert shell("cat /etc/passwd; ls /home", host=host).out == ""
     host = HostConfig(network_mode=NONE, security_opt=("systempaths=unconfined",))
@@ -172,10 +184,14 @@ def test_lists_of_paths_replace_the_defaults() -> None:
 
 
 def test_init_is_process_one_and_keeps_the_exit_code() -> None:
-    found = shell("cat /proc/1/cmdline | tr '\\0' ' '; exit 7", host=HostConfig(network_mode=NONE, init=True))
+    found = shell(
+        "cat /proc/1/cmdline | tr '\\0' ' '; exit 7", host=HostConfig(network_mode=NONE, init=True)
+    )
     assert found.code == 7
     assert found.out.startswith("/sbin/docker-init -- ")
-    found = shell("sleep 0 & exec sleep 0.01; echo never", host=HostConfig(network_mode=NONE, init=True))
+    found = shell(
+        "sleep 0 & exec sleep 0.01; echo never", host=HostConfig(network_mode=NONE, init=True)
+    )
     assert found.code == 0
 
 
@@ -188,45 +204,74 @@ def test_process_one_and_its_namespaces() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "name"), [("pid_mode", "pid"), ("ipc_mode", "ipc"), ("uts_mode", "uts"), ("network_mode", "net")]
+    ("field", "name"),
+    [("pid_mode", "pid"), ("ipc_mode", "ipc"), ("uts_mode", "uts"), ("network_mode", "net")],
 )
 def test_host_namespaces(field: str, name: str) -> None:
     host = HostConfig(**{"network_mode": NONE, field: "host"})
-    assert run("readlink", f"/proc/self/ns/{name}", host=host).out.strip() == os.readlink(f"/proc/self/ns/{name}")
+    assert run("readlink", f"/proc/self/ns/{name}", host=host).out.strip() == os.readlink(
+        f"/proc/self/ns/{name}"
+    )
 
 
 def test_a_private_cgroup_namespace_shows_no_path() -> None:
-    found = run("cat", "/proc/self/cgroup", host=HostConfig(network_mode=NONE, cgroupns_mode="private"))
+    found = run(
+        "cat", "/proc/self/cgroup", host=HostConfig(network_mode=NONE, cgroupns_mode="private")
+    )
     assert {line.rpartition(":")[2] for line in found.out.split()} <= {"/"}
 
 
-def test_joined_namespaces(tmp_path) -> None:
-    shm = str(tmp_path)
+def test_joined_namespaces() -> None:
     shareable = HostConfig(network_mode=NONE, ipc_mode="shareable")
-    with Box("sleep", "60", host=shareable, sandbox=SandboxInfo(shm=shm)) as first:
+    with Box("sleep", "60", host=shareable) as first:
         first.start()
-        paths = {kind: f"/proc/{first.pid}/ns/{file}" for kind, file in (("pid", "pid"), ("ipc", "ipc"), ("network", "net"))}
-        host = HostConfig(network_mode="container:x", pid_mode="container:x", ipc_mode="container:x")
+        paths = {
+            kind: f"/proc/{first.pid}/ns/{file}"
+            for kind, file in (("pid", "pid"), ("ipc", "ipc"), ("network", "net"))
+        }
+        host = HostConfig(
+            network_mode="container:x", pid_mode="container:x", ipc_mode="container:x"
+        )
         first.exec("touch", "/dev/shm/shared")
         found = shell(
             "for ns in pid ipc net; do readlink /proc/self/ns/$ns; done; ls /dev/shm; pidof sleep",
             host=host,
-            sandbox=SandboxInfo(namespaces=paths, shm=shm),
+            sandbox=SandboxInfo(namespaces=paths, shm=f"/proc/{first.pid}/root/dev/shm"),
         )
         assert found.out.split() == [*(os.readlink(path) for path in paths.values()), "shared", "1"]
 
 
 def test_names_environment_user_and_directory() -> None:
     found = shell(
-        "hostname; cat /proc/sys/kernel/domainname; pwd; stat -c %u:%a .; echo $HOME $A ${TERM:-no}; umask",
-        config={"hostname": "here", "domainname": "example.org", "working_dir": "/new/dir", "env": ("A=1",)},
+        "hostname; cat /proc/sys/kernel/domainname; pwd; stat -c %u:%a .;"
+        "echo $HOME $A ${TERM:-no}; umask",
+        config={
+            "hostname": "here",
+            "domainname": "example.org",
+            "working_dir": "/new/dir",
+            "env": ("A=1",),
+        },
     )
-    assert found.out.split() == ["here", "example.org", "/new/dir", "0:755", "/root", "1", "no", "0022"]
+    assert found.out.split() == [
+        "here",
+        "example.org",
+        "/new/dir",
+        "0:755",
+        "/root",
+        "1",
+        "no",
+        "0022",
+    ]
 
 
 def test_sysctls() -> None:
-    host = HostConfig(network_mode=NONE, sysctls={"kernel.msgmax": "4096", "net.ipv4.ip_forward": "1"})
-    found = shell("cat /proc/sys/kernel/msgmax /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/ip_unprivileged_port_start", host=host)
+    host = HostConfig(
+        network_mode=NONE, sysctls={"kernel.msgmax": "4096", "net.ipv4.ip_forward": "1"}
+    )
+    found = shell(
+        "cd /proc/sys; cat kernel/msgmax net/ipv4/ip_forward net/ipv4/ip_unprivileged_port_start",
+        host=host,
+    )
     assert found.out.split() == ["4096", "1", "0"]
 
 
@@ -234,7 +279,9 @@ def test_rlimits_within_what_the_daemon_has() -> None:
     limits = (Ulimit(name="nofile", soft=64, hard=128), Ulimit(name="core", soft=0, hard=0))
     host = HostConfig(network_mode=NONE, ulimits=limits)
     assert shell("ulimit -Sn; ulimit -Hn; ulimit -c", host=host).out.split() == ["64", "128", "0"]
-    host = HostConfig(network_mode=NONE, ulimits=(Ulimit(name="nofile", soft=1 << 20, hard=1 << 20),))
+    host = HostConfig(
+        network_mode=NONE, ulimits=(Ulimit(name="nofile", soft=1 << 20, hard=1 << 20),)
+    )
     most = driver().machine().hard_limits["RLIMIT_NOFILE"]
     want = str(1 << 20 if driver().machine().may_raise_limits else min(most, 1 << 20))
     assert shell("ulimit -Hn", host=host).out.strip() == want
@@ -242,9 +289,16 @@ def test_rlimits_within_what_the_daemon_has() -> None:
 
 def test_read_only_root_tmpfs_and_shm() -> None:
     host = HostConfig(
-        network_mode=NONE, readonly_rootfs=True, tmpfs={"/run": "size=1m,mode=700"}, shm_size=1 << 20
+        network_mode=NONE,
+        readonly_rootfs=True,
+        tmpfs={"/run": "size=1m,mode=700"},
+        shm_size=1 << 20,
     )
-    found = shell("touch /x; touch /run/x /dev/shm/x && df -k /run /dev/shm | awk '{print $2}'; stat -c %a /run; grep ' /run ' /proc/mounts", host=host)
+    found = shell(
+        "touch /x; touch /run/x /dev/shm/x && df -k /run /dev/shm | awk '{print $2}';"
+        "stat -c %a /run; grep ' /run ' /proc/mounts",
+        host=host,
+    )
     assert "Read-only" in found.err
     assert found.out.split()[:4] == ["1K-blocks", "1024", "1024", "700"]
     for option in ("nosuid", "nodev", "noexec"):
@@ -267,9 +321,13 @@ def test_binds_read_only_recursive_and_with_propagation(tmp_path) -> None:
 
 def test_devices_of_the_host(tmp_path) -> None:
     need(os.path.exists("/dev/loop-control"), "/dev/loop-control")
-    mapping = DeviceMapping(path_on_host="/dev/loop-control", path_in_container="/dev/mine", cgroup_permissions="r")
+    mapping = DeviceMapping(
+        path_on_host="/dev/loop-control", path_in_container="/dev/mine", cgroup_permissions="r"
+    )
     host = HostConfig(network_mode=NONE, devices=(mapping,))
-    found = shell("stat -c %t:%T /dev/mine; probe open /dev/mine; probe write /dev/mine", host=host).out.splitlines()
+    found = shell(
+        "stat -c %t:%T /dev/mine; probe open /dev/mine; probe write /dev/mine", host=host
+    ).out.splitlines()
     assert found[:2] == ["a:ed", "ok"]
     assert found[2].startswith("1 ")
     host = HostConfig(network_mode=NONE, device_cgroup_rules=("c 10:237 rwm",))
@@ -289,7 +347,8 @@ def test_no_new_privileges_and_profiles() -> None:
     assert asked("no-new-privileges")["NoNewPrivs"] == "1"
     assert asked("no-new-privileges=true")["Seccomp"] == "2"
     assert asked("seccomp=unconfined")["Seccomp"] == "0"
-    custom = '{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO","errnoRet":28}]}'
+    custom = """{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28}]}"""
     host = HostConfig(network_mode=NONE, security_opt=(f"seccomp={custom}",))
     assert "No space left" in run("mkdir", "/x", host=host).err
 
@@ -315,7 +374,9 @@ def test_exec_has_the_posture_of_the_container() -> None:
         assert int(privileged["CapEff"], 16) == _daemon_bounding()
         own = box.exec("cat", "/proc/self/cgroup").out
         assert own == box.exec("cat", "/proc/1/cgroup").out
-        assert box.exec("sh", "-c", "echo $FOO; pwd; exit 5", env=("FOO=x",), working_dir="/tmp") == (5, "x\n/tmp\n", "")
+        assert box.exec(
+            "sh", "-c", "echo $FOO; pwd; exit 5", env=("FOO=x",), working_dir="/tmp"
+        ) == (5, "x\n/tmp\n", "")
 
 
 def test_exec_into_what_is_gone() -> None:
@@ -351,6 +412,11 @@ def test_a_user_namespace_of_its_own() -> None:
     assert found.out.split()[3] != os.readlink("/proc/self/ns/user")
 
 
+def test_a_mount_of_ones_own_over_sys() -> None:
+    mounts = (SpecMount(destination="/sys", source="/sys", options=("rbind", "ro")),)
+    assert shell("ls -d /sys/kernel", mounts=mounts).out == "/sys/kernel\n"
+
+
 def test_mounts_over_proc_are_refused() -> None:
     for mount in (
         SpecMount(destination="/proc", source="/tmp", options=("bind",)),
@@ -359,3 +425,22 @@ def test_mounts_over_proc_are_refused() -> None:
     ):
         with Box("true", mounts=(mount,)) as box, pytest.raises(InvalidArgument):
             box.start()
+
+
+def test_a_time_namespace_where_it_is_asked() -> None:
+    need("time" in driver().machine().namespaces, "time namespaces")
+
+    def edit(spec) -> None:
+        spec["linux"]["namespaces"].append({"type": "time"})
+
+    own = run("readlink", "/proc/self/ns/time", edit=edit).out.strip()
+    assert own
+    assert own != os.readlink("/proc/self/ns/time")
+
+
+def test_time_offsets_are_refused_rather_than_forgotten() -> None:
+    def edit(spec) -> None:
+        spec["linux"]["timeOffsets"] = {"boottime": {"secs": 5}}
+
+    with Box("true", edit=edit) as box, pytest.raises(Unsupported):
+        box.start()

@@ -21,7 +21,9 @@ def unpack(program: bytes) -> list[tuple[int, int, int, int]]:
     return list(struct.iter_unpack("<HBBI", program))
 
 
-def run(code: Sequence[tuple[int, int, int, int]], arch: int, number: int, args: Sequence[int] = ()) -> int:
+def run(
+    code: Sequence[tuple[int, int, int, int]], arch: int, number: int, args: Sequence[int] = ()
+) -> int:
     """Return the action word."""
     values = [*args, *([0] * (6 - len(args)))]
     data = struct.pack("<IIQ6Q", number & MASK, arch, 0, *[v & ((1 << 64) - 1) for v in values])
@@ -47,7 +49,12 @@ def run(code: Sequence[tuple[int, int, int, int]], arch: int, number: int, args:
         elif op == 0x05:
             position += k
         elif kind == 5:
-            test = {0x10: accumulator == k, 0x20: accumulator > k, 0x30: accumulator >= k, 0x40: bool(accumulator & k)}
+            test = {
+                0x10: accumulator == k,
+                0x20: accumulator > k,
+                0x30: accumulator >= k,
+                0x40: bool(accumulator & k),
+            }
             position += jt if test[op & 0x70] else jf
         else:
             raise AssertionError(f"instruction {op:#x}")
@@ -132,7 +139,9 @@ def _holds(arg: dict[str, Any], args: Sequence[int]) -> bool:
 class Judge:
     """Decides by Docker's JSON alone, for a machine of this architecture (amd64)."""
 
-    def __init__(self, profile: dict[str, Any], caps: frozenset[str], kernel: tuple[int, int]) -> None:
+    def __init__(
+        self, profile: dict[str, Any], caps: frozenset[str], kernel: tuple[int, int]
+    ) -> None:
         self.profile = profile
         self.rules = [rule for rule in profile["syscalls"] if self._counts(rule, caps, kernel)]
         self.default = 0x0005_0000 | profile.get("defaultErrnoRet", 1)
@@ -168,7 +177,11 @@ class Judge:
         verdicts = set()
         for rule in found.get(call, ()):
             if all(_holds(arg, args) for arg in rule.get("args") or ()):
-                word = ALLOW if rule["action"] == "SCMP_ACT_ALLOW" else 0x0005_0000 | rule.get("errnoRet", 1)
+                word = (
+                    ALLOW
+                    if rule["action"] == "SCMP_ACT_ALLOW"
+                    else 0x0005_0000 | rule.get("errnoRet", 1)
+                )
                 verdicts.add(word)
         if not verdicts:
             return self.default

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+
 from boxwood.drivers.isolation import CAPABILITIES
 from boxwood.errors import InvalidArgument, Unsupported
 from boxwood.execution.spec.capabilities import DEFAULT
@@ -15,7 +16,6 @@ from boxwood.execution.spec.seccomp_default import default_profile
 from boxwood.execution.spec.seccomp_profile import parse_profile, resolve
 from boxwood_plugins.isolation.native import libseccomp
 from boxwood_plugins.isolation.native.seccomp import Cache, compile_profile
-
 from tests.support.paths import ROOT
 from tests.unit.isolation.bpf_machine import (
     ALLOW,
@@ -62,7 +62,9 @@ def _reference() -> dict[str, object]:
     return dict(json.loads(REFERENCE.read_text()))
 
 
-@pytest.mark.parametrize("caps", CAPABILITY_SETS, ids=lambda caps: f"{len(caps)}-{hash(caps) & 0xFFFF:x}")
+@pytest.mark.parametrize(
+    "caps", CAPABILITY_SETS, ids=lambda caps: f"{len(caps)}-{hash(caps) & 0xFFFF:x}"
+)
 def test_our_table_decides_as_dockers_profile(caps: frozenset[str]) -> None:
     judge = Judge(_reference(), caps, KERNEL)
     code = unpack(compile_profile(resolve(default_profile(), caps, "x86_64", KERNEL)).program)
@@ -73,7 +75,9 @@ def test_our_table_decides_as_dockers_profile(caps: frozenset[str]) -> None:
         wide = [value for value in ARGUMENTS if arch == "x86_64" or value < 1 << 32]
         for call in (*range(base, base + 560), base + 4000):
             conditional = any(rule.get("args") for rule in found.get(call, ()))
-            for first, second in itertools.product(wide, (0, CLONE_NEWNS)) if conditional else [(0, 0)]:
+            for first, second in (
+                itertools.product(wide, (0, CLONE_NEWNS)) if conditional else [(0, 0)]
+            ):
                 want = judge.decide(found, call, (first, second, 0, 0, 0, 0))
                 got = run(code, AUDIT[arch], call, (first, second))
                 assert got == want, (arch, call, hex(first), hex(second), hex(got), hex(want))
@@ -111,7 +115,12 @@ def _decide(text: str, name: str, *args: int, caps: tuple[str, ...] = ()) -> int
         ("EQ", (5 << 32) | 7, 0, lambda x: x == (5 << 32) | 7),
         ("GE", (5 << 32) | 7, 0, lambda x: x >= (5 << 32) | 7),
         ("GT", (5 << 32) | 7, 0, lambda x: x > (5 << 32) | 7),
-        ("MASKED_EQ", (0xF << 32) | 0xF0, (5 << 32) | 0x10, lambda x: x & ((0xF << 32) | 0xF0) == (5 << 32) | 0x10),
+        (
+            "MASKED_EQ",
+            (0xF << 32) | 0xF0,
+            (5 << 32) | 0x10,
+            lambda x: x & ((0xF << 32) | 0xF0) == (5 << 32) | 0x10,
+        ),
     ],
 )
 def test_every_comparison_over_both_halves(name, op, value, value_two, holds) -> None:
@@ -120,7 +129,9 @@ def test_every_comparison_over_both_halves(name, op, value, value_two, holds) ->
     text = _custom(syscalls=[rule, {"names": ["removexattrat"], "action": "SCMP_ACT_ALLOW"}])
     profile = resolve(parse_profile(text), (), "x86_64", KERNEL)
     code = unpack(compile_profile(profile).program)
-    for high, low in itertools.product((0, 4, 5, 6, 0x15), (0, 4, 5, 6, 7, 8, 0x10, 0x1F, 0xFFFFFFFF)):
+    for high, low in itertools.product(
+        (0, 4, 5, 6, 0x15), (0, 4, 5, 6, 7, 8, 0x10, 0x1F, 0xFFFFFFFF)
+    ):
         have = high << 32 | low
         want = ALLOW if holds(have) else EPERM
         assert run(code, AUDIT["x86_64"], number("x86_64", name), (0, 0, have)) == want, hex(have)
@@ -130,7 +141,11 @@ def test_conditions_default_errno_and_errno_of_a_rule() -> None:
     text = _custom(
         defaultErrnoRet=7,
         syscalls=[
-            {"names": ["mount"], "action": "SCMP_ACT_ALLOW", "includes": {"caps": ["CAP_SYS_ADMIN"]}},
+            {
+                "names": ["mount"],
+                "action": "SCMP_ACT_ALLOW",
+                "includes": {"caps": ["CAP_SYS_ADMIN"]},
+            },
             {"name": "reboot", "action": "SCMP_ACT_ERRNO", "errnoRet": 9},
             {"names": ["sync"], "action": "SCMP_ACT_ALLOW", "excludes": {"arches": ["amd64"]}},
             {"names": ["read"], "action": "SCMP_ACT_ALLOW", "includes": {"minKernel": "99.0"}},
@@ -181,7 +196,9 @@ def test_a_denying_list_lets_unknown_calls_through() -> None:
                 }
             ]
         ),
-        _custom(syscalls=[{"names": ["a"], "action": "SCMP_ACT_ALLOW", "includes": {"minKernel": "x"}}]),
+        _custom(
+            syscalls=[{"names": ["a"], "action": "SCMP_ACT_ALLOW", "includes": {"minKernel": "x"}}]
+        ),
         " " * 300_000,
         "[" * 100_000,
     ],
@@ -202,7 +219,9 @@ def test_unknown_architecture_flag_and_listener_are_refused() -> None:
             compile_profile({**base, **change})
 
 
-def test_a_filter_is_compiled_once_and_a_cut_one_on_disk_is_made_again(tmp_path: Path, monkeypatch) -> None:
+def test_a_filter_is_compiled_once_and_a_cut_one_on_disk_is_made_again(
+    tmp_path: Path, monkeypatch
+) -> None:
     from boxwood_plugins.isolation.native import seccomp
 
     profile = resolve(default_profile(), DEFAULT, "x86_64", KERNEL)

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from boxwood.errors import InvalidArgument
 from boxwood.execution.spec import (
     ResolvedUser,
@@ -34,7 +35,6 @@ from boxwood.model.config import (
     Ulimit,
     WeightDevice,
 )
-
 from tests.support.paths import ROOT
 from tests.unit.isolation.values import make_container, make_machine
 
@@ -42,7 +42,9 @@ SCHEMAS = ROOT.parent / "shared" / "data" / "runtime-spec"
 MIB = 1 << 20
 
 
-def build(host: HostConfig | None = None, machine: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+def build(
+    host: HostConfig | None = None, machine: dict[str, Any] | None = None, **more: Any
+) -> dict[str, Any]:
     config = more.pop("config", {})
     defaults = more.pop("defaults", {})
     found = build_spec(
@@ -132,8 +134,17 @@ def test_it_is_quick() -> None:
 
 
 def test_environment_order_and_precedence() -> None:
-    spec = build(config={"env": ("A=1", "PATH=/mine", "B=2"), "tty": True}, user=ResolvedUser(home="/root"))
-    assert spec["process"]["env"] == ["PATH=/mine", "HOSTNAME=cccccccccccc", "TERM=xterm", "A=1", "B=2", "HOME=/root"]
+    spec = build(
+        config={"env": ("A=1", "PATH=/mine", "B=2"), "tty": True}, user=ResolvedUser(home="/root")
+    )
+    assert spec["process"]["env"] == [
+        "PATH=/mine",
+        "HOSTNAME=cccccccccccc",
+        "TERM=xterm",
+        "A=1",
+        "B=2",
+        "HOME=/root",
+    ]
     assert build(config={"env": ("HOME=/x",)})["process"]["env"][-1] == "HOME=/x"
     assert merge_env(["A=1", "B=2"], ["A", "B=3", "C"]) == ["B=3"]
 
@@ -186,17 +197,27 @@ def test_defaults_give_way_to_the_containers_own_mounts() -> None:
     places = [one["destination"] for one in build(mounts=mine)["mounts"]]
     assert places.count("/dev/shm") == 1
     assert places[-3:] == ["/a", "/dev/shm", "/a/b/c"]
-    places = [one["destination"] for one in build(mounts=[SpecMount(destination="/dev", source="/dev")])["mounts"]]
+    places = [
+        one["destination"]
+        for one in build(mounts=[SpecMount(destination="/dev", source="/dev")])["mounts"]
+    ]
     assert not [place for place in places if place.startswith("/dev/")]
 
 
 def test_shm_tmpfs_and_files() -> None:
     assert "size=67108864" in mount(build(), "/dev/shm")["options"]
     assert "size=5" in mount(build(HostConfig(shm_size=5)), "/dev/shm")["options"]
-    assert not [m for m in build(HostConfig(ipc_mode="none"))["mounts"] if m["destination"] == "/dev/shm"]
+    assert not [
+        m for m in build(HostConfig(ipc_mode="none"))["mounts"] if m["destination"] == "/dev/shm"
+    ]
     options = mount(build(HostConfig(tmpfs={"/t": "exec,size=1m"})), "/t")["options"]
     assert options == ["nosuid", "nodev", "exec", "size=1m"]
-    request = MountRequest(type="tmpfs", target="/m", read_only=True, tmpfs_options=TmpfsOptions(size_bytes=9, mode=0o700))
+    request = MountRequest(
+        type="tmpfs",
+        target="/m",
+        read_only=True,
+        tmpfs_options=TmpfsOptions(size_bytes=9, mode=0o700),
+    )
     options = mount(build(HostConfig(mounts=(request,))), "/m")["options"]
     assert options[-3:] == ["ro", "mode=700", "size=9"]
     sandbox = SandboxInfo(hosts="/h", resolv_conf="/r", hostname_file="/n")
@@ -212,7 +233,12 @@ def test_privileged_opens_what_is_closed() -> None:
     assert spec["linux"]["maskedPaths"] == spec["linux"]["readonlyPaths"] == []
     assert "seccomp" not in spec["linux"]
     assert spec["linux"]["resources"]["devices"] == [{"allow": True, "access": "rwm"}]
-    assert "ro" not in mount(build(HostConfig(security_opt=("writable-cgroups=true",))), "/sys/fs/cgroup")["options"]
+    assert (
+        "ro"
+        not in mount(build(HostConfig(security_opt=("writable-cgroups=true",))), "/sys/fs/cgroup")[
+            "options"
+        ]
+    )
 
 
 def test_masked_paths_of_the_machine_and_null_against_empty() -> None:
@@ -220,7 +246,9 @@ def test_masked_paths_of_the_machine_and_null_against_empty() -> None:
     spec = build(defaults={"masked_paths": (thermal,)})
     assert thermal in spec["linux"]["maskedPaths"]
     assert build(HostConfig(masked_paths=()))["linux"]["maskedPaths"] == []
-    assert build(HostConfig(privileged=True, masked_paths=("/a",)))["linux"]["maskedPaths"] == ["/a"]
+    assert build(HostConfig(privileged=True, masked_paths=("/a",)))["linux"]["maskedPaths"] == [
+        "/a"
+    ]
 
 
 def test_resources() -> None:
@@ -239,10 +267,17 @@ def test_resources() -> None:
 
 
 def test_devices() -> None:
-    mapping = DeviceMapping(path_on_host="/dev/null", path_in_container="/dev/mine", cgroup_permissions="r")
+    mapping = DeviceMapping(
+        path_on_host="/dev/null", path_in_container="/dev/mine", cgroup_permissions="r"
+    )
     linux = build(HostConfig(devices=(mapping,)))["linux"]
     (device,) = linux["devices"]
-    assert (device["path"], device["type"], device["major"], device["minor"]) == ("/dev/mine", "c", 1, 3)
+    assert (device["path"], device["type"], device["major"], device["minor"]) == (
+        "/dev/mine",
+        "c",
+        1,
+        3,
+    )
     assert linux["resources"]["devices"][-1]["access"] == "r"
     with pytest.raises(InvalidArgument, match="error gathering device information"):
         build(HostConfig(devices=(DeviceMapping(path_on_host="/dev/boxwood"),)))
@@ -253,17 +288,26 @@ def test_devices() -> None:
 def test_limits_are_clamped_to_what_the_daemon_may_give() -> None:
     limits = (Ulimit(name="nofile", soft=100, hard=1 << 20), Ulimit(name="core", soft=-1, hard=-1))
     host = HostConfig(ulimits=limits)
-    assert {r["type"]: r["hard"] for r in build(host)["process"]["rlimits"]} == {"RLIMIT_NOFILE": 1 << 20, "RLIMIT_CORE": INFINITY}
+    assert {r["type"]: r["hard"] for r in build(host)["process"]["rlimits"]} == {
+        "RLIMIT_NOFILE": 1 << 20,
+        "RLIMIT_CORE": INFINITY,
+    }
     poor = {"may_raise_limits": False, "hard_limits": {"RLIMIT_NOFILE": 1000}, "oom_score_adj": 5}
     (_, nofile) = build(host, machine=poor)["process"]["rlimits"]
     assert nofile == {"type": "RLIMIT_NOFILE", "soft": 100, "hard": 1000}
-    warnings = validate_host_config(ContainerConfig(), msgspec.structs.replace(host, oom_score_adj=-500), make_machine(**poor))
+    warnings = validate_host_config(
+        ContainerConfig(), msgspec.structs.replace(host, oom_score_adj=-500), make_machine(**poor)
+    )
     assert len(warnings) == 2
     assert build(HostConfig(oom_score_adj=-500), machine=poor)["process"]["oomScoreAdj"] == 5
 
 
 def test_daemon_defaults() -> None:
-    defaults = {"ulimits": {"nofile": Ulimit(name="nofile", soft=1, hard=2)}, "init": True, "no_new_privileges": True}
+    defaults = {
+        "ulimits": {"nofile": Ulimit(name="nofile", soft=1, hard=2)},
+        "init": True,
+        "no_new_privileges": True,
+    }
     spec = build(defaults=defaults)
     assert spec["process"]["rlimits"] == [{"type": "RLIMIT_NOFILE", "soft": 1, "hard": 2}]
     assert spec["process"]["noNewPrivileges"] is True
@@ -276,7 +320,13 @@ def test_daemon_defaults() -> None:
 
 @pytest.mark.parametrize(
     ("parent", "path"),
-    [("/boxwood", "/boxwood/x"), ("a/b/", "/a/b/x"), ("/../../a", "/a/x"), ("", "/x"), ("a.slice", "/a.slice/x")],
+    [
+        ("/boxwood", "/boxwood/x"),
+        ("a/b/", "/a/b/x"),
+        ("/../../a", "/a/x"),
+        ("", "/x"),
+        ("a.slice", "/a.slice/x"),
+    ],
 )
 def test_cgroup_parents_stay_in_the_hierarchy(parent: str, path: str) -> None:
     assert cgroups_path(parent, "x") == path
@@ -290,7 +340,9 @@ def test_a_cached_profile_is_not_shared_between_containers() -> None:
 
 
 def build_spec_raw() -> dict[str, Any]:
-    return build_spec(make_container(), user=ResolvedUser(), daemon=SpecDefaults(machine=make_machine()))
+    return build_spec(
+        make_container(), user=ResolvedUser(), daemon=SpecDefaults(machine=make_machine())
+    )
 
 
 def test_exec_process() -> None:
@@ -303,7 +355,9 @@ def test_exec_process() -> None:
 
     container = make_container(env=("A=1",), working_dir="/w")
     spec = build_spec(container, user=ResolvedUser(), daemon=SpecDefaults(machine=make_machine()))
-    process = build_exec_process(container, spec, Request(), ResolvedUser(uid=3, gid=4, home="/h"), make_machine())
+    process = build_exec_process(
+        container, spec, Request(), ResolvedUser(uid=3, gid=4, home="/h"), make_machine()
+    )
     assert process["env"][-4:] == ["TERM=xterm", "A=2", "X=1", "HOME=/h"]
     assert (process["cwd"], process["args"]) == ("/w", ("a", "b"))
     assert process["capabilities"] == spec["process"]["capabilities"]
@@ -328,13 +382,22 @@ REFUSED = {
     "Invalid value 0-99999999 for cpuset cpus": {"cpuset_cpus": "0-99999999"},
     "Requested memory nodes are not available": {"cpuset_mems": "3"},
     "Range of blkio weight is from 10 to 1000": {"blkio_weight": 9},
-    "blkio weight is from": {"blkio_weight_device": (WeightDevice(path="/dev/loop0", weight=5000),)},
+    "blkio weight is from": {
+        "blkio_weight_device": (WeightDevice(path="/dev/loop0", weight=5000),)
+    },
     'unknown capability: "CAP_NONSENSE"': {"cap_add": ("nonsense",)},
     'invalid CapDrop: unknown capability: "CAP_X"': {"cap_drop": ("X",), "privileged": True},
-    'sysctl "kernel.core_pattern" is not in a separate kernel namespace': {"sysctls": {"kernel.core_pattern": "x"}},
-    'sysctl "net.a" not allowed in host network namespace': {"sysctls": {"net.a": "1"}, "network_mode": "host"},
+    'sysctl "kernel.core_pattern" is not in a separate kernel namespace': {
+        "sysctls": {"kernel.core_pattern": "x"}
+    },
+    'sysctl "net.a" not allowed in host network namespace': {
+        "sysctls": {"net.a": "1"},
+        "network_mode": "host",
+    },
     "not allowed in the host ipc": {"sysctls": {"kernel.shmmax": "1"}, "ipc_mode": "host"},
-    'sysctl "net/../kernel/core_pattern": not a name': {"sysctls": {"net/../kernel/core_pattern": "x"}},
+    'sysctl "net/../kernel/core_pattern": not a name': {
+        "sysctls": {"net/../kernel/core_pattern": "x"}
+    },
     "invalid ulimit type: nonsense": {"ulimits": (Ulimit(name="nonsense"),)},
     "ulimit soft limit must be less": {"ulimits": (Ulimit(name="nofile", soft=2, hard=1),)},
     "invalid PID mode: nonsense": {"pid_mode": "nonsense"},
@@ -351,11 +414,20 @@ REFUSED = {
     "range for oom score adj": {"oom_score_adj": 1001},
     "SHM size can not be less than 0": {"shm_size": -1},
     "invalid device cgroup rule format: 'x'": {"device_cgroup_rules": ("x",)},
-    "invalid device mode: z": {"devices": (DeviceMapping(path_on_host="/dev/null", cgroup_permissions="z"),)},
-    'could not select device driver "" with capabilities: [[gpu]]': {"device_requests": (DeviceRequest(capabilities=(("gpu",),)),)},
+    "invalid device mode: z": {
+        "devices": (DeviceMapping(path_on_host="/dev/null", cgroup_permissions="z"),)
+    },
+    'could not select device driver "" with capabilities: [[gpu]]': {
+        "device_requests": (DeviceRequest(capabilities=(("gpu",),)),)
+    },
     'invalid tmpfs option ["nonsense"]': {"tmpfs": {"/a": "nonsense"}},
     "mount path must be absolute": {"tmpfs": {"a": ""}},
-    "can't create 'AutoRemove' container with restart policy": {"auto_remove": True, "restart_policy": RestartPolicy(name="always")},
+    "can't create 'AutoRemove' container with restart policy": {
+        "auto_remove": True,
+        "restart_policy": RestartPolicy(name="always"),
+    },
+    "linux does not support Maximum IO Bandwidth": {"io_maximum_bandwidth": 1},
+    "linux does not support Maximum IO IOps": {"io_maximum_iops": 1},
     "are reserved": {"annotations": {"boxwood.init": "true"}},
     "has a ..": {"cgroup_parent": "/a/../b"},
     'invalid isolation "hyperv"': {"isolation": "hyperv"},
@@ -394,5 +466,7 @@ def test_sets_of_numbers() -> None:
     for text in ("", "-", "2-1", "a", "1,", "0-9000"):
         with pytest.raises(InvalidArgument):
             parse_set(text, "")
-    for numbers in itertools.chain.from_iterable(itertools.combinations(range(6), n) for n in range(1, 7)):
+    for numbers in itertools.chain.from_iterable(
+        itertools.combinations(range(6), n) for n in range(1, 7)
+    ):
         assert parse_set(format_set(frozenset(numbers)), "") == frozenset(numbers)

@@ -6,6 +6,7 @@ operations asks for; where it matters for safety the function says why.
 
 from __future__ import annotations
 
+import os
 import stat
 import struct
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from typing import NamedTuple
 from boxwood.drivers.isolation import CAPABILITIES, Document
 from boxwood.errors import InvalidArgument, Unsupported
 from boxwood_ext import program as p
+from boxwood_ext.wire import Value
 from boxwood_plugins.isolation.native.mounts import MountCompiler, Ops
 from boxwood_plugins.isolation.native.seccomp import Filter
 
@@ -63,8 +65,9 @@ _LINK_OPS: tuple[tuple[str, str, str], ...] = (
     ("symlink", "/proc/self/fd/0", "/dev/stdin"),
     ("symlink", "/proc/self/fd/1", "/dev/stdout"),
     ("symlink", "/proc/self/fd/2", "/dev/stderr"),
-    ("symlink", "/proc/kcore", "/dev/core"),
     ("symlink", "pts/ptmx", "/dev/ptmx"),
+    # as runc: only where the kernel has it (CONFIG_PROC_KCORE)
+    *([("symlink", "/proc/kcore", "/dev/core")] if os.path.exists("/proc/kcore") else []),
 )
 _KINDS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
 
@@ -73,7 +76,7 @@ _KINDS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_I
 # another name, bound read-only: root in the container cannot change the host's file through
 # /proc/1/exe (CVE-2019-5736).
 _INIT = "/sbin/docker-init"
-_INIT_BIND: tuple[p.Value, ...] = (
+_INIT_BIND: tuple[Value, ...] = (
     "bind",
     str(Path(p.__file__).parent / "bin" / "boxwood-shim"),
     _INIT,
@@ -94,7 +97,12 @@ class Slots(NamedTuple):
     """The v2 directory."""
     namespaces: tuple[tuple[int, int], ...] = ()
     """(slot, CLONE flag) of the namespaces to join."""
-    count: int = 0
+    foreign: tuple[tuple[int, int], ...] = ()
+    """(pid, slot) of mount namespaces that a bind's source is in."""
+    home: int | None = None
+    """The daemon's own mount namespace, to come back from those."""
+    total: int = 0
+    """How many descriptors go with the program."""
 
 
 def compile_container(
@@ -120,12 +128,13 @@ def compile_container(
     linux = spec["linux"]
     process = spec["process"]
     _refuse(spec)
-    mounts = MountCompiler(slots.count, cgroup_binds=cgroup_binds)
+    mounts = MountCompiler(slots.total, cgroup_binds=cgroup_binds)
     mounts.add(spec.get("mounts", ()))
     ops = _parents(linux, slots)
     ops += [("cgroup_tasks", slot) for slot in slots.tasks]
     if _makes(linux, "cgroup"):
         ops.append(("unshare", p.CLONE_NEWCGROUP))
+    ops += _visits(mounts, slots)
     ops.append(("propagation", _propagation(linux)))
     ops += mounts.sources
     ops.append(("root", slots.root))
@@ -133,7 +142,7 @@ def compile_container(
     ops += _devices(spec)
     ops += _terminal(process, bind=True)
     ops += _names_and_parameters(spec)
-    ops += mounts.late
+    ops += mounts.late.values()
     # After every node and mount is there: a mask is a bind of the /dev/null just made.
     ops += [("mask", path) for path in linux.get("maskedPaths") or ()]
     ops += [("readonly", path) for path in linux.get("readonlyPaths") or ()]
@@ -147,6 +156,16 @@ def compile_container(
     return ops
 
 
+def _visits(mounts: MountCompiler, slots: Slots) -> Ops:
+    """Return the way through other mount namespaces and back into a new one of our own."""
+    ops: Ops = []
+    for pid, slot in slots.foreign:
+        ops += [("visit", slot), *mounts.foreign.get(pid, ())]
+    if ops and slots.home is not None:
+        ops += [("visit", slots.home), ("unshare", p.CLONE_NEWNS)]
+    return ops
+
+
 def compile_exec(
     spec: Document, process: Document, slots: Slots, *, name: str, seccomp: Filter | None
 ) -> Ops:
@@ -155,6 +174,7 @@ def compile_exec(
     ``slots.namespaces`` has one entry: a pidfd of the container's first process with every flag
     to join.
     """
+    _refuse({**spec, "process": process})
     ops: Ops = [("join", slot, flags) for slot, flags in slots.namespaces]
     if slots.group is not None:
         ops.append(("cgroup2", slots.group))
@@ -183,7 +203,7 @@ def _refuse(spec: Document) -> None:
     ):
         if place.get(key, "") not in allowed:
             raise Unsupported(f"launch: {key}: {place[key]}: not served by the native driver")
-    for key in ("intelRdt", "memoryPolicy", "netDevices"):
+    for key in ("intelRdt", "memoryPolicy", "netDevices", "timeOffsets"):
         if spec["linux"].get(key):
             raise Unsupported(f"launch: {key}: not served by the native driver")
     for key in ("scheduler", "ioPriority", "execCPUAffinity"):
@@ -229,8 +249,7 @@ def _parents(linux: Document, slots: Slots) -> Ops:
 def _id_map(mappings: Sequence[Document]) -> str:
     """Return the text of user_namespaces(7)."""
     return "".join(
-        f"{mapping['containerID']} {mapping['hostID']} {mapping['size']}\n"
-        for mapping in mappings
+        f"{mapping['containerID']} {mapping['hostID']} {mapping['size']}\n" for mapping in mappings
     )
 
 
@@ -259,7 +278,7 @@ def _devices(spec: Document) -> Ops:
     return ops
 
 
-def _make_node(device: Document) -> tuple[p.Value, ...]:
+def _make_node(device: Document) -> tuple[Value, ...]:
     kind = _KINDS.get(device["type"])
     if kind is None:
         raise InvalidArgument(f"device: {device['path']}: unknown type {device['type']}")
@@ -274,7 +293,7 @@ def _make_node(device: Document) -> tuple[p.Value, ...]:
     )
 
 
-def _bind_node(device: Document) -> tuple[p.Value, ...]:
+def _bind_node(device: Document) -> tuple[Value, ...]:
     return ("bind", device["path"], device["path"], 0, 0, 0, p.MS_PRIVATE | p.MS_REC)
 
 
@@ -315,9 +334,7 @@ def _groups(gids: tuple[int, ...]) -> bytes:
     return struct.pack(f"<{len(gids)}I", *gids)
 
 
-def _process(
-    process: Document, seccomp: Filter | None, *, create_cwd: bool, init: bool
-) -> Ops:
+def _process(process: Document, seccomp: Filter | None, *, create_cwd: bool, init: bool) -> Ops:
     """Return what makes the process what it is, from limits to exec.
 
     The filter comes last with no_new_privileges. Without it, loading needs CAP_SYS_ADMIN, so it
@@ -330,7 +347,8 @@ def _process(
         ("rlimit", _resource(limit["type"]), limit["soft"], limit["hard"])
         for limit in process.get("rlimits", ())
     ]
-    if process.get("oomScoreAdj"):
+    # 0 too: it is not the daemon's, which may well have another
+    if process.get("oomScoreAdj") is not None:
         ops.append(("oom_score_adj", process["oomScoreAdj"]))
     ops.append(("umask", user.get("umask", 0o022)))
     persona = process.get("personality")

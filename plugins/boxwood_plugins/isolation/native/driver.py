@@ -22,10 +22,12 @@ from boxwood.errors import (
 )
 from boxwood.model.config import HostConfig
 from boxwood_ext import program
+from boxwood_ext.wire import ProgramError
 from boxwood_plugins.isolation.native import compiler
 from boxwood_plugins.isolation.native.compiler import Slots
 from boxwood_plugins.isolation.native.groups import FREEZE_BOUND, Groups, wait_for
 from boxwood_plugins.isolation.native.machine import find_groups, probe
+from boxwood_plugins.isolation.native.mounts import Ops, foreign_pids
 from boxwood_plugins.isolation.native.seccomp import Cache, Filter
 
 DEFAULT_PARENT = "/boxwood"
@@ -68,15 +70,20 @@ class NativeDriver(IsolationDriver):
             fds = [bundle.root_fd, *owned]
             joined = self._open_namespaces(spec, fds, owned)
             slots = self._slots(root=0, first=1, count=len(owned) - len(joined), joined=joined)
+            slots = self._open_foreign(spec, slots, fds, owned)
+            held = {source: len(fds) + at for at, source in enumerate(bundle.sources)}
+            fds += bundle.sources.values()
             ops = compiler.compile_container(
                 spec,
-                slots._replace(count=len(fds)),
+                slots._replace(total=len(fds)),
                 name=bundle.id,
                 seccomp=seccomp,
                 cgroup_binds=groups.binds(path),
                 init=spec.get("annotations", {}).get(INIT_ANNOTATION) == "true",
+                held=held,
             )
-            return Launch(_encode(ops), tuple(fds), borrowed=frozenset((bundle.root_fd,)))
+            borrowed = frozenset((bundle.root_fd, *bundle.sources.values()))
+            return Launch(_encode(ops), tuple(fds), borrowed=borrowed)
         except BaseException:
             for fd in owned:
                 os.close(fd)
@@ -146,9 +153,7 @@ class NativeDriver(IsolationDriver):
         return Slots(root=root, tasks=numbers, namespaces=tuple(joined))
 
     @staticmethod
-    def _open_namespaces(
-        spec: Document, fds: list[int], owned: list[int]
-    ) -> list[tuple[int, int]]:
+    def _open_namespaces(spec: Document, fds: list[int], owned: list[int]) -> list[tuple[int, int]]:
         """Open the namespaces to join; return (slot, flag) of each."""
         joined = []
         for namespace in spec["linux"].get("namespaces", ()):
@@ -165,6 +170,24 @@ class NativeDriver(IsolationDriver):
             fds.append(fd)
             owned.append(fd)
         return joined
+
+    @staticmethod
+    def _open_foreign(spec: Document, slots: Slots, fds: list[int], owned: list[int]) -> Slots:
+        """Open the mount namespaces that binds come from (``/proc/<pid>/root/...``)."""
+        foreign = []
+        for pid in foreign_pids(spec.get("mounts", ())):
+            try:
+                fd = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError as error:
+                raise NotFound(f"mount: process {pid}: is gone") from error
+            foreign.append((pid, len(fds)))
+            fds.append(fd)
+            owned.append(fd)
+        if not foreign:
+            return slots
+        fds.append(os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC))
+        owned.append(fds[-1])
+        return slots._replace(foreign=tuple(foreign), home=len(fds) - 1)
 
     async def pause(self, task: TaskHandle) -> None:
         groups, path = self._need_groups(), group_path(task.spec, task.id)
@@ -201,7 +224,11 @@ class NativeDriver(IsolationDriver):
         if self._groups is not None:
             path = group_path(task.spec, task.id)
             if not task.spec and mark.exists():
-                path = mark.read_text()
+                # A daemon killed while it wrote the mark has made no group yet, and left the mark
+                # empty or short: what does not end in the id is never taken for a path.
+                noted = mark.read_text()
+                if noted.startswith("/") and noted.endswith(f"/{task.id}"):
+                    path = noted
             await self._groups.destroy(path)
         mark.unlink(missing_ok=True)
 
@@ -262,9 +289,8 @@ def group_path(spec: Document, container_id: str) -> str:
     return path
 
 
-def _encode(ops: compiler.Ops) -> bytes:
+def _encode(ops: Ops) -> bytes:
     try:
         return program.encode(ops)
-    except program.ProgramError as error:
+    except ProgramError as error:
         raise InvalidArgument(f"launch: {error}") from error
-

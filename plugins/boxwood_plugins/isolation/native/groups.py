@@ -116,15 +116,18 @@ class Groups(ABC):
         Raises:
             DeadlineExceeded: something in it does not die.
         """
+        if not path.startswith("/") or path.strip("/") in ("", ".", ".."):
+            raise Internal(f"cgroup: {path!r}: not a container's group; nothing is killed in it")
         if not self.directories(path):
             return
         self.thaw(path)
 
-        def gone() -> bool:
+        def removed() -> bool:
             self.kill(path)
-            return all([remove_tree(directory) for directory in self.directories(path)])
+            gone = [remove_tree(directory) for directory in self.directories(path)]
+            return all(gone)
 
-        if not await wait_for(gone, KILL_BOUND):
+        if not await wait_for(removed, KILL_BOUND):
             raise DeadlineExceeded(f"cgroup: {path}: processes in it do not die")
 
     def discard(self, path: str) -> None:

@@ -96,12 +96,16 @@ class Groups1(Groups):
         return self._by_controller.get("pids", self.hierarchies[0].point)
 
     def create(self, path: str, resources: Document) -> list[int]:
-        parent, _, name = path.rpartition("/")
+        fresh = not os.path.isdir(self.main() + path)
         tasks: list[int] = []
         try:
-            for point in self._open_parents(parent):
-                tasks.append(_enter(point, name, make=True))
-            self._limit(path, resources, fresh=True)
+            try:
+                tasks = self._enter(path, make=True)
+            except FileNotFoundError:
+                # somebody has removed the parents whose descriptors we kept
+                close_all(self._parents.pop(path.rpartition("/")[0], ()))
+                tasks = self._enter(path, make=True)
+            self._limit(path, resources, fresh=fresh)
         except OSError as error:
             close_all(tasks)
             self.discard(path)
@@ -113,26 +117,24 @@ class Groups1(Groups):
         return tasks
 
     def enter(self, path: str) -> list[int]:
+        return self._enter(path, make=False)
+
+    def _enter(self, path: str, *, make: bool) -> list[int]:
+        """Open the ``tasks`` files of a group in every hierarchy, or none of them."""
         parent, _, name = path.rpartition("/")
         tasks: list[int] = []
         try:
-            for point in self._open_parents(parent):
-                tasks.append(_enter(point, name, make=False))
+            tasks.extend(_enter(point, name, make=make) for point in self._open_parents(parent))
         except OSError:
             close_all(tasks)
             raise
         return tasks
 
     def _open_parents(self, parent: str) -> list[int]:
-        """Return a directory descriptor of the parent in each hierarchy; they stay ours.
-
-        Those that somebody has removed meanwhile are made again.
-        """
+        """Return a directory descriptor of the parent in each hierarchy; they stay ours."""
         known = self._parents.get(parent)
         if known is not None:
-            if all(os.fstat(fd).st_nlink for fd in known):
-                return known
-            close_all(self._parents.pop(parent))
+            return known
         opened: list[int] = []
         try:
             for hierarchy in self.hierarchies:
@@ -181,7 +183,9 @@ class Groups1(Groups):
         if resources.get("blockIO"):
             self._block_io(path, resources["blockIO"])
         for limit in resources.get("hugepageLimits") or ():
-            self._file("hugetlb", path, f"hugetlb.{limit['pageSize']}.limit_in_bytes", limit["limit"])
+            self._file(
+                "hugetlb", path, f"hugetlb.{limit['pageSize']}.limit_in_bytes", limit["limit"]
+            )
         if resources.get("devices") is not None:
             self._devices(path, resources["devices"])
 
@@ -198,22 +202,11 @@ class Groups1(Groups):
         if point is None:
             return
         directory = point + path
-        for key, stem in (("weight", "weight"), ("weightDevice", "weight_device")):
-            asked = limits.get(key)
-            name = next(
-                (
-                    name
-                    for name in (f"blkio.{stem}", f"blkio.bfq.{stem}")
-                    if asked and os.path.exists(f"{directory}/{name}")
-                ),
-                None,
-            )
-            if name and key == "weight":
-                write(f"{directory}/{name}", asked)
-            elif name:
-                for device in asked:
-                    numbers = f"{device['major']}:{device['minor']}"
-                    write(f"{directory}/{name}", f"{numbers} {device['weight']}")
+        if limits.get("weight"):
+            _write_first(directory, "weight", str(limits["weight"]))
+        for device in limits.get("weightDevice") or ():
+            numbers = f"{device['major']}:{device['minor']}"
+            _write_first(directory, "weight_device", f"{numbers} {device['weight']}")
         for key, name in _THROTTLES:
             for device in limits.get(key) or ():
                 numbers = f"{device['major']}:{device['minor']}"
@@ -230,9 +223,7 @@ class Groups1(Groups):
             for name, line in device_rules.lines(device_rules.settle(rules)):
                 fd = files.get(name)
                 if fd is None:
-                    fd = files[name] = os.open(
-                        f"{point}{path}/{name}", os.O_WRONLY | os.O_CLOEXEC
-                    )
+                    fd = files[name] = os.open(f"{point}{path}/{name}", os.O_WRONLY | os.O_CLOEXEC)
                 os.write(fd, line)
         except OSError as error:
             raise Internal(f"cgroup: {path}: devices: {error.strerror}") from error
@@ -302,6 +293,15 @@ def _enter(parent: int, name: str, *, make: bool) -> int:
         except FileExistsError:
             pass  # prepared before, by us or by a daemon that died
     return os.open(f"{name}/tasks", os.O_WRONLY | os.O_CLOEXEC, dir_fd=parent)
+
+
+def _write_first(directory: str, stem: str, value: str) -> None:
+    """Write to the file of the scheduler that is there: CFQ's name, or BFQ's. None: the machine's
+    features have said so."""
+    for prefix in ("blkio.", "blkio.bfq."):
+        if os.path.exists(f"{directory}/{prefix}{stem}"):
+            write(f"{directory}/{prefix}{stem}", value)
+            return
 
 
 def _set(directory: str, wanted: list[tuple[str, str | int]], *, fresh: bool) -> None:

@@ -13,6 +13,7 @@ from boxwood_plugins.isolation.native.groups import (
     read,
     read_number,
     read_pairs,
+    remove_tree,
     write,
 )
 
@@ -57,10 +58,10 @@ class Groups2(Groups):
         fds: list[int] = []
         try:
             self._make_parents(path.rpartition("/")[0])
-            try:
-                os.mkdir(directory, 0o755)
-            except FileExistsError:
-                pass  # prepared before, by us or by a daemon that died
+            # One that is there (a daemon died) would keep its device program beside the new one,
+            # and both would have to allow. With a process in it, it stays.
+            remove_tree(directory)
+            os.makedirs(directory, 0o755, exist_ok=True)
             fds = self.enter(path)
             self.update(path, resources)
             if resources.get("devices") is not None:
@@ -210,10 +211,10 @@ def _limits(resources: Document) -> list[tuple[str, str | int]]:
     pids = (resources.get("pids") or {}).get("limit")
     if pids is not None:
         found.append(("pids.max", _or_max(pids)))
-    for limit in resources.get("hugepageLimits") or ():
-        found.append((f"hugetlb.{limit['pageSize']}.max", limit["limit"]))
-    for file, value in (resources.get("unified") or {}).items():
-        found.append((_plain(file), value))
+    pages = resources.get("hugepageLimits") or ()
+    found.extend((f"hugetlb.{limit['pageSize']}.max", limit["limit"]) for limit in pages)
+    unified = resources.get("unified") or {}
+    found.extend((_plain(file), value) for file, value in unified.items())
     return found
 
 

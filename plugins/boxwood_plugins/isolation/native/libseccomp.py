@@ -128,7 +128,7 @@ class Library:
             number = self._lib.seccomp_syscall_resolve_name(name.encode("ascii", "replace"))
             if number == -1:
                 continue  # newer than the library: see seccomp._newer
-            array = (_Argument * len(arguments))(*arguments)
+            array = (_Argument * len(arguments))(*(_Argument(*one) for one in arguments))
             answer = self._lib.seccomp_rule_add_array(
                 context, action, number, len(arguments), array
             )

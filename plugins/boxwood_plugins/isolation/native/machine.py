@@ -90,7 +90,9 @@ def _status() -> dict[str, str]:
 
 
 def _kernel_seccomp(status: dict[str, str]) -> str:
-    return "" if "Seccomp" in status else "the kernel has no seccomp filters (CONFIG_SECCOMP_FILTER)"
+    return (
+        "" if "Seccomp" in status else "the kernel has no seccomp filters (CONFIG_SECCOMP_FILTER)"
+    )
 
 
 def _names(mask: int) -> frozenset[str]:
@@ -161,5 +163,3 @@ def _groups1(groups: Groups1) -> tuple[frozenset[str], frozenset[str]]:
         if any(os.path.exists(f"{blkio}/blkio.{prefix}{stem}") for prefix in ("", "bfq.")):
             features.add(feature)
     return controllers, frozenset(features)
-
-

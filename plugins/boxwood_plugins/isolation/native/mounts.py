@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -9,8 +10,9 @@ from typing import NamedTuple
 from boxwood.drivers.isolation import Document
 from boxwood.errors import InvalidArgument
 from boxwood_ext import program as p
+from boxwood_ext.wire import Value
 
-Ops = list[tuple[p.Value, ...]]
+Ops = list[tuple[Value, ...]]
 
 # mount(8) option to (bits set, bits cleared). An access time is one field of several bits.
 _ATTRIBUTES = {
@@ -57,6 +59,17 @@ _PROC_ALLOWED = frozenset(
 )
 
 
+# A path in another container: its mounts are in another mount namespace, out of which nothing can
+# be bound. So the child goes there for a moment and takes a detached copy along.
+_FOREIGN = re.compile(r"/proc/([1-9][0-9]{0,9})/root(/.+)")
+
+
+def foreign_pids(mounts: Iterable[Document]) -> list[int]:
+    """Return the processes whose mount namespaces a bind's source is in, each once."""
+    found = (_FOREIGN.fullmatch(mount.get("source") or "") for mount in mounts)
+    return list(dict.fromkeys(int(match[1]) for match in found if match))
+
+
 class Options(NamedTuple):
     """The options of one mount, taken apart."""
 
@@ -89,9 +102,7 @@ def parse_options(options: tuple[str, ...]) -> Options:
             attr_clear = (attr_clear & ~bits) | cleared
         elif option not in _IGNORED:
             data.append(option)
-    return Options(
-        bind, recursive, attr_set, attr_clear, attr_recursive, propagation, tuple(data)
-    )
+    return Options(bind, recursive, attr_set, attr_clear, attr_recursive, propagation, tuple(data))
 
 
 def _inside(path: str) -> str:
@@ -106,6 +117,11 @@ def _inside(path: str) -> str:
     return "/" + "/".join(parts)
 
 
+def covers(destination: str, place: str) -> bool:
+    """Say whether a mount at ``destination`` hides what is mounted at ``place``."""
+    return f"{place}/".startswith(f"{destination}/")
+
+
 def check_proc(mount: Document, destination: str) -> None:
     """Refuse to cover /proc with anything but procfs, and most of what is below it.
 
@@ -116,9 +132,7 @@ def check_proc(mount: Document, destination: str) -> None:
         if mount["type"] != "proc" and mount.get("source", "").rstrip("/") != "/proc":
             raise InvalidArgument("mount: /proc: only a procfs may be mounted there")
     elif destination.startswith("/proc/") and destination not in _PROC_ALLOWED:
-        raise InvalidArgument(
-            f"mount: {destination}: cannot be mounted because it is inside /proc"
-        )
+        raise InvalidArgument(f"mount: {destination}: cannot be mounted because it is inside /proc")
 
 
 class MountCompiler:
@@ -132,11 +146,13 @@ class MountCompiler:
         """
         self.next_slot = first_slot
         self._cgroup_binds = cgroup_binds
+        self.foreign: dict[int, Ops] = {}
+        """By process: what to take out of its mount namespace."""
         self.sources: Ops = []
         """To run before ``root``: sources that must keep their tie to the host's mounts."""
         self.ops: Ops = []
-        self.late: Ops = []
-        """To run when everything else below them has been made."""
+        self.late: dict[str, tuple[Value, ...]] = {}
+        """By destination: to run when everything else below them has been made."""
 
     def add(self, mounts: Iterable[Document]) -> None:
         """Compile mounts in order.
@@ -151,12 +167,15 @@ class MountCompiler:
             options = parse_options(tuple(mount.get("options", ())))
             if destination == "/":
                 raise InvalidArgument("mount: /: the root cannot be mounted over")
+            # what was mounted below this place can no longer be reached
+            for below in [place for place in self.late if covers(destination, place)]:
+                del self.late[below]
             if kind == "cgroup":
                 self._cgroup(destination, options)
             elif options.bind or kind in ("bind", "none"):
                 self._bind(mount["source"], destination, options)
             else:
-                self._mount(kind, mount.get("source", kind), destination, options)
+                self._mount(kind, str(mount.get("source") or kind), destination, options)
 
     def _bind(self, source: str, destination: str, options: Options) -> None:
         if options.data:
@@ -164,11 +183,15 @@ class MountCompiler:
         flags = p.F_RECURSIVE if options.recursive else 0
         if options.attr_recursive:
             flags |= p.F_ATTR_RECURSIVE
-        if destination == source == "/dev/mqueue":
-            flags |= p.F_OPTIONAL  # the host's own, which not every host has mounted
         propagation = options.propagation or p.MS_PRIVATE | p.MS_REC
         rest = (destination, flags, options.attr_set, options.attr_clear, propagation)
-        if propagation & (p.MS_SHARED | p.MS_SLAVE):
+        match = _FOREIGN.fullmatch(source)
+        if match is not None:
+            taken = ("source", self.next_slot, match[2], flags & p.F_RECURSIVE)
+            self.foreign.setdefault(int(match[1]), []).append(taken)
+            self.ops.append(("bind_fd", self.next_slot, *rest))
+            self.next_slot += 1
+        elif propagation & (p.MS_SHARED | p.MS_SLAVE):
             self.sources.append(("source", self.next_slot, source, flags & p.F_RECURSIVE))
             self.ops.append(("bind_fd", self.next_slot, *rest))
             self.next_slot += 1
@@ -203,9 +226,7 @@ class MountCompiler:
             self.ops.append(("mount", "cgroup2", "cgroup", destination, _STRICT, attr, 0, ()))
             return
         plain = options.attr_set & ~p.ATTR_RDONLY
-        self.ops.append(
-            ("mount", "tmpfs", "tmpfs", destination, _STRICT, plain, 0, ("mode=755",))
-        )
+        self.ops.append(("mount", "tmpfs", "tmpfs", destination, _STRICT, plain, 0, ("mode=755",)))
         private = p.MS_PRIVATE | p.MS_REC
         for name, source in self._cgroup_binds:
             place = f"{destination}/{name}"
@@ -214,7 +235,7 @@ class MountCompiler:
             else:
                 self.ops.append(("symlink", source, place))
         if options.attr_set & p.ATTR_RDONLY:
-            self.late.append(("attr", destination, 0, p.ATTR_RDONLY, 0, 0))
+            self.late[destination] = ("attr", destination, 0, p.ATTR_RDONLY, 0, 0)
 
 
 _STRICT = p.F_NO_SYMLINKS

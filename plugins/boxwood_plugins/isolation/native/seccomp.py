@@ -75,7 +75,7 @@ _NEWER = {
 _AUDIT_X86_64 = 0xC000_003E
 _X32_BIT = 0x4000_0000
 # Added beside the entry points of x86_64 alone, in gaps of its old table.
-_NEWER_ONLY = {"SCMP_ARCH_X86_64": {"uretprobe": 335, "uprobe": 336}}
+_NEWER_ONLY = {_AUDIT_X86_64: {"uretprobe": 335, "uprobe": 336}}
 _NOT_X32 = ("map_shadow_stack",)
 
 
@@ -256,7 +256,7 @@ def _newer(
 
     A call that the library knows on any architecture is left to it.
     """
-    only = _NEWER_ONLY.get(token, {})
+    only = _NEWER_ONLY.get(number, {})
     base = _X32_BIT if token == "SCMP_ARCH_X32" else 0
     found = []
     for name, action, arguments in rules:

@@ -57,13 +57,17 @@ class SandboxInfo(msgspec.Struct, frozen=True, kw_only=True):
     namespaces: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Namespaces to join, OCI name to path; the others are made."""
     shm: str = ""
-    """Path of the host to bind on /dev/shm: the tmpfs that the sandbox of a ``shareable``
-    container has mounted, for it and for those that join its IPC namespace (the kernel lets no
-    mount be bound out of another mount namespace). Empty: a tmpfs of the container's own."""
+    """Path to bind on /dev/shm, for a container that joins another's IPC namespace:
+    ``/proc/<pid>/root/dev/shm`` of the other (a driver must be able to bind such a source).
+    Empty: a tmpfs of the container's own."""
     hosts: str = ""
     resolv_conf: str = ""
     hostname_file: str = ""
-    """Paths of the three files, bound writable on their places in /etc; empty: not bound."""
+    """Paths of the three files, bound on their places in /etc, writable unless the root
+    is read-only; empty: not bound."""
+
+
+_ALONE = SandboxInfo()
 
 
 def build_spec(
@@ -71,7 +75,7 @@ def build_spec(
     *,
     user: ResolvedUser,
     daemon: SpecDefaults,
-    sandbox: SandboxInfo = SandboxInfo(),
+    sandbox: SandboxInfo = _ALONE,
     mounts: Iterable[SpecMount] = (),
 ) -> Document:
     """Return the document. Sequences in it are lists or tuples.
@@ -142,15 +146,14 @@ def _mounts(
 ) -> list[Document]:
     own = list(given)
     taken = {mount.destination for mount in own}
+    access = ("rbind", "rprivate", "ro" if container.host_config.readonly_rootfs else "rw")
     for source, destination in (
         (sandbox.resolv_conf, "/etc/resolv.conf"),
         (sandbox.hostname_file, "/etc/hostname"),
         (sandbox.hosts, "/etc/hosts"),
     ):
         if source and destination not in taken:
-            own.append(
-                SpecMount(destination=destination, source=source, options=("rbind", "rprivate"))
-            )
+            own.append(SpecMount(destination=destination, source=source, options=access))
     return mounts.build(
         container.host_config,
         own,

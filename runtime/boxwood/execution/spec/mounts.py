@@ -90,25 +90,17 @@ def defaults(
     """
     guarded = not host_config.privileged
     result = [_PROC, _DEV, _PTS, _SYS[guarded], _CGROUP[guarded and not writable_cgroups]]
+    result.append(_MQUEUE)  # of the IPC namespace it is mounted in, the host's too
     if host_config.ipc_mode == "host":
-        result.append(_bind("/dev/mqueue", "/dev/mqueue", *_NO))
         shm = shm or "/dev/shm"
-    else:
-        result.append(_MQUEUE)
     if shm:
-        result.append(_bind(shm, "/dev/shm", *_NO))
+        result.append(SpecMount(destination="/dev/shm", source=shm, options=("rbind", "rprivate")))
     elif host_config.ipc_mode != "none":
         size = host_config.shm_size or shm_size
         result.append(
             _default("/dev/shm", "tmpfs", *_NO, "mode=1777", f"size={size}", source="shm")
         )
     return result
-
-
-def _bind(source: str, destination: str, *options: str) -> SpecMount:
-    return SpecMount(
-        destination=destination, source=source, options=("rbind", "rprivate", *options)
-    )
 
 
 def tmpfs(destination: str, options: str) -> SpecMount:

@@ -69,6 +69,9 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
     min_kernel: str = msgspec.field(default="", name="minKernel")
 
 
+_ALWAYS = Condition()
+
+
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """Calls by name, and what is answered."""
 
@@ -95,8 +98,8 @@ def allow(
     names: str,
     *,
     args: tuple[Argument, ...] = (),
-    includes: Condition = Condition(),
-    excludes: Condition = Condition(),
+    includes: Condition = _ALWAYS,
+    excludes: Condition = _ALWAYS,
 ) -> Rule:
     """Return a rule that allows the blank-separated ``names``."""
     return Rule(

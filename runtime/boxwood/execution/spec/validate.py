@@ -128,8 +128,6 @@ def _cpu(_: ContainerConfig, host: HostConfig, machine: Machine, warnings: list[
             "Your kernel does not support CPU shares or the cgroup is not mounted. "
             "Shares discarded."
         )
-    if host.cpu_percent > 0:
-        warnings.append("Windows: CpuPercent is not honoured on Linux. CpuPercent discarded.")
     if (host.cpu_realtime_period or host.cpu_realtime_runtime) and (
         "cpu-realtime" not in machine.features
     ):
@@ -217,9 +215,7 @@ def _block_io(_: ContainerConfig, host: HostConfig, machine: Machine, warnings: 
             )
 
 
-def _security(
-    config: ContainerConfig, host: HostConfig, machine: Machine, warnings: list[str]
-) -> None:
+def _security(_: ContainerConfig, host: HostConfig, machine: Machine, warnings: list[str]) -> None:
     options = security.of(host)
     security.seccomp_profile(options, privileged=host.privileged, default=None)
     if options.apparmor not in ("", security.UNCONFINED) and not machine.apparmor:
@@ -283,6 +279,17 @@ def _paths(_: ContainerConfig, host: HostConfig, __: Machine, ___: list[str]) ->
             raise InvalidArgument(f"invalid path: '{path}': must be absolute")
 
 
+def _foreign(_: ContainerConfig, host: HostConfig, __: Machine, warnings: list[str]) -> None:
+    """What only Windows has."""
+    if host.io_maximum_bandwidth:
+        raise InvalidArgument("invalid QoS settings: linux does not support Maximum IO Bandwidth")
+    if host.io_maximum_iops:
+        raise InvalidArgument("invalid QoS settings: linux does not support Maximum IO IOps")
+    for name, value in (("CpuCount", host.cpu_count), ("CpuPercent", host.cpu_percent)):
+        if value:
+            warnings.append(f"{name} is a limit of Windows. {name} discarded.")
+
+
 def _life(_: ContainerConfig, host: HostConfig, __: Machine, ___: list[str]) -> None:
     policy = host.restart_policy.name
     if host.auto_remove and policy not in ("", "no"):
@@ -312,5 +319,6 @@ _CHECKS: tuple[Callable[[ContainerConfig, HostConfig, Machine, list[str]], None]
     _security,
     _devices,
     _paths,
+    _foreign,
     _life,
 )
