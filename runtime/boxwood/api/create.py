@@ -71,11 +71,13 @@ def _config_rules(config: ContainerConfig, minor: int) -> ContainerConfig:
 
 def _host_rules(host: HostConfig, minor: int) -> HostConfig:
     changes: dict[str, Any] = {}
-    if minor < 40:
-        if not host.ipc_mode:
-            changes["ipc_mode"] = "shareable"
-        if host.pids_limit is not None and host.pids_limit <= 0:
-            changes["pids_limit"] = None
+    if minor < 40 and not host.ipc_mode:
+        changes["ipc_mode"] = "shareable"
+    # Zero and less mean no limit, and are shown as none set.
+    if host.pids_limit is not None and host.pids_limit <= 0:
+        changes["pids_limit"] = None
+    if host.memory_swappiness == -1:
+        changes["memory_swappiness"] = None
     if minor < 43 and host.annotations:
         changes["annotations"] = None
     if host.network_mode in ("", "default"):
@@ -162,7 +164,11 @@ def _check_fields(host: HostConfig, networking: NetworkingConfig, warnings: list
         raise InvalidArgument(
             f'could not select device driver "{first.driver}" with capabilities: [{wanted}]'
         )
-    _apply("HostConfig", host, "HostConfig", warnings)
+    shown = host
+    if host.network_mode == "host":
+        # The service says so in Docker's words.
+        shown = replace(host, port_bindings=None, publish_all_ports=False)
+    _apply("HostConfig", shown, "HostConfig", warnings)
     for index, mount in enumerate(host.mounts or ()):
         _apply("Mount", mount, f"HostConfig.Mounts.{index}", warnings)
     for name, endpoint in (networking.endpoints_config or {}).items():

@@ -62,8 +62,8 @@ TABLE: dict[str, dict[str, Rule]] = {
             "OomKillDisable Init PidsLimit Ulimits Binds LogConfig NetworkMode RestartPolicy "
             "AutoRemove VolumeDriver VolumesFrom Mounts ConsoleSize Annotations CapAdd CapDrop "
             "CgroupnsMode Dns DnsOptions DnsSearch ExtraHosts GroupAdd IpcMode OomScoreAdj "
-            "PidMode Privileged ReadonlyRootfs SecurityOpt Tmpfs UTSMode ShmSize Sysctls "
-            "Runtime MaskedPaths ReadonlyPaths"
+            "PidMode Privileged ReadonlyRootfs SecurityOpt StorageOpt Tmpfs UTSMode ShmSize "
+            "Sysctls Runtime MaskedPaths ReadonlyPaths"
         ),
         "ContainerIDFile": _KEPT,
         "CpuCount": _KEPT,
@@ -75,7 +75,6 @@ TABLE: dict[str, dict[str, Rule]] = {
         "PortBindings": Rule(WARNED, f"ports are not published: {_NO_NETWORK}"),
         "PublishAllPorts": Rule(WARNED, f"ports are not published: {_NO_NETWORK}"),
         "Links": Rule(WARNED, f"links are not made: {_NO_NETWORK}"),
-        "StorageOpt": Rule(REFUSED, "this engine's storage drivers have no size limit yet"),
         "UsernsMode": Rule(REFUSED, "user namespaces are not served yet", ("host",)),
         "DeviceRequests": Rule(REFUSED, "no driver for device requests"),
     },

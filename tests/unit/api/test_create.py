@@ -96,6 +96,14 @@ def test_ipc_was_shareable_by_default(minor, mode):
     assert body(minor, IpcMode="none").host_config.ipc_mode == "none"
 
 
+def test_no_limit_is_shown_as_none_set():
+    for limit in (0, -1):
+        assert body(PidsLimit=limit).host_config.pids_limit is None
+    assert body(PidsLimit=7).host_config.pids_limit == 7
+    assert body(MemorySwappiness=-1).host_config.memory_swappiness is None
+    assert body(MemorySwappiness=0).host_config.memory_swappiness == 0
+
+
 def test_annotations_are_unknown_before_1_43():
     assert body(42, Annotations={"a": "b"}).host_config.annotations is None
     assert body(43, Annotations={"a": "b"}).host_config.annotations == {"a": "b"}
@@ -212,7 +220,6 @@ SAMPLES = {
     "HostConfig.PortBindings": {"80/tcp": [{"HostPort": "8080"}]},
     "HostConfig.PublishAllPorts": True,
     "HostConfig.Links": ["a:b"],
-    "HostConfig.StorageOpt": {"size": "1G"},
     "HostConfig.UsernsMode": "private",
     "HostConfig.DeviceRequests": [{"Count": -1}],
     "Mount.ImageOptions": {"Subpath": "a"},
@@ -257,7 +264,6 @@ def test_zero_values_and_accepted_ones_are_not_warned_of():
         PublishAllPorts=False,
         Isolation="default",
         UsernsMode="host",
-        StorageOpt={},
         DeviceRequests=[],
     )
     assert got.warnings == []

@@ -422,6 +422,16 @@ def test_hijack_of_an_expecting_client_reads_the_body_first(server, app):
     assert app.prereads == [b"XY"]
 
 
+def test_stop_does_not_wait_for_who_only_watches(app, tmp_path):
+    with serving(app, tmp_path / "v") as server, server.connect() as sock:
+        sock.sendall(GET % b"forever")
+        assert sock.recv(17) == b"HTTP/1.1 200 OK\r\n"
+        begun = time.monotonic()
+        server.call(lambda: server.server.stop(timeout=9))
+        assert time.monotonic() - begun < 3
+        assert app.cancelled.wait(3)
+
+
 def test_stop_lets_running_requests_end(app, tmp_path):
     with serving(app, tmp_path / "u") as server:
         sock = server.connect()

@@ -65,7 +65,7 @@ def container(**changes) -> Container:
             stop_timeout=3,
         ),
         "host_config": HostConfig(
-            network_mode="none",
+            network_mode="bridge",
             log_config=LogConfig(type="json-file", config={}),
             restart_policy=RestartPolicy(name="no"),
             port_bindings={"80/tcp": (PortBinding(host_port="8080"),)},
@@ -135,6 +135,18 @@ def test_inspect_of_the_emptiest_container():
     assert shown["Mounts"] == []
     assert shown["NetworkSettings"]["Networks"] == {}
     assert shown["NetworkSettings"]["Ports"] == {}
+
+
+def test_masked_paths_are_shown_as_they_are():
+    def paths(**host):
+        shown = containers.inspect(container(host_config=replace(FILLED, **host)), {})
+        return shown["HostConfig"]["MaskedPaths"], shown["HostConfig"]["ReadonlyPaths"]
+
+    assert "/proc/kcore" in paths()[0]
+    assert "/proc/sys" in paths()[1]
+    assert paths(privileged=True) == (None, None)
+    assert paths(masked_paths=(), readonly_paths=()) == ((), ())
+    assert paths(masked_paths=("/x",))[0] == ["/x"]
 
 
 def test_no_field_of_ours_is_shown():

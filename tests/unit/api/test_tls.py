@@ -132,6 +132,52 @@ def test_a_hijacked_connection_is_relayed(client, app):
     assert back == [data]
 
 
+def test_half_close_keeps_the_output(server, authority, app):
+    """Docker's client sends close_notify at once when it attaches without input."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.configure_trust(context)
+    authority.issue_cert("client@example.org").configure_cert(context)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+    with socket.create_connection(server.address, timeout=10) as sock:
+
+        def step(work):
+            while True:
+                try:
+                    done = work()
+                except ssl.SSLWantReadError:
+                    sock.sendall(outgoing.read())
+                    incoming.write(sock.recv(65536))
+                    continue
+                sock.sendall(outgoing.read())
+                return done
+
+        step(tls.do_handshake)
+        request = b"POST /hijack HTTP/1.1\r\nHost: x\r\nUpgrade: tcp\r\n\r\n"
+        step(lambda: tls.write(request))
+        assert step(lambda: tls.read(1000)).startswith(b"HTTP/1.1 101 ")
+        with pytest.raises(ssl.SSLWantReadError):
+            tls.unwrap()
+        sock.sendall(outgoing.read())
+        while not app.taken:
+            time.sleep(0.005)
+        taken = app.taken[0][0]
+        taken.setblocking(True)
+        taken.settimeout(10)
+        assert taken.recv(10) == b""
+        taken.sendall(b"output")
+        assert step(lambda: tls.read(1000)) == b"output"
+        taken.shutdown(socket.SHUT_WR)
+        assert step(lambda: _read_end(tls)) == b""
+
+
+def _read_end(tls):
+    try:
+        return tls.read(1000)
+    except ssl.SSLZeroReturnError:
+        return b""
+
+
 def test_a_client_that_goes_away_ends_the_relay(client, app):
     client.sendall(b"POST /hijack HTTP/1.1\r\nHost: x\r\nUpgrade: tcp\r\n\r\n")
     assert client.recv(1000)

@@ -149,14 +149,13 @@ class Connection(asyncio.Protocol):
         self._eof = True
         if self._relay is not None:
             self._relay.feed_eof()
-            return not self._tls
+            return True
         if self._task is None or self._lingering:
             return False
         if self._body is not None and not self._body.complete:
             self._body.fail(BadRequest(400, "request body ends too early"))
-        if not self._tls:
-            self._watch_hangup()
-        return not self._tls
+        self._watch_hangup()
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._lost = True
@@ -241,8 +240,10 @@ class Connection(asyncio.Protocol):
         return taken, preread
 
     def close_idle(self) -> None:
-        """Close if nothing is being served; else close after the present request."""
-        if self._task is None and self._transport is not None:
+        """Close if nothing is being served, or only waited for; else after the present request."""
+        if self._task is not None and self._cancellable:
+            self.abort()
+        elif self._task is None and self._transport is not None:
             self._transport.close()
 
     def abort(self) -> None:
@@ -471,7 +472,7 @@ class Connection(asyncio.Protocol):
         if self._lost or self._upgraded or self._transport is None:
             return
         sock = self._transport.get_extra_info("socket")
-        if sock is None or sock.fileno() < 0:
+        if self._tls or sock is None or sock.fileno() < 0:
             return
         poller = select.poll()
         poller.register(sock.fileno(), 0)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import ssl
 from collections.abc import Sequence
+from functools import partial
 
 from boxwood.api.http.connection import Connection, Handler, ServerSide
 from boxwood.api.http.listen import BACKLOG, Listener
+from boxwood.api.http.tls import TlsLayer
 
-TLS_HANDSHAKE_TIMEOUT = 10.0
-"""Seconds; a client that stalls in the handshake holds nothing but its socket."""
 STOP_STEP = 0.02
 
 
@@ -28,18 +29,17 @@ class HttpServer:
         """Accept on ``listeners``; the sockets are the server's from now on."""
         loop = asyncio.get_running_loop()
         for listener in listeners:
-            timeout = TLS_HANDSHAKE_TIMEOUT if listener.tls is not None else None
             server = await loop.create_server(
-                lambda: Connection(self._side),
-                sock=listener.socket,
-                backlog=BACKLOG,
-                ssl=listener.tls,
-                ssl_handshake_timeout=timeout,
+                partial(self._connection, listener.tls), sock=listener.socket, backlog=BACKLOG
             )
             self._servers.append(server)
             self._listeners.append(listener)
             if listener.path is not None:
                 self._inodes[str(listener.path)] = os.stat(listener.path).st_ino
+
+    def _connection(self, tls: ssl.SSLContext | None) -> asyncio.Protocol:
+        connection = Connection(self._side)
+        return connection if tls is None else TlsLayer(tls, connection)
 
     @property
     def connections(self) -> int:

@@ -56,8 +56,8 @@ class SocketUpgrade:
 class TlsRelay:
     """Copies between a TLS connection and one end of a socket pair.
 
-    TLS state can not be handed to another process; so the other end of the pair is. asyncio ends
-    both directions at the client's close_notify: over TLS there is no half-close.
+    TLS state can not be handed to another process; so the other end of the pair is. The client's
+    close_notify becomes the end of input; the end of output becomes ours.
     """
 
     def __init__(self, transport: asyncio.Transport, congested: Callable[[], bool]) -> None:

@@ -36,6 +36,9 @@ async def _swarm(_call: Call) -> Response:
 
 
 async def _plugin(call: Call) -> Response:
+    if call.request.operation == "GET /plugins/{name}/json":
+        # There are none, so none of that name: `docker inspect NAME` asks here last.
+        return error_response(404, f'plugin "{call.params["name"]}" not found')
     return error_response(
         501,
         f"{call.request.operation} is not served by this engine: its plugins are Python packages, "

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from boxwood.api.shapes import text
+from boxwood.execution.spec import mounts
 from boxwood.model import times
 from boxwood.model.config import EndpointSettings
 from boxwood.model.container import (
@@ -48,7 +49,7 @@ def summary(container: Container, now: int) -> Object:
 
 def ports_of(container: Container) -> list[Object]:
     """Return the ports that the image or the client exposed; none is published yet."""
-    if container.host_config.network_mode == "host" or not container.state.running:
+    if not _shows_ports(container):
         return []
     found = []
     for port in container.config.exposed_ports or {}:
@@ -56,6 +57,12 @@ def ports_of(container: Container) -> list[Object]:
         if number.isdigit():
             found.append({"PrivatePort": int(number), "Type": protocol or "tcp"})
     return found
+
+
+def _shows_ports(container: Container) -> bool:
+    mode = container.host_config.network_mode
+    own = mode not in ("host", "none") and not mode.startswith("container:")
+    return own and container.state.running
 
 
 def inspect(container: Container, details: Mapping[str, Any]) -> Object:
@@ -124,7 +131,6 @@ def config(container: Container) -> Object:
         if not shown.get(name):
             shown.pop(name, None)
     shown["Labels"] = shown.get("Labels") or {}
-    shown["Env"] = shown.get("Env") or []
     return shown
 
 
@@ -134,6 +140,11 @@ def host_config(container: Container) -> Object:
     for name in _HOST_OMITTED:
         if not shown[name] and shown[name] is not False:
             del shown[name]
+    shown["ConsoleSize"] = shown["ConsoleSize"] or [0, 0]
+    # What was not asked for is shown as what it became.
+    host = container.host_config
+    shown["MaskedPaths"] = list(mounts.masked(host, (), unmask=False)) or host.masked_paths
+    shown["ReadonlyPaths"] = list(mounts.readonly(host, unmask=False)) or host.readonly_paths
     return shown
 
 
@@ -143,7 +154,6 @@ _OMITTED = (
     "ExposedPorts",
     "Healthcheck",
     "NetworkDisabled",
-    "OnBuild",
     "Shell",
     "StopSignal",
     "StopTimeout",
@@ -171,10 +181,9 @@ def network_settings(container: Container, details: Mapping[str, Any]) -> Object
     """Return ``NetworkSettings``; maps are there even when empty."""
     running = container.state.running
     exposed = container.config.exposed_ports or {}
-    shown_ports = container.host_config.network_mode != "host" and running
     return {
         "SandboxID": details.get("SandboxID", "") if running else "",
         "SandboxKey": details.get("SandboxKey", "") if running else "",
-        "Ports": dict.fromkeys(exposed) if shown_ports else {},
+        "Ports": dict.fromkeys(exposed) if _shows_ports(container) else {},
         "Networks": {name: endpoint(at) for name, at in container.networks.items()},
     }
