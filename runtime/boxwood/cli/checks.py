@@ -40,7 +40,10 @@ def all_checks(ctx: Context) -> list[Result]:
         subids,
         fuse,
     ]
-    return [*(check() for check in plain), engine(ctx)]
+    found = {result.name: result for result in (check() for check in plain)}
+    for result in engine(ctx):  # the engine knows better: what it says of the same counts
+        found[result.name] = result
+    return list(found.values())
 
 
 def kernel() -> Result:
@@ -145,17 +148,20 @@ def fuse() -> Result:
     return Result("fuse", "warn", "no /dev/fuse", "modprobe fuse for drivers that need it")
 
 
-def engine(ctx: Context) -> Result:
-    """An engine answers; its own warnings are shown. None is started for the question."""
+def engine(ctx: Context) -> list[Result]:
+    """An engine answers, and what it has found out itself. None is started for the question."""
     from boxwood.cli.main import describe_connect
-    from boxwood.client.errors import ClientError, ConnectError
+    from boxwood.client.errors import ApiError, ClientError, ConnectError
 
+    client = ctx.new_client()
     try:
-        info = ctx.new_client().get("/info")
+        return [Result(**result) for result in client.get("/boxwood/doctor")]
     except ConnectError as error:
-        return Result("engine", "warn", describe_connect(ctx, error))
+        return [Result("engine", "warn", describe_connect(ctx, error))]
+    except ApiError:  # another engine than ours: it has no such route
+        info = client.get("/info")
+        return [Result("engine", "ok", f"version {info.get('ServerVersion')}, not Boxwood")]
     except ClientError as error:
-        return Result("engine", "fail", str(error))
-    warnings = "; ".join(info.get("Warnings") or ())
-    detail = f"version {info.get('ServerVersion')}, storage {info.get('Driver')}"
-    return Result("engine", "warn" if warnings else "ok", detail, warnings)
+        return [Result("engine", "fail", str(error))]
+    finally:
+        client.close()

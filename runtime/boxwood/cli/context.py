@@ -6,7 +6,7 @@ import os
 import sys
 
 from boxwood.cli.errors import CliError
-from boxwood.client.address import DEFAULT_ADDRESS, parse_address
+from boxwood.client.address import DEFAULT_ADDRESS, Address, parse_address
 from boxwood.client.client import Client
 from boxwood.client.errors import ConnectError
 
@@ -21,10 +21,14 @@ _LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 
 
 class Context:
-    """`prog` is how the program was called, `name` that with the command (`boxwood run`)."""
+    """`prog` is how the program was called, `name` that with the command (`boxwood run`).
 
-    def __init__(self, prog: str, options: Values) -> None:
+    `argv` is the whole command line behind the program's name.
+    """
+
+    def __init__(self, prog: str, options: Values, argv: list[str]) -> None:
         self.prog = prog
+        self.argv = argv
         self.name = prog
         self.options = options
         self._client: Client | None = None
@@ -43,15 +47,26 @@ class Context:
     @property
     def config_dir(self) -> str:
         """The folder of `config.json`: --config, the environment, `~/.docker`."""
-        chosen = self.options["config"] or self.environ("CONFIG")
+        chosen = self.options["config"] or self.environ("CONFIG") or os.environ.get("DOCKER_CONFIG")
         return chosen or os.path.join(os.path.expanduser("~"), ".docker")
 
     @property
     def config(self) -> dict[str, Any]:
         """`config.json`'s keys, read at the first use; {} when there is none."""
         if self._config is None:
-            self._config = _read_config(os.path.join(self.config_dir, "config.json"))
+            path = os.path.join(self.config_dir, "config.json")
+            try:
+                self._config = _read_config(path)
+            except (OSError, ValueError) as error:
+                # As Docker: a file that cannot be read keeps nobody from working.
+                self._config = {}
+                self.err(f"WARNING: Error loading config file: {path}: {error}")
         return self._config
+
+    @property
+    def host(self) -> str:
+        """The address of the engine that is spoken to. Raises CliError."""
+        return self._target()[0].text
 
     @property
     def client(self) -> Client:
@@ -116,7 +131,7 @@ class Context:
         on = os.environ.get("BOXWOOD_AUTOSTART", "1") not in ("0", "false", "no")
         return on and self._target()[2]
 
-    def _target(self) -> tuple[Any, TlsFiles | None, bool]:
+    def _target(self) -> tuple[Address, TlsFiles | None, bool]:
         """The address, the TLS files for it, and whether it is our default one."""
         text, default = self._host()
         tls = None if text.startswith("unix://") else self._tls()
@@ -156,7 +171,7 @@ class Context:
 
 
 def _read_config(path: str) -> dict[str, Any]:
-    """The configuration file's object. Raises CliError when it is none."""
+    """The configuration file's object, {} without a file. Raises OSError, ValueError."""
     from boxwood.client import jsonwire
 
     try:
@@ -164,8 +179,6 @@ def _read_config(path: str) -> dict[str, Any]:
             value = jsonwire.loads(file.read())
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (OSError, ValueError) as error:
-        raise CliError(f"config: {path}: {error}") from error
     if not isinstance(value, dict):
-        raise CliError(f"config: {path}: not a JSON object")
+        raise ValueError("not a JSON object")
     return value

@@ -94,7 +94,7 @@ class Creation:
         """The configuration's `proxies` become environment of what is created."""
         proxies = self._ctx.config.get("proxies")
         if proxies:
-            address = self._ctx.new_client().address.text
+            address = self._ctx.host
             settings = proxies.get(address) or proxies.get("default") or {}
             self.body["Env"] = proxy_environment(settings, self.body.get("Env") or [])
 

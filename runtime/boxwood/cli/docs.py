@@ -22,6 +22,19 @@ first argument. A flag that cannot be read ends any command with 125.
 Which engine: `-H`, else `BOXWOOD_HOST`, else `unix:///run/boxwood/boxwood.sock`. When none runs
 there, one is started (`BOXWOOD_AUTOSTART=0` switches that off). Called through a link named
 `docker`, `DOCKER_HOST`, contexts and the other `DOCKER_` variables count in their place.
+
+| Variable | |
+| --- | --- |
+| `BOXWOOD_HOST` | the engine: `unix://PATH` or `tcp://HOST:PORT` |
+| `BOXWOOD_TLS_VERIFY` | speak TLS to a `tcp://` engine and verify it |
+| `BOXWOOD_CERT_PATH` | the folder of `ca.pem`, `cert.pem` and `key.pem` |
+| `BOXWOOD_API_VERSION` | ask for this version of the Engine API, not for the engine's newest |
+| `BOXWOOD_CONFIG`, `DOCKER_CONFIG` | the folder of `config.json`, `~/.docker` when not set |
+| `BOXWOOD_AUTOSTART` | `0`: never start an engine |
+
+A command that is none of ours is looked for among the plugins' (the entry points
+`boxwood.command`, each a click command) and then among Docker's own plugins (`docker-compose` in
+`~/.docker/cli-plugins` and the folders beside Docker's programs), which are led to our engine.
 """
 
 

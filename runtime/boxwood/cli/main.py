@@ -57,7 +57,7 @@ def _open_streams() -> None:
 
 def main(argv: list[str], prog: str = "boxwood") -> int:
     """Run one command line; its exit code. Nothing is raised that a user can cause."""
-    ctx = Context(prog, {})
+    ctx = Context(prog, {}, argv)
     try:
         rest = _read_global(ctx, argv)
         return _dispatch(ctx, rest)
@@ -205,13 +205,14 @@ def _outside(ctx: Context, rest: list[str]) -> int:
 
         ctx.out("\n".join(complete(ctx, rest[1:])))
         return 0
-    from boxwood.cli.plugins import run_plugin_command
+    from boxwood.cli.plugins import run_docker_plugin, run_plugin_command
 
     if name in tree.SWARM:
         raise CliError(f"{ctx.prog} {name}: not supported: swarm is out of scope")
     code = run_plugin_command(ctx, name, rest[1:])
     if code is not None:
         return code
+    run_docker_plugin(ctx, name)
     raise CliError(
         f"{ctx.prog}: unknown command: {ctx.prog} {name}\n\n"
         f"Run '{ctx.prog} --help' for more information"

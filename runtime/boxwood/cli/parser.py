@@ -166,7 +166,12 @@ def parse_int(text: str, kind: str) -> int:
     signed = text[:1] in ("+", "-")
     digits = text[1:] if signed else text
     try:
-        if not digits[:1].isdigit() or (signed and low == 0) or not text.isascii() or text != text.strip():
+        if (
+            not digits[:1].isdigit()
+            or (signed and low == 0)
+            or not text.isascii()
+            or text != text.strip()
+        ):
             raise ValueError
         # A leading 0 is octal in Go, a mistake in Python.
         octal = len(digits) > 1 and digits[0] == "0" and digits[1].isdigit()

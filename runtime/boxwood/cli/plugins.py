@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import EntryPoint, entry_points
 
 from boxwood.cli.errors import CliError
@@ -11,11 +12,32 @@ if TYPE_CHECKING:
     from boxwood.cli.context import Context
 
 GROUP = "boxwood.command"
+# Where Docker's own command line looks for the programs behind `docker compose` and the like,
+# after `cli-plugins` in the folder of the configuration.
+DOCKER_PLUGINS = (
+    "/usr/local/lib/docker/cli-plugins",
+    "/usr/local/libexec/docker/cli-plugins",
+    "/usr/lib/docker/cli-plugins",
+    "/usr/libexec/docker/cli-plugins",
+)
 
 
 def plugin_commands() -> list[EntryPoint]:
     """The commands that plugins declare, by name; none is imported."""
     return sorted(entry_points(group=GROUP), key=lambda point: point.name)
+
+
+def run_docker_plugin(ctx: Context, name: str) -> None:
+    """Become Docker's plugin of that name, led to our engine; returns when there is none."""
+    if not name.replace("-", "").isalnum():
+        return
+    for folder in (os.path.join(ctx.config_dir, "cli-plugins"), *DOCKER_PLUGINS):
+        path = os.path.join(folder, f"docker-{name}")
+        if os.access(path, os.X_OK):
+            ctx.client.close()  # an engine that none has started yet is started now
+            environment = {**os.environ, "DOCKER_HOST": ctx.host}
+            environment["DOCKER_CLI_PLUGIN_ORIGINAL_CLI_COMMAND"] = ctx.prog
+            os.execve(path, [path, *ctx.argv], environment)
 
 
 def run_plugin_command(ctx: Context, name: str, argv: list[str]) -> int | None:

@@ -97,7 +97,7 @@ def pull_image(
     """Have the engine fetch `image`. Raises ApiError, CliError."""
     from boxwood.cli.creation import with_tag
 
-    name, tag = split_reference(with_tag(image))
+    name, tag = split_reference(canonical(with_tag(image)))
     query = {"fromImage": name, "tag": tag, "platform": platform or None}
     headers = [("X-Registry-Auth", auth_header(ctx, name))]
     response = client.request("POST", "/images/create", query=query, headers=headers)
@@ -118,15 +118,22 @@ def split_reference(image: str) -> tuple[str, str]:
     return f"{head}{slash}{last}", tag
 
 
+def canonical(image: str) -> str:
+    """The whole name: `docker.io/library/busybox:latest` for `busybox:latest`."""
+    first, slash, _ = image.partition("/")
+    if slash and (any(mark in first for mark in ".:") or first == "localhost"):
+        return image
+    return f"docker.io/{image}" if slash else f"docker.io/library/{image}"
+
+
 def auth_header(ctx: Context, image: str) -> str:
     """The credentials for an image's registry, as the header carries them; `{}` for none."""
     import base64
 
     from boxwood.client import jsonwire
 
-    first = image.split("/", 1)[0]
-    hub = "/" not in image or not any(mark in first for mark in (".", ":"))
-    host = "https://index.docker.io/v1/" if hub and first != "localhost" else first
+    first = canonical(image).split("/", 1)[0]
+    host = "https://index.docker.io/v1/" if first == "docker.io" else first
     entry = (ctx.config.get("auths") or {}).get(host) or {}
     record = {}
     if entry.get("auth"):

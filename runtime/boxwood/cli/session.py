@@ -23,8 +23,9 @@ else:
     import _signal
 
 STDIN, STDOUT, STDERR = 0, 1, 2
-# Not to be forwarded: the kernel does not let us catch the first two, the next two say something
-# about ourselves, and CPython uses the last four for its own mistakes.
+# Not to be forwarded: the kernel does not let us catch the first two; then come those that tell us
+# something of ourselves (a background process that is refused its terminal would be refused again
+# for ever if it did not stop); the last four are CPython's own mistakes.
 _KEPT = frozenset(
     (
         _signal.SIGKILL,
@@ -32,6 +33,8 @@ _KEPT = frozenset(
         _signal.SIGCHLD,
         _signal.SIGPIPE,
         _signal.SIGURG,
+        _signal.SIGTTIN,
+        _signal.SIGTTOU,
         _signal.SIGSEGV,
         _signal.SIGBUS,
         _signal.SIGFPE,

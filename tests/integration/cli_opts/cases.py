@@ -8,6 +8,7 @@ FILES = {
     "env.list": '# a comment\nA=1\n  B=two words  \n\nFROM_ENV\nUNSET_ONE\nEMPTY=\n#C=3\nQ="x"\n',
     "bad.env": "A B=1\n",
     "novar.env": "=1\n",
+    "bytes.env": "A=1\nB=\udcff\n",
     "label.list": "one=1\ntwo\n# c\n three=3\n",
     "seccomp.json": '{\n  "defaultAction": "SCMP_ACT_ALLOW",\n  "syscalls": [] }\n',
     "bad.json": "{nope",
@@ -503,4 +504,264 @@ img sh -c 'exit 3'
 --memory 64mib img
 --memory .5m img
 --memory 1e3 img
+--add-host 'a b:1.2.3.4' img
+--add-host a:1.2.3.4:5 img
+--add-host a=host-gateway --add-host b:HOST-GATEWAY img
+--add-host a: img
+--add-host a:::ffff:1.2.3.4 img
+--annotation =x img
+--annotation a=b=c --annotation a=d img
+--cap-add '' img
+--cap-add CAP_ALL img
+--cap-add ALL --cap-add NET_ADMIN img
+--device /dev/fuse/../fuse:rw img
+--device /dev/../a:/dev/../b:r img
+--cap-add reset --cap-drop RESET img
+--cap-drop ALL --cap-add NET_ADMIN --cap-add net_admin --cap-drop CAP_NET_ADMIN img
+--cpus +2 img
+--cpus 1_0 img
+--cpus 0x1 img
+--cpus 1. img
+--cpus '' img
+--cpus 1/3 img
+--cpus 99999999999 img
+--device /dev/a:b:1 img
+--device /dev/fuse: img
+--device :/dev/x img
+--device /dev/../dev/fuse img
+--device /dev/fuse:/dev/../x img
+--device-read-bps /dev/a:b:1 img
+--device-read-bps /dev/a: img
+--device-read-iops /dev/a:99999999999999999999 img
+--blkio-weight-device /dev/a:1001 img
+--device-cgroup-rule 'c 1:3 rwmr' img
+--device-cgroup-rule 'c 1:3  r' img
+--dns fe80::1%eth0 img
+--dns 0:0:0:0:0:0:0:1 img
+--dns 01.2.3.4 img
+--dns 1.2.3 img
+--dns ::ffff:1.2.3.4 img
+--dns-search Example.COM. img
+--dns-search a..b img
+--dns-search -a.b img
+--dns-search a_b.c img
+--dns-search 1.2 img
+--entrypoint a --entrypoint b img
+-e ' A=1' img
+-e 'é=ü' img
+-e A== img
+--env-file . img
+--env-file bytes.env img
+--env-file bad.env --env-file env.list img
+--label-file bad.env img
+--expose 80/ img
+--expose 80-/tcp img
+--expose -80 img
+--expose /tcp img
+--expose 1-2-3 img
+--expose 0 img
+--expose 80/tcp/udp img
+--expose 80 --expose 80/tcp -p 80 img
+--gpus device=0,driver=nvidia img
+--gpus 0 img
+--gpus all --gpus 2 img
+--gpus 'count=x' img
+--gpus '"device=0,1"x' img
+--gpus 99999999999999999999 img
+--health-interval 1 img
+--health-interval 1h1m1.5s img
+--health-interval 100ns img
+--health-retries 0 --health-cmd x img
+--health-start-period 0s --health-cmd x img
+--hostname '' img
+--ip6 ::1 img
+--link-local-ip 1.2.3.4 img
+--network host --link a:b img
+--network bridge --ip 1.2.3.4 img
+--network bridge --link a:b img
+--network none --mac-address 02:42:ac:11:00:02 img
+--network container:x --link a:b img
+--network 'name=n1, alias=x' img
+--network 'name=n1,"alias=a,b"' img
+--network name=n1,name=n2 img
+--network name=n1,driver-opt==x img
+--network name=n1,gw-priority=-3 img
+--network a=b img
+--network =x img
+--network name= img
+--network ' ' img
+--network name=n1,ip6=::1 --ip6 ::2 img
+--network name=n1,link-local-ip=1.2.3.4 --link-local-ip 1.2.3.5 img
+--network n1 --network-alias a --network-alias a img
+--mac-address 0242.ac11.0002 img
+--mac-address 02:42:ac:11:00 img
+--mac-address 02:42:ac:11:00:02:03:04 img
+-l a=b=c img
+-l ' a=b' img
+-l 'a =b' img
+-l é=ü img
+--log-opt =x img
+--log-opt a=b=c --log-opt a=d img
+-m 1e2k img
+-m 0x10 img
+-m infinity img
+-m nan img
+-m 1_0 img
+-m '10 ' img
+-m ' 10' img
+-m 1.k img
+-m 10B img
+-m 10bb img
+-m 10kbb img
+-m 10KIB img
+-m '1  k' img
+-m +1 img
+-m 9223372036854775807 img
+-m 99999999p img
+--memory-swap '' img
+--memory-swap -1k img
+--kernel-memory x img
+--mount type=,dst=/b img
+--mount type=tmpfs,dst=/b,tmpfs-size=-1 img
+--mount type=tmpfs,dst=/b,tmpfs-mode=0777 img
+--mount type=tmpfs,dst=/b,tmpfs-mode=-1 img
+--mount type=tmpfs,dst=/b,tmpfs-mode=40000000000 img
+--mount type=tmpfs,dst=/b,tmpfs-mode=0 img
+--mount type=bind,src=..,dst=/x img
+--mount type=bind,src=~/x,dst=/x img
+--mount type=volume,src=./v,dst=/x img
+--mount type=volume,target=/x,readonly=1 img
+--mount type=volume,target=/x,readonly=TRUE,ro=0 img
+--mount type=volume,target=/x,readonly= img
+--mount type=bind,src=/a,dst=/b,bind-nonrecursive=false img
+--mount type=bind,src=/a,dst=/b,bind-nonrecursive=x img
+--mount type=bind,src=/a,dst=/b,bind-propagation= img
+--mount type=bind,src=/a,dst=/b,bind-propagation=RSLAVE img
+--mount type=bind,src=/a,dst=/b,bind-recursive=ENABLED img
+--mount type=bind,src=/a,dst=/b,bind-recursive=disabled,readonly img
+--mount type=bind,src=/a,dst=/b,bind-recursive=writable,readonly=false img
+--mount type=volume,src=v,dst=/b,volume-subpath= img
+--mount type=volume,src=v,dst=/b,volume-driver= img
+--mount type=volume,src=v,dst=/b,volume-label= img
+--mount type=volume,src=v,dst=/b,volume-nocopy=false img
+--mount type=volume,src=v,dst=/b,volume-opt= img
+--mount type=volume,src=v,dst=/b,volume-opt==x img
+--mount type=image,src=i,dst=/b,image-subpath= img
+--mount type=image,src=i,dst=/b,readonly img
+--mount type=volume,dst=/b,volume-subpath img
+--mount =x,dst=/b img
+--mount ,dst=/b img
+--mount 'dst=/b,' img
+--mount dst=/a --mount dst=/b img
+--mount 'dst="/b"' img
+--mount '"dst=/b"' img
+--mount '"dst=/b""c"' img
+--mount '"dst=/b" ' img
+--mount 'dst=/b,dst' img
+--mount dst=/b --volume-driver d img
+--mount type=tmpfs,dst=/b,tmpfs-size= img
+--mount type=npipe,src=.,dst=/b img
+--mount type=bind,src=/a,dst=/b,consistency= img
+-p 80/tcp/udp img
+-p 1-2:3-4/udp img
+-p [::]:80-82:80-82 img
+-p ::80 img
+-p ::1:80 img
+-p :::80 img
+-p 0.0.0.0::80-81 img
+-p 08080:80 img
+-p +80:80 img
+-p '80 :80' img
+-p [::1:80:80 img
+-p ::1]:80:80 img
+-p 80:80-81 img
+-p 80-81:80 -p 90:90/udp img
+-p 1-2-3:4 img
+-p 80/ img
+-p /tcp img
+-p 8080:/tcp img
+-p 127.0.0.1:80 img
+-p 127.0.0.1:80: img
+-p target=80,protocol=sctp img
+-p target=80,published= img
+-p target=80,published=x img
+-p target=80, img
+-p =80 img
+-p target=80,protocol=foo img
+-p 65535:65535 img
+-p 0-65536:80 img
+-p [fe80::1%eth0]:80:80 img
+--pid HOST img
+--ipc '' img
+--platform linux img
+--platform linux/amd64/v2/x img
+--restart on-failure: img
+--restart always: img
+--restart ON-FAILURE:3 img
+--restart on-failure:99999999999999999999 img
+--security-opt no-new-privileges= img
+--security-opt no-new-privileges: img
+--security-opt seccomp= img
+--security-opt label img
+--security-opt label= img
+--security-opt =x img
+--security-opt seccomp=. img
+--security-opt systempaths:unconfined img
+--security-opt systempaths=unconfined --security-opt label=disable img
+--security-opt seccomp:seccomp.json img
+--shm-size 0 img
+--shm-size -1 img
+--stop-timeout 0 img
+--stop-signal '' img
+--storage-opt a=b --storage-opt a=c img
+--storage-opt =x img
+--sysctl =x img
+--sysctl net.=1 img
+--sysctl net.a= img
+--sysctl net.a=b=c --sysctl net.a=d img
+--sysctl net.ipv4 img
+--sysctl kernel.sem='1 2 3 4' img
+--tmpfs a:b:c img
+--tmpfs /t --tmpfs /t:ro img
+--ulimit nofile=1024: img
+--ulimit nofile=:1 img
+--ulimit nofile= img
+--ulimit NOFILE=1 img
+--ulimit nofile=1.5 img
+--ulimit =1 img
+--ulimit core=-2 img
+--ulimit 'nofile= 1' img
+--uts HOST img
+--cgroupns '' img
+-u '' img
+-v /a:/b -v /a:/b img
+-v aa:/b img
+-v aa:/b:ro,nocopy img
+-v /a:/b: img
+-v a:b:c:d img
+-v ./a: img
+-v .: img
+-v ..:/b img
+-v ./:/b:ro img
+-v é:/b img
+-v 'C:\a:D:\b' img
+-v 'C:\a:D:\b:ro' img
+-v \\.\pipe\x:\\.\pipe\x img
+-v /:/host img
+-v ::: img
+-v ab: img
+--volumes-from '' img
+--memory-swappiness 100 img
+--memory-swappiness x img
+--oom-score-adj -1001 img
+--pids-limit x img
+--cpu-shares -1 img
+--cpu-period -5 img
+--blkio-weight 0 img
+--blkio-weight -1 img
+--cidfile x.cid img
+--userns '' img
+--domainname '' --workdir . img
+--init=x img
+--read-only=false --privileged=0 --rm=f img
 """.strip("\n").splitlines()  # noqa: E501

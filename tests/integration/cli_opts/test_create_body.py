@@ -59,7 +59,7 @@ def expected() -> dict[str, Any]:
     made = [Recorder() for _ in range(WORKERS)]
     for recorder in made:
         for name, text in cases.FILES.items():
-            (recorder.work / name).write_text(text)
+            (recorder.work / name).write_text(text, errors="surrogateescape")
         recorders.put(recorder)
 
     def ask(line: str) -> Any:
@@ -109,7 +109,7 @@ def test_bodies_are_dockers(
     work = tmp_path / "FOLDER" / "WORK"
     work.mkdir(parents=True)
     for name, text in cases.FILES.items():
-        (work / name).write_text(text)
+        (work / name).write_text(text, errors="surrogateescape")
     monkeypatch.chdir(work)
     for name in os.environ:
         monkeypatch.delenv(name)

@@ -130,7 +130,7 @@ def test_the_programs_help_names_every_command() -> None:
 
 def context() -> Context:
     values = {flag.dest: [] if flag.repeated else flag.default for flag in GLOBAL_FLAGS}
-    return Context("boxwood", values | {"host": ["unix:///nonexistent/engine.sock"]})
+    return Context("boxwood", values | {"host": ["unix:///nonexistent/engine.sock"]}, [])
 
 
 @pytest.mark.parametrize(

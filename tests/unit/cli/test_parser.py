@@ -155,6 +155,7 @@ def test_help_counts_when_all_before_it_was_right() -> None:
         parse(COMMAND, ["-h"])
 
 
+@pytest.mark.property
 @given(st.lists(st.text(max_size=12), max_size=8), st.booleans())
 def test_any_words_are_read_or_refused(argv: list[str], interspersed: bool) -> None:
     try:
@@ -165,6 +166,7 @@ def test_any_words_are_read_or_refused(argv: list[str], interspersed: bool) -> N
     assert all(word in rest for word in args), "the arguments keep their order"
 
 
+@pytest.mark.property
 @given(st.integers(-(1 << 70), 1 << 70))
 def test_integers_have_bounds(number: int) -> None:
     if -(1 << 63) <= number < 1 << 63:

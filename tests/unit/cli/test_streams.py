@@ -45,6 +45,7 @@ class Pipe:
 FRAMES = st.lists(st.tuples(st.sampled_from([1, 2]), st.binary(max_size=40)), max_size=12)
 
 
+@pytest.mark.property
 @given(FRAMES, st.integers(1, 30))
 def test_frames_are_split_wherever_reads_cut_them(
     frames: list[tuple[int, bytes]], step: int
@@ -205,6 +206,7 @@ def reference(keys: bytes, data: bytes) -> tuple[bytes, bool]:
     return (data, False) if at < 0 else (data[:at], True)
 
 
+@pytest.mark.property
 @given(st.lists(st.sampled_from([b"\x10", b"\x11", b"a", b"bc"]), max_size=12), st.integers(1, 5))
 def test_the_scanner_finds_the_keys_however_they_are_cut(parts: list[bytes], step: int) -> None:
     keys, data = b"\x10\x11", b"".join(parts)

@@ -127,7 +127,7 @@ def test_list_forms() -> None:
 
 def test_nothing_is_written_before_an_error() -> None:
     out = io.StringIO()
-    with pytest.raises(TemplateError, match="failed to execute template"):
+    with pytest.raises(TemplateError, match="template parsing error"):
         print_list(
             [{"ID": "1"}],
             template="{{.ID}}{{.Nope}}",

@@ -310,6 +310,7 @@ def test_what_is_no_address(text: str) -> None:
         parse_address(text)
 
 
+@pytest.mark.property
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_no_text_splits_a_request(method: str, path: str) -> None:
     try:
@@ -319,6 +320,7 @@ def test_no_text_splits_a_request(method: str, path: str) -> None:
     assert head.count(b"\r\n") == 3
 
 
+@pytest.mark.property
 @given(st.text(max_size=30))
 def test_queries_decode_to_what_was_encoded(text: str) -> None:
     from urllib.parse import parse_qs, unquote
@@ -333,6 +335,7 @@ def test_queries_decode_to_what_was_encoded(text: str) -> None:
     assert unquote(quote(text)) == text
 
 
+@pytest.mark.property
 @given(st.text(alphabet=st.characters(codec="latin-1"), max_size=80))
 def test_any_head_is_read_or_refused(text: str) -> None:
     try:

@@ -27,6 +27,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.property
 @given(VALUES)
 def test_documents_are_written_and_read_as_by_the_reference(value: object) -> None:
     data = jsonwire.dumps(value)
@@ -35,6 +36,7 @@ def test_documents_are_written_and_read_as_by_the_reference(value: object) -> No
     assert jsonwire.loads(b" \r\n\t" + data + b"\n") == value
 
 
+@pytest.mark.property
 @given(
     st.binary(max_size=40)
     | st.text('[]{}",:0123456789.eE+-truefalsn\\u \n', max_size=40).map(str.encode)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from boxwood.cli.command import Command, Flag
+from boxwood.cli.errors import CliError
 from boxwood.cli.listing import chosen_format, filters_query, format_flag, show
 
 TYPE_CHECKING = False
@@ -53,9 +54,22 @@ def _query(values: Values, template: str | None) -> Query:
     return {
         "all": values["all"] or limit > 0 or None,
         "limit": limit if limit > 0 else None,
-        "size": values["size"] or (template is not None and ".Size" in template) or None,
+        "size": values["size"] or _shows_size(template) or None,
         "filters": filters_query(values["filter"]),
     }
+
+
+def _shows_size(template: str | None) -> bool:
+    """Whether the template, which Docker tries before it asks, looks at sizes."""
+    if not template:
+        return False
+    from boxwood.cli.format import container_template_needs_size
+    from boxwood.cli.template import TemplateError
+
+    try:
+        return container_template_needs_size(template)
+    except TemplateError as error:
+        raise CliError(str(error)) from error
 
 
 COMMAND = Command(

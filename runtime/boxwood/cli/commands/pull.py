@@ -5,7 +5,7 @@ from __future__ import annotations
 from boxwood.cli.command import Command, Flag
 from boxwood.cli.creation import with_tag
 from boxwood.cli.errors import CliError
-from boxwood.cli.progress import pull_image
+from boxwood.cli.progress import canonical, pull_image
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,14 +24,6 @@ def run(ctx: Context, values: Values, args: list[str]) -> int:
     pull_image(ctx, ctx.client, name, values["platform"], quiet=values["quiet"], fd=1)
     ctx.out(canonical(whole))
     return 0
-
-
-def canonical(image: str) -> str:
-    """The whole name: `docker.io/library/busybox:latest` for `busybox:latest`."""
-    first, slash, _ = image.partition("/")
-    if slash and (any(mark in first for mark in ".:") or first == "localhost"):
-        return image
-    return f"docker.io/{image}" if slash else f"docker.io/library/{image}"
 
 
 COMMAND = Command(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from boxwood.cli.context import Context
 
 # The newest API that the client knows; an engine's answer may lower it.
-NEWEST_API = "1.55"
+NEWEST_API = "1.51"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
 
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from boxwood.cli.format._list import table_text as table_text
     from boxwood.cli.format._ports import ports_column as ports_column
     from boxwood.cli.format._rows import container_row as container_row
+    from boxwood.cli.format._rows import (
+        container_template_needs_size as container_template_needs_size,
+    )
     from boxwood.cli.format._rows import history_row as history_row
     from boxwood.cli.format._rows import image_row as image_row
     from boxwood.cli.format._rows import image_rows as image_rows
@@ -34,7 +37,10 @@ _HOMES = {
     "_inspect": "inspect_print render_object typed_object",
     "_list": "Row print_list table_text",
     "_ports": "ports_column",
-    "_rows": "container_row history_row image_row image_rows network_row volume_row",
+    "_rows": (
+        "container_row container_template_needs_size history_row image_row image_rows "
+        "network_row volume_row"
+    ),
     "_units": "command_column ellipsis human_duration human_size human_size_binary short_id",
 }
 

@@ -103,7 +103,7 @@ def _rendered(rows: Sequence[Row], chosen: str, headers: Mapping[str, str]) -> s
 
 def _docker_error(error: TemplateError) -> TemplateError:
     """The error as Docker's lists word it."""
-    return type(error)(f"failed to {'parse' if error.parsing else 'execute'} template: {error}")
+    return type(error)(f"template parsing error: {error}")
 
 
 def _row(row: Mapping[str, Any]) -> Row:

@@ -19,7 +19,7 @@ from boxwood.cli.template import NilPointer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
 
@@ -127,6 +127,35 @@ def _container_size(container: Mapping[str, Any]) -> str:
     shown = human_size(container.get("SizeRw") or 0)
     root = container.get("SizeRootFs") or 0
     return f"{shown} (virtual {human_size(root)})" if root > 0 else shown
+
+
+class _Probe(ContainerRow):
+    """A row that notes whether a template looks at its size."""
+
+    size_seen = False
+
+    def method(self, name: str) -> Callable[..., object] | None:
+        """Every field that a template names is looked for here first."""
+        self.size_seen = self.size_seen or name == "Size"
+        return super().method(name)
+
+
+def container_template_needs_size(template: str) -> bool:
+    """Whether a `ps` template shows sizes, which the daemon must be asked for.
+
+    `ps` tries its template before it asks for anything. Raises TemplateError, in the words that
+    Docker has for this command alone.
+    """
+    from boxwood.cli.template import Template, TemplateError
+
+    probe = _Probe(container_row({"Id": ""}))
+    probe.labels = {}
+    try:
+        Template(template).render(probe)
+    except TemplateError as error:
+        doing = "parse" if error.parsing else "execute"
+        raise type(error)(f"failed to {doing} template: {error}") from None
+    return probe.size_seen
 
 
 class ImageRow(Row):
@@ -275,7 +304,7 @@ def go_api_time(text: str) -> str:
 class HistoryRow(Row):
     """A line of `history`."""
 
-    go_name = "formatter.historyContext"
+    go_name = "image.historyContext"
 
 
 def history_row(

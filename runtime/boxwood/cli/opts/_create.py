@@ -302,8 +302,6 @@ class _Builder:
     def host_options(self, host: dict[str, Any]) -> None:
         """The fields that HostConfig has only when they were asked for."""
         annotations = limits.to_map(self.items("annotation"))
-        if any(not key for key in annotations):
-            raise OptError("invalid annotation: empty name")
         tmpfs = {}
         for text in self.items("tmpfs"):
             path, _, options = text.partition(":")
@@ -404,6 +402,7 @@ class _Builder:
                 "Disabling the OOM killer on containers without setting a '-m/--memory' limit "
                 "may be dangerous."
             )
+        self.number("kernel_memory", parse_bytes)  # gone from the kernel, but still checked
         ulimits = {found["Name"]: found for found in self.checked("ulimit", limits.ulimit)}
         return {
             "CpuShares": self.number("cpu_shares"),

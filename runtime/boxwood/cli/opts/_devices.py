@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from posixpath import normpath
+
 from boxwood.cli.opts._csv import parse_csv
 from boxwood.cli.opts._errors import OptError
 from boxwood.cli.opts._limits import to_map
@@ -65,6 +67,9 @@ def _device(spec: str) -> dict[str, str]:
         inside = parts[1]
     if not inside.startswith("/"):
         raise OptError(f"{inside} is not an absolute path")
+    if len(parts) < 3:
+        host = normpath(host) if inside is parts[0] else host
+        inside = normpath(inside)
     return {"PathOnHost": host, "PathInContainer": inside, "CgroupPermissions": mode}
 
 

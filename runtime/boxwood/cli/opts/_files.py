@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from boxwood.cli.opts._errors import OptError, quoted
+from boxwood.cli.opts._errors import OptError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,9 +52,9 @@ def read_pairs(path: str) -> list[tuple[str, str | None]]:
         try:
             line = raw.decode().lstrip(" \t")
         except UnicodeDecodeError:
-            shown = raw.decode("utf-8", "replace")
+            shown = " ".join(map(str, raw))
             raise OptError(
-                f"invalid env file ({path}): invalid utf8 bytes at line {number}: {quoted(shown)}"
+                f"invalid env file ({path}): invalid utf8 bytes at line {number}: [{shown}]"
             ) from None
         if line and line[0] != "#":
             pairs.append(_pair(line, path))
@@ -65,6 +65,8 @@ def _lines(path: str) -> list[bytes]:
     try:
         with open(path, "rb") as file:
             data = file.read(MAX_FILE + 1)
+    except IsADirectoryError:
+        raise OptError(f"invalid env file ({path}): read {path}: is a directory") from None
     except OSError as error:
         raise OptError(f"open {path}: {(error.strerror or str(error)).lower()}") from None
     if len(data) > MAX_FILE:

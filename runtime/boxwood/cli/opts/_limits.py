@@ -75,18 +75,18 @@ def sysctl(text: str) -> str:
 
 
 def capabilities(add: list[str], drop: list[str]) -> tuple[list[str] | None, list[str] | None]:
-    """What is added and dropped: full names, sorted; what is added is not dropped."""
+    """What is added and dropped: full names, sorted; the daemon weighs them."""
     added, dropped = _capability_set(add), _capability_set(drop)
-    return sorted(added) or None, sorted(dropped - added) or None
+    return sorted(added) or None, sorted(dropped) or None
 
 
 def _capability_set(names: list[str]) -> set[str]:
     found = set()
     for name in names:
         upper = name.strip().upper()
-        plain = upper in ("ALL", "RESET") or upper.startswith("CAP_")
+        plain = upper == "ALL" or upper.startswith("CAP_")
         found.add(upper if plain else f"CAP_{upper}")
-    return {"ALL"} if "ALL" in found else found
+    return found
 
 
 def label(text: str) -> str:

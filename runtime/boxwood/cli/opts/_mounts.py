@@ -75,6 +75,8 @@ class _Mount:
         found = {key: value for key, value in self.base.items() if value}
         for kind, options in self.groups.items():
             kept = {k: v for k, v in options.items() if v or k == "DriverConfig"}
+            if kind == "volume":
+                kept["DriverConfig"] = {k: v for k, v in kept["DriverConfig"].items() if v}
             found[f"{kind.capitalize()}Options"] = kept
         return found
 
@@ -204,7 +206,7 @@ def _size(options: dict[str, Any], key: str, value: str) -> None:
 
 
 def _mode(options: dict[str, Any], key: str, value: str) -> None:
-    if not value or any(digit not in "01234567" for digit in value) or len(value) > 11:
+    if not value or any(digit not in "01234567" for digit in value) or int(value, 8) >> 32:
         raise OptError(f"invalid value for {key}: {value}")
     options["Mode"] = int(value, 8)
 

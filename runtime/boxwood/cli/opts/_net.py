@@ -35,6 +35,8 @@ def is_ip(text: str) -> bool:
 def dns_server(text: str) -> str:
     """The address of a DNS server. Raises OptError."""
     address = canonical_ip(text.strip())
+    if address and "." in address:
+        address = address.rpartition(":")[2]  # IPv4 in IPv6 clothes
     if address is None:
         raise OptError(f"IP address is not correctly formatted: {text.strip()}")
     return address

@@ -43,8 +43,8 @@ def parse_time(text: str, now: float | None = None) -> str:
     """A moment as `SECONDS.NANOSECONDS` since the epoch.
 
     `text` is a Unix time (with a fraction or not: kept as it is), a duration before `now`, or
-    a date of RFC 3339, of which the parts from the right may be left away; without a zone it is
-    local time. Raises OptError.
+    a date of RFC 3339, of whose clock the parts from the right may be left away; without a zone
+    it is local time. Raises OptError.
     """
     try:
         ago = parse_duration(text)
@@ -64,8 +64,7 @@ def _stamp(nanos: int) -> str:
 
 def _is_unix(text: str) -> bool:
     whole, dot, fraction = text.partition(".")
-    digits = whole.removeprefix("-")
-    if not (digits.isascii() and digits.isdigit()):
+    if not (whole.isascii() and whole.isdigit()):
         return False
     return not dot or (fraction.isascii() and fraction.isdigit())
 
@@ -74,25 +73,28 @@ def _date(text: str) -> str:
     """An RFC 3339 date, as far as it goes."""
     bad = OptError(f'failed to parse value as time or duration: "{text}"')
     date, _, clock = text.partition("T")
+    if not clock and date.endswith("Z"):
+        date, clock = date[:-1], "Z"
     clock, shift = _zone(clock, bad)
     fields = date.split("-")
     clock, _, fraction = clock.partition(".")
     parts = [*fields, *(clock.split(":") if clock else ())]
     widths = (4, 2, 2, 2, 2, 2)
-    good = len(fields) <= 3 and (not clock or len(fields) == 3) and len(parts) <= len(widths)
+    good = len(fields) == 3 and len(parts) <= len(widths)
     good = good and all(len(p) == w and p.isdigit() for p, w in zip(parts, widths, strict=False))
     good = good and (not fraction or (fraction.isdigit() and len(parts) == len(widths)))
     if not good:
         raise bad
     numbers = [int(part) for part in parts] + [1, 1, 0, 0, 0][len(parts) - 1 :]
     year, month, day, hour, minute, second = numbers
-    if not (1 <= month <= 12 and 1 <= day <= 31 and hour < 24 and minute < 60 and second < 61):
+    if not (1 <= month <= 12 and hour < 24 and minute < 60 and second < 60):
         raise bad
-    moment = (year, month, day, hour, minute, second, 0, 0, -1)
-    if shift is None:
-        seconds = int(time.mktime(moment))
-    else:
-        seconds = _utc(year, month, day) + hour * 3600 + minute * 60 + second - shift
+    start, following = _utc(year, month, day), _utc(year + month // 12, month % 12 + 1, 1)
+    if day < 1 or start >= following:
+        raise bad
+    if shift is None:  # the zone's offset of today, whatever the date, as Docker has it
+        shift = time.localtime().tm_gmtoff or 0
+    seconds = start + hour * 3600 + minute * 60 + second - shift
     return f"{seconds}.{fraction[:9].ljust(9, '0')}"
 
 

@@ -36,7 +36,8 @@ def _profile(path: str) -> str:
         with open(path, encoding="utf-8") as file:
             text = file.read(MAX_PROFILE + 1)
     except (OSError, UnicodeDecodeError) as error:
-        cause = f"open {path}: {(getattr(error, 'strerror', '') or str(error)).lower()}"
+        verb = "read" if isinstance(error, IsADirectoryError) else "open"
+        cause = f"{verb} {path}: {(getattr(error, 'strerror', '') or str(error)).lower()}"
         raise OptError(f"opening seccomp profile ({path}) failed: {cause}") from None
     import json
 
