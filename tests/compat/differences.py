@@ -47,8 +47,14 @@ def allowed(path: Path = FILE) -> list[Allowed]:
 def hunks(docker: list[str], boxwood: list[str]) -> list[Hunk]:
     """Return where the two texts differ, in order."""
     matcher = difflib.SequenceMatcher(None, docker, boxwood, autojunk=False)
-    return [
-        Hunk(tuple(docker[a:b]), tuple(boxwood[c:d]))
-        for tag, a, b, c, d in matcher.get_opcodes()
-        if tag != "equal"
-    ]
+    found = []
+    for tag, a, b, c, d in matcher.get_opcodes():
+        if tag == "equal":
+            continue
+        theirs, ours = docker[a:b], boxwood[c:d]
+        if len(theirs) == len(ours):  # line by line, so that an entry is about one thing
+            pairs = zip(theirs, ours, strict=True)
+            found += [Hunk((one,), (other,)) for one, other in pairs if one != other]
+        else:
+            found.append(Hunk(tuple(theirs), tuple(ours)))
+    return found

@@ -1,4 +1,7 @@
-"""The first walk of a newcomer: a machine with nothing of ours, a clone, and two commands."""
+"""The first walk of a newcomer: a machine with nothing of ours, a clone, and two commands.
+
+Each walk ends as a machine does whose power is cut: the engine that it started is gone with it.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,6 @@ from tests.support import needs
 
 pytestmark = [pytest.mark.fresh, pytest.mark.timeout(1500)]
 
-# The engine that `./dev run` has started would hold the command's namespaces open: it is asked to
-# go, and what it has to remove it removes. Each walk is a boot of the machine, so to say.
-END = "; status=$?; kill $(cat /run/boxwood/boxwood.pid); sleep 1; exit $status"
 SECOND_RUN_SECONDS = 15.0
 
 
@@ -32,7 +32,7 @@ def machine() -> Iterator[FreshMachine]:
 
 def test_run_alone_is_enough(machine: FreshMachine) -> None:
     """`./dev run` says what it needs and why, installs it, and a container's words come out."""
-    walk = machine.walk("./dev run" + END, timeout=900)
+    walk = machine.walk("./dev run", timeout=900)
     assert walk.status == 0, walk.stderr
     assert "Hello from a container" in walk.stdout
     assert "gcc " in walk.stderr
@@ -44,7 +44,7 @@ def test_run_alone_is_enough(machine: FreshMachine) -> None:
 def test_second_run_takes_seconds(machine: FreshMachine) -> None:
     """The second one finds all of it there; arguments go to `boxwood run`."""
     command = "./dev run --rm --network none busybox echo again"
-    walk = machine.walk(command + END, timeout=120)
+    walk = machine.walk(command, timeout=120)
     assert walk.status == 0, walk.stderr
     assert walk.stdout == "again\n"
     assert walk.seconds < SECOND_RUN_SECONDS, walk.stderr
@@ -53,7 +53,7 @@ def test_second_run_takes_seconds(machine: FreshMachine) -> None:
 def test_status_is_the_containers(machine: FreshMachine) -> None:
     """`./dev run` ends as the container did."""
     command = "./dev run --rm --network none busybox sh -c 'exit 7'"
-    assert machine.walk(command + END, timeout=120).status == 7
+    assert machine.walk(command, timeout=120).status == 7
 
 
 def test_tests_run_there(machine: FreshMachine) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.needs import IN_CI
-from tests.support.paths import MARK, PREFIX, ROOT
+from tests.support.paths import MARK, ROOMS
 
 SETTLE_SECONDS = 10.0
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
@@ -45,6 +45,11 @@ def _read(path: Path) -> str:
         return ""
 
 
+def _of_this_run(text: str) -> bool:
+    """Does the text name a folder of this test run?"""
+    return any(room in text for room in ROOMS)
+
+
 def _processes() -> Iterator[Path]:
     for path in Path("/proc").iterdir():
         if path.name.isdigit():
@@ -62,7 +67,7 @@ def _is_ours(process: Path) -> bool:
     mark = f"{MARK}={os.environ.get(MARK, '')}"
     return (
         mark in _read(process / "environ").split("\0")
-        or f"/{PREFIX}" in _read(process / "cmdline")
+        or _of_this_run(_read(process / "cmdline"))
         or (IN_CI and "/boxwood/" in _read(process / "cgroup"))
     )
 
@@ -126,7 +131,7 @@ def mounts() -> dict[str, str]:
         root, point = before.split()[3:5]
         kind, source = after.split()[:2]
         name = f"{point} ({kind} {source} {root})"
-        if IN_CI or "boxwood" in name:
+        if IN_CI or _of_this_run(name):
             found[name] = ""
     return found
 
@@ -154,7 +159,7 @@ def loops() -> dict[str, str]:
     found = {}
     for path in Path("/sys/block").glob("loop*/loop/backing_file"):
         name = _read(path).strip()
-        if IN_CI or PREFIX in name or str(ROOT) in name:
+        if IN_CI or _of_this_run(name):
             found[path.parts[3]] = name
     return found
 

@@ -11,10 +11,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 BOXWOOD = BIN / "boxwood"
-# The prefix is how the search for leaks knows what is ours.
+# The prefix of all that the tests make in shared folders.
 PREFIX = "boxwood-test-"
-# And this variable, in the environment of what a test run starts: a daemon hands it to its shims.
+# A variable in the environment of what a test run starts, with a value of the run's own: a daemon
+# hands it to its shims.
 MARK = "BOXWOOD_TEST_RUN"
+# The folders that this run has made so far.
+ROOMS: set[str] = set()
 
 
 def make_room(purpose: str, *, memory: bool = False) -> Path:
@@ -26,7 +29,9 @@ def make_room(purpose: str, *, memory: bool = False) -> Path:
     """
     default = "/run" if memory and os.access("/run", os.W_OK) else "/var/tmp"
     parent = os.environ.get("BOXWOOD_TEST_DIR", default)
-    return Path(tempfile.mkdtemp(prefix=f"{PREFIX}{purpose}-", dir=parent))
+    path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{purpose}-", dir=parent))
+    ROOMS.add(str(path))
+    return path
 
 
 def clear_room(path: Path) -> None:

@@ -21,7 +21,5 @@ docker run -d --rm --restart always --network none busybox true
 echo "status $?"
 docker start cc nobody ff
 echo "status $?"
-docker create --network none no-such-image:here --pull never
-echo "status $?"
 docker create --pull never --network none no-such-image:here
 echo "status $?"

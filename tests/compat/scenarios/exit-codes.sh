@@ -29,7 +29,7 @@ docker run -d --name killed --network none busybox sleep 100
 try docker kill killed
 try docker start -a killed &
 until [ "$(docker inspect -f '{{.State.Running}}' killed)" = true ]; do sleep 0.05; done
-docker kill killed
+docker kill killed >/dev/null
 wait $!
 docker run -d --name ended --network none busybox sh -c 'trap "exit 143" TERM; echo up; while :; do sleep 0.05; done'
 until [ "$(docker logs ended)" = up ]; do sleep 0.05; done

@@ -1,5 +1,5 @@
 # Logs: the two streams, the tail, times, following to the end.
-docker run --name ll --network none busybox sh -c 'for i in 1 2 3 4 5; do echo line $i; echo err $i >&2; sleep 0.05; done; printf unfinished' >/dev/null 2>&1
+docker run --name ll --network none busybox sh -c 'for i in 1 2 3 4 5; do echo err $i >&2; sleep 0.03; echo line $i; sleep 0.03; done; printf unfinished' >/dev/null 2>&1
 docker logs ll
 echo
 docker logs ll 2>/dev/null

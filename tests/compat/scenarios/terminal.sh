@@ -1,5 +1,5 @@
 # A terminal: its size, its echo, its line ends, the exit code; and again in an exec.
-talk='tty; printf "# "; read x; echo "read $x"; until stty size 2>/dev/null; do sleep 0.05; done; printf "# "; read y; exit $y'
+talk='tty; printf "# "; read x; echo "read $x"; until [ "$(stty size 2>/dev/null)" = "24 80" ]; do sleep 0.05; done; stty size; printf "# "; read y; exit $y'
 printf 'some words\n3\n' | terminal docker run -it --rm --network none busybox sh -c "$talk"
 echo "status $?"
 printf 'x\n0\n' | terminal docker run -it --rm --network none -e TERM=dumb busybox sh -c 'echo $TERM; printf "# "; read x'

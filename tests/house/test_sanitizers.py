@@ -1,0 +1,71 @@
+"""The tests of what is compiled, once more on a build with sanitizers.
+
+The extensions get the address and the undefined-behaviour sanitizer; the shim, which is static, the
+latter as a trap. A finding ends the process that made it, and so fails the test that was running.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.needs import need, need_root
+from tests.support.paths import MARK, ROOT
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
+
+BUILD = ROOT / "build" / "debug"
+SUITES = ("tests/unit/launch", "tests/integration/launch", "tests/integration/tar", "tests/fuzz")
+
+
+def library() -> str:
+    """Return the address sanitizer's library, which must be there before Python is."""
+    found = subprocess.run(
+        ["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    need(Path(found).is_absolute(), "gcc's libasan")
+    return found
+
+
+def test_compiled_parts_under_sanitizers() -> None:
+    """The suites of ext/ pass on the debug build."""
+    need_root()
+    environment = {k: v for k, v in os.environ.items() if k != MARK}
+    build = [*(sys.executable, "setup.py", "-q", "build"), f"--build-base={BUILD}"]
+    subprocess.run(
+        [*build, f"--build-lib={BUILD / 'lib'}"],
+        cwd=ROOT,
+        env=environment | {"BOXWOOD_DEBUG": "1"},
+        check=True,
+        timeout=300,
+    )
+    for package in ("boxwood", "boxwood_plugins"):  # what is not compiled comes from the checkout
+        shutil.rmtree(BUILD / "lib" / package)
+    environment |= {
+        "PYTHONPATH": str(BUILD / "lib"),
+        "LD_PRELOAD": library(),
+        # Python keeps memory to its end; that is no leak of ours.
+        "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1",
+        "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+    }
+    where = "import boxwood_ext.tar as module; print(module.__file__)"
+    used = subprocess.run(
+        [sys.executable, "-c", where], env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    assert used.startswith(str(BUILD))
+    suites = [name for name in SUITES if (ROOT / name).is_dir()]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *suites],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
