@@ -24,6 +24,9 @@ cdef extern from "launch.h" nogil:
         const int *slots
         unsigned count
         int stdio[3]
+        int death
+        unsigned short rows
+        unsigned short columns
     cdef struct bx_started:
         int pid
         int pidfd
@@ -95,6 +98,8 @@ def begin_program(bytes program, fds=(), stdio=(-1, -1, -1)):
     launch.size = len(program)
     launch.slots = slots
     launch.count = len(fds)
+    launch.death = 0
+    launch.rows = launch.columns = 0
     try:
         with nogil:
             status = bx_launch_begin(&launch, &started, &failure)

@@ -145,6 +145,13 @@ TABLE: Final[tuple[Operation, ...]] = (
     ),
     _op(16, "cgroup_tasks", "fd:slot", "Write 0 to this open `tasks` (v1) file: joins at once."),
     _op(17, "unshare", "flags:u64", "unshare(2): the cgroup namespace, chiefly."),
+    _op(
+        55,
+        "visit",
+        "fd:slot",
+        "Go to this mount namespace, to take sources out of it; the last visit is home, and "
+        "unshare of the mount namespace follows it.",
+    ),
     _op(18, "parent_death", "signal:u64", "PR_SET_PDEATHSIG: die with the shim."),
     _op(19, "setsid", "", "New session."),
     _op(
@@ -161,6 +168,13 @@ TABLE: Final[tuple[Operation, ...]] = (
         "Open a host path (O_PATH; cloned as a "
         "detached mount tree, F_RECURSIVE: with submounts) and keep it in an unused slot, for "
         "bind_fd. Before `root` it still is a peer of the host's mount.",
+    ),
+    _op(
+        56,
+        "source_beneath",
+        "slot:u64 base:str path:str flags:u64",
+        "The same for a path beneath a host directory that a container can write to: no link in it "
+        "may lead out, and what was found is what is kept.",
     ),
     _op(22, "root", "fd:slot", "Attach this detached mount as the root. Needs propagation."),
     _op(

@@ -1,4 +1,4 @@
-# distutils: sources = ext/c/tar/reader.c ext/c/tar/path.c ext/c/tar/place.c ext/c/tar/remove.c ext/c/tar/extract.c
+# distutils: sources = ext/c/tar/reader.c ext/c/tar/pax.c ext/c/tar/path.c ext/c/tar/place.c ext/c/tar/whiteout.c ext/c/tar/remove.c ext/c/tar/extract.c
 # distutils: depends = ext/c/tar/bw_tar.h ext/c/tar/internal.h
 """Extraction of tar archives beneath a directory, and deletion of trees. See the stub."""
 

@@ -14,8 +14,9 @@ struct bx_child {
     int masks;        /* an empty read-only tmpfs, -1: not yet made */
     int null;         /* the verified /dev/null of the container, -1: not yet opened */
     int propagated;   /* `propagation` was run */
-    int pdeath;       /* signal, 0: none; armed again before exec, credentials reset it */
+    int pdeath;       /* signal, 0: none; armed again by command: a change of uid clears it */
     mode_t umask;
+    unsigned short rows, columns;
     const char *path; /* what exec executes */
     char object[sizeof(((struct bx_report *)0)->object)];
 };
@@ -46,6 +47,7 @@ int bx_open_parent(int root, const char *path, const char **name);
 /* mounts.c */
 BX_OP(propagation);
 BX_OP(source);
+BX_OP(source_beneath);
 BX_OP(root);
 BX_OP(bind);
 BX_OP(bind_fd);
@@ -65,6 +67,7 @@ BX_OP(stdio);
 /* kernel.c */
 BX_OP(join);
 BX_OP(cgroup_tasks);
+BX_OP(visit);
 BX_OP(unshare);
 BX_OP(parent_death);
 BX_OP(setsid);

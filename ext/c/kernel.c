@@ -39,6 +39,16 @@ BX_OP(cgroup_tasks)
     return write(fd, "0", 1) < 0 ? -errno : 0;
 }
 
+/* Nothing may be bound out of another mount namespace, but a detached copy made there may. */
+BX_OP(visit)
+{
+    int fd = bx_slot(child, BX_NUM(0));
+    if (fd < 0)
+        return fd;
+    bx_close(&child->root);
+    return bx_sys(syscall(SYS_setns, fd, (int)BXP_CLONE_NEWNS));
+}
+
 BX_OP(unshare)
 {
     return bx_sys(syscall(SYS_unshare, (int)BX_NUM(0)));

@@ -50,10 +50,12 @@ static int (*const operations[BXP_OP_LIMIT])(struct bx_child *, const struct bx_
     [BXP_OP_CGROUP2] = nothing,
     [BXP_OP_CGROUP_TASKS] = bx_op_cgroup_tasks,
     [BXP_OP_UNSHARE] = bx_op_unshare,
+    [BXP_OP_VISIT] = bx_op_visit,
     [BXP_OP_PARENT_DEATH] = bx_op_parent_death,
     [BXP_OP_SETSID] = bx_op_setsid,
     [BXP_OP_PROPAGATION] = bx_op_propagation,
     [BXP_OP_SOURCE] = bx_op_source,
+    [BXP_OP_SOURCE_BENEATH] = bx_op_source_beneath,
     [BXP_OP_ROOT] = bx_op_root,
     [BXP_OP_BIND] = bx_op_bind,
     [BXP_OP_BIND_FD] = bx_op_bind_fd,
@@ -120,6 +122,10 @@ static void run(struct bx_child *child, const struct bx_launch *launch)
     int status = bx_program_open(&cursor, launch->program, launch->size);
     while (!status && (status = bx_program_next(&cursor, &op)) > 0) {
         name_object(child, &op);
+        if (launch->at) {
+            memcpy(launch->at->object, child->object, sizeof launch->at->object);
+            launch->at->code = op.code;
+        }
         status = operations[op.code] ? operations[op.code](child, &op) : -ENOSYS;
         if (status > 0)
             status = 0;
@@ -141,6 +147,9 @@ static _Noreturn void be_child(const struct bx_launch *launch, int report, int m
     memset(&child, -1, offsetof(struct bx_child, propagated));
     child.umask = 022;
     child.report = report;
+    child.pdeath = launch->death;
+    child.rows = launch->rows;
+    child.columns = launch->columns;
     memcpy(child.stdio, launch->stdio, sizeof child.stdio);
     memcpy(child.slots, launch->slots, launch->count * sizeof *launch->slots);
     if (maps)
@@ -148,6 +157,7 @@ static _Noreturn void be_child(const struct bx_launch *launch, int report, int m
     /* Not dumpable: nobody who shares the new PID namespace may look into this copy of the shim,
      * or reach its executable through /proc (CVE-2019-5736). */
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    prctl(PR_SET_PDEATHSIG, child.pdeath, 0, 0, 0);
     umask(0);
     run(&child, launch);
     _exit(125);

@@ -15,6 +15,12 @@
 
 enum { BX_FAILED = 1, BX_CONSOLE = 2 };
 
+/* Where the child is; shared with it, for who waits to name what hangs. Code 0: not begun. */
+struct bx_at {
+    volatile uint32_t code;
+    char object[240]; /* as in bx_report */
+};
+
 /* What a failed operation says of itself; index and code 0 before the first was reached. */
 struct bx_report {
     uint32_t kind;
@@ -67,6 +73,9 @@ struct bx_launch {
     const int *slots;
     unsigned count;
     int stdio[3]; /* -1: the container's /dev/null */
+    int death; /* signal when the caller dies, 0: none (until a parent_death operation) */
+    unsigned short rows, columns; /* of the terminal, 0: as the program says */
+    struct bx_at *at; /* shared memory (MAP_SHARED) that the child keeps up to date, or NULL */
 };
 
 struct bx_started {

@@ -45,6 +45,33 @@ BX_OP(source)
     return fd < 0 ? fd : 0;
 }
 
+/* EAGAIN: something in the tree was renamed meanwhile. */
+static int open_part(const char *base, const char *path)
+{
+    enum { RACE_TRIES = 128 };
+    BX_FD directory = open(base, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (directory < 0)
+        return -errno;
+    int fd = -EAGAIN;
+    for (int i = 0; i < RACE_TRIES && (fd == -EAGAIN || fd == -EINTR); i++)
+        fd = bx_openat2(directory, path, O_PATH, 0, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS);
+    return fd;
+}
+
+BX_OP(source_beneath)
+{
+    uint64_t slot = BX_NUM(0), flags = BX_NUM(3);
+    if (slot >= BXP_MAX_SLOTS || child->slots[slot] >= 0)
+        return -EBADF;
+    bx_object(child, BX_STR(1), BX_STR(2));
+    BX_FD part = open_part(BX_STR(1), BX_STR(2));
+    if (part < 0)
+        return part;
+    int fd = bx_open_tree(part, "", clone_flags(flags) | AT_EMPTY_PATH);
+    child->slots[slot] = fd;
+    return fd < 0 ? fd : 0;
+}
+
 BX_OP(root)
 {
     int fd = bx_slot(child, BX_NUM(0));

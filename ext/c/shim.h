@@ -66,6 +66,7 @@ struct task {
     int tty, open_stdin, stdin_once;
     pid_t pid;
     int pidfd, report;
+    struct bx_at *at;      /* how far the launch is, NULL: none under way */
     int childs[3];         /* the payload's ends of the pipes, until it is started */
     int out[2], in;        /* ours; of a terminal out[0] and in are its other side */
     int out_paused, in_done;
@@ -102,6 +103,8 @@ static inline int is_open(const struct client *client)
 /* What an epoll event belongs to: kind, generation, place. */
 enum { ON_CONTROL, ON_LISTEN, ON_SIGNAL, ON_REPORT, ON_OUT, ON_ERR, ON_IN, ON_CLIENT };
 int watch(int fd, int kind, unsigned place, uint32_t generation, unsigned events, int operation);
+void watched_close(int *fd);
+void forget_text(void);
 int64_t now_ms(void);
 
 /* shim_control.c */
@@ -125,6 +128,7 @@ void task_report(struct task *task);
 void task_reaped(pid_t pid, int code, int signal);
 void task_step(struct task *task);
 int task_resize(struct task *task);
+int task_signal(struct task *task, int number); /* SIGKILL also ends a launch that hangs */
 void task_free(struct task *task);
 void task_let_go(struct task *task);
 void task_drop_clients(struct task *task);

@@ -55,8 +55,7 @@ void client_drop(struct client *client)
     struct task *task = client->task;
     if (!is_open(client))
         return;
-    close(client->fd); /* leaves epoll too: no copy of it is kept */
-    client->fd = -1;
+    watched_close(&client->fd);
     bx_close(&client->spill);
     free(client->queue);
     client->queue = NULL;

@@ -34,7 +34,7 @@ int control_connected(void)
 
 static void hang_up(void)
 {
-    bx_close(&control);
+    watched_close(&control);
 }
 
 void control_begin(int fd)
@@ -187,7 +187,7 @@ void control_listen(const char *directory)
     int status = bind(listener, (struct sockaddr *)&address, sizeof address);
     umask(before);
     struct stat st;
-    if (status < 0 || listen(listener, 4) < 0 ||
+    if (status < 0 || listen(listener, 64) < 0 ||
         fstatat(folder, "shim.sock", &st, AT_SYMLINK_NOFOLLOW) < 0) {
         bx_close(&listener);
         return;
@@ -265,9 +265,7 @@ static int do_resize(struct packet *packet, struct task *task)
 
 static int do_signal(struct packet *packet, struct task *task)
 {
-    if (task->pidfd < 0)
-        return -ESRCH;
-    return bx_sys(syscall(SYS_pidfd_send_signal, task->pidfd, (int)NUM(2), NULL, 0));
+    return task_signal(task, (int)NUM(2));
 }
 
 static int do_finish(struct packet *packet, struct task *task)

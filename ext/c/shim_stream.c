@@ -16,12 +16,12 @@ static int wants(const struct client *client, const struct task *task, int strea
 
 void stream_close_out(struct task *task, int stream)
 {
-    bx_close(&task->out[stream]);
+    watched_close(&task->out[stream]);
 }
 
 void stream_close_in(struct task *task)
 {
-    bx_close(&task->in);
+    watched_close(&task->in);
     free(task->pending);
     task->pending = NULL;
     task->pending_start = task->pending_length = 0;

@@ -1,10 +1,8 @@
 /* The life of a task: its pipes, its launch, its end. */
 
-#include <elf.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/auxv.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -89,16 +87,24 @@ static void close_childs(struct task *task)
         bx_close(&task->childs[i]);
 }
 
+static void forget_at(struct task *task)
+{
+    if (task->at)
+        munmap(task->at, sizeof *task->at);
+    task->at = NULL;
+}
+
 void task_free(struct task *task)
 {
     for (unsigned i = 0; i < BXM_MAX_CLIENTS; i++)
         if (shim.clients[i].task == task)
             shim.clients[i].task = NULL;
     close_childs(task);
-    bx_close(&task->out[0]);
-    bx_close(&task->out[1]);
-    bx_close(&task->in);
-    bx_close(&task->report);
+    forget_at(task);
+    watched_close(&task->out[0]);
+    watched_close(&task->out[1]);
+    watched_close(&task->in);
+    watched_close(&task->report);
     bx_close(&task->pidfd);
     free(task->pending);
     shim.tasks[task_place(task)] = NULL;
@@ -141,15 +147,27 @@ static int launch(struct task *task, int program, const int *slots, unsigned cou
     if (copy == MAP_FAILED)
         return failure->error = errno, -1;
     int status = pread(program, copy, size, 0) == (ssize_t)size ? 0 : -EPROTO;
-    struct bx_launch what = {.program = copy, .size = size, .slots = slots, .count = count};
+    void *at = mmap(NULL, sizeof *task->at, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+                    0);
+    task->at = at == MAP_FAILED ? NULL : at;
+    struct bx_launch what = {.program = copy,
+                             .size = size,
+                             .slots = slots,
+                             .count = count,
+                             .death = SIGKILL,
+                             .rows = task->rows,
+                             .columns = task->columns,
+                             .at = task->at};
     memcpy(what.stdio, task->childs, sizeof what.stdio);
     if (status < 0)
         failure->error = -status;
     else
         status = bx_launch_begin(&what, &started, failure);
     munmap(copy, size);
-    if (status < 0)
+    if (status < 0) {
+        forget_at(task);
         return status;
+    }
     task->pid = started.pid;
     task->pidfd = started.pidfd;
     task->report = started.report;
@@ -196,26 +214,10 @@ static void take_terminal(struct task *task, int fd)
     stream_writable(task);
 }
 
-/* The program's text is a memfd's, mapped in pieces of 64 KiB around each page that was touched:
- * a start touches nearly all of it, the loop little. Lets go of the mappings (not of the pages, all
- * shims share them): 900 KiB of a lone shim's PSS become 200. */
-static void forget_text(void)
-{
-    const Elf64_Phdr *header = (const Elf64_Phdr *)getauxval(AT_PHDR);
-    uintptr_t base = 0;
-    for (unsigned long i = getauxval(AT_PHNUM); i--; header++) {
-        if (header->p_type == PT_PHDR)
-            base = (uintptr_t)header - header->p_vaddr;
-        if (header->p_type != PT_LOAD || header->p_flags & PF_W)
-            continue;
-        uintptr_t first = (base + header->p_vaddr) & ~(uintptr_t)4095;
-        madvise((void *)first, base + header->p_vaddr + header->p_memsz - first, MADV_DONTNEED);
-    }
-}
-
 static void launched(struct task *task)
 {
-    bx_close(&task->report);
+    watched_close(&task->report);
+    forget_at(task);
     task->state = BXM_TASK_RUNNING;
     control_reply(task->request, 0, "", "", (uint64_t)task->pid);
     stream_pace(task);
@@ -226,11 +228,32 @@ static void launched(struct task *task)
 /* It never ran: whoever asked is told, and says what its clients are to read (`finish`). */
 static void failed(struct task *task, const struct bx_report *report)
 {
-    bx_close(&task->report);
+    watched_close(&task->report);
+    forget_at(task);
     bx_close(&task->pidfd);
     task->pid = 0; /* reaped like any stray child */
     task->state = BXM_TASK_CREATED;
     refuse(task->request, report);
+}
+
+/* Killed before it ran: what it was at is what it hung in. One that waits for a file system in the
+ * kernel does not even die, so the answer does not wait for its end. */
+static void interrupted(struct task *task)
+{
+    struct bx_report report = {.kind = BX_FAILED, .code = task->at->code, .error = EINTR};
+    memcpy(report.object, task->at->object, sizeof report.object);
+    report.object[sizeof report.object - 1] = 0;
+    failed(task, &report);
+}
+
+int task_signal(struct task *task, int number)
+{
+    if (task->pidfd < 0)
+        return -ESRCH;
+    int status = bx_sys(syscall(SYS_pidfd_send_signal, task->pidfd, number, NULL, 0));
+    if (number == SIGKILL && task->state == BXM_TASK_STARTING && task->at)
+        interrupted(task);
+    return status;
 }
 
 void task_report(struct task *task)
@@ -243,7 +266,11 @@ void task_report(struct task *task)
         else
             failed(task, &report);
     }
-    if (task->report >= 0 && status != -EAGAIN && status != -EINTR)
+    if (task->report < 0 || status == -EAGAIN || status == -EINTR)
+        return;
+    if (task->at && task->at->code != BXP_OP_EXEC)
+        interrupted(task);
+    else
         launched(task);
 }
 
@@ -303,8 +330,8 @@ void task_reaped(pid_t pid, int code, int signal)
 
 static void tell(struct task *task)
 {
-    bx_close(&task->out[0]);
-    bx_close(&task->out[1]);
+    watched_close(&task->out[0]);
+    watched_close(&task->out[1]);
     if (!task->name[0])
         log_end();
     task->told = 1;

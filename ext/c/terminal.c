@@ -89,8 +89,9 @@ BX_OP(console)
     BX_FD peer = open_peer(master);
     if (peer < 0)
         return peer;
-    struct winsize size = {.ws_row = (unsigned short)BX_NUM(1),
-                           .ws_col = (unsigned short)BX_NUM(2)};
+    int given = child->rows || child->columns;
+    struct winsize size = {.ws_row = given ? child->rows : (unsigned short)BX_NUM(1),
+                           .ws_col = given ? child->columns : (unsigned short)BX_NUM(2)};
     if ((size.ws_row || size.ws_col) && ioctl(master, TIOCSWINSZ, &size) < 0)
         return -errno;
     if (BX_NUM(0) && fchown(peer, (uid_t)BX_NUM(0), (gid_t)-1) < 0)

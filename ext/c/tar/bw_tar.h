@@ -1,8 +1,8 @@
 /* Extraction of an uncompressed tar stream beneath a directory, safe against hostile archives.
  *
- * Three parts, lowest first: reader.c turns the stream into entries and touches no file system;
- * place.c does what an entry asks for, every path by openat2(RESOLVE_IN_ROOT) beneath the root;
- * remove.c deletes trees. extract.c is the loop over them. */
+ * Lowest first: reader.c (with pax.c) turns the stream into entries and touches no file system;
+ * place.c (with path.c and whiteout.c) does what an entry asks for, every path by
+ * openat2(RESOLVE_IN_ROOT) beneath the root; remove.c deletes trees. extract.c is the loop. */
 #ifndef BW_TAR_H
 #define BW_TAR_H
 

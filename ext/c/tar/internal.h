@@ -71,6 +71,26 @@ ssize_t bw_reader_take(struct bw_reader *reader, size_t want, const unsigned cha
 /* Reads what follows the archive, up to the end of the stream. */
 int bw_reader_drain(struct bw_reader *reader);
 
+/* reader.c: set the error with the present entry's name and return -1. */
+int bw_malformed(struct bw_reader *reader, const char *what);
+int bw_over_budget(struct bw_reader *reader, const char *what);
+int bw_no_memory(struct bw_reader *reader);
+
+/* What the PAX records before an entry say; strings point into reader->pax. */
+struct bw_pax {
+    const char *path, *linkpath, *sparse_name;
+    bool has_size, has_uid, has_gid, has_mtime, has_real_size, version_1, sparse;
+    uint64_t size, uid, gid, real_size;
+    int64_t mtime;
+    uint32_t nsec;
+    uint64_t pending_offset; /* of a version 0.0 map: offset and length come as two records */
+    bool has_pending;
+};
+
+/* pax.c: cuts `size` bytes of records (and a NUL after them) into strings, in place. */
+int bw_parse_pax(struct bw_reader *reader, struct bw_pax *pax, char *text, size_t size);
+int bw_add_span(struct bw_reader *reader, uint64_t offset, uint64_t length);
+
 struct bw_hashes {
     uint64_t *slots;
     size_t room, used;
@@ -100,6 +120,23 @@ void bw_place_close(struct bw_place *place);
 int bw_place_entry(struct bw_place *place);
 /* Sets the times of the directories: last, because all that is put into one changes its time. */
 int bw_place_finish(struct bw_place *place);
+
+/* place.c, for whiteout.c. Those that return int set the error and return -1, or return a
+ * descriptor or 0. */
+int bw_sys_fail(struct bw_place *place, const char *what);
+int bw_hostile(struct bw_place *place, const char *what);
+bool bw_is_overlay(const struct bw_place *place);
+bool bw_starts(const char *text, const char *prefix);
+void bw_forget_parent(struct bw_place *place);
+int bw_clear(struct bw_place *place, int dir_fd, const char *name);
+int bw_set_opaque(struct bw_place *place, int fd);
+int bw_make_parents(struct bw_place *place, const char *path);
+int bw_parent_of(struct bw_place *place, const char *path, const char **base);
+
+/* whiteout.c */
+enum bw_mark { BW_MARK_NONE, BW_MARK_WHITEOUT, BW_MARK_METADATA, BW_MARK_INSIDE };
+enum bw_mark bw_mark_of(const char *path, const char *base);
+int bw_place_whiteout(struct bw_place *place, const char *path, const char *base);
 
 /* path.c */
 /* Writes `name` without empty and "." components to `clean` (BW_NAME_MAX + 1 bytes). Returns NULL,

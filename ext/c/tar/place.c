@@ -6,7 +6,6 @@
  * always handled by name in its parent's descriptor and never followed. */
 #include "internal.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
@@ -20,17 +19,16 @@
 #include <unistd.h>
 
 #define IN_ROOT (RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
-#define OPAQUE_DEPTH 512 /* directories below an opaque one that are looked through */
 
-static int sys_fail(struct bw_place *p, const char *what) {
+int bw_sys_fail(struct bw_place *p, const char *what) {
     return bw_fail(p->result, BW_TAR_SYSTEM, errno, what, p->reader->entry.name);
 }
 
-static int hostile(struct bw_place *p, const char *what) {
+int bw_hostile(struct bw_place *p, const char *what) {
     return bw_fail(p->result, BW_TAR_HOSTILE, 0, what, p->reader->entry.name);
 }
 
-static bool overlay(const struct bw_place *p) {
+bool bw_is_overlay(const struct bw_place *p) {
     return p->options->whiteouts == BW_WHITEOUTS_OVERLAY;
 }
 
@@ -43,18 +41,18 @@ static bool is_whiteout(const struct stat *st) {
 int bw_place_open(struct bw_place *p) {
     p->parent_fd = -1;
     if (getrandom(&p->seen.seed, sizeof p->seen.seed, 0) != sizeof p->seen.seed)
-        return sys_fail(p, "get random bytes");
+        return bw_sys_fail(p, "get random bytes");
     return 0;
 }
 
-static void forget_parent(struct bw_place *p) {
+void bw_forget_parent(struct bw_place *p) {
     if (p->parent_fd >= 0 && p->parent_fd != p->options->root_fd)
         close(p->parent_fd);
     p->parent_fd = -1;
 }
 
 void bw_place_close(struct bw_place *p) {
-    forget_parent(p);
+    bw_forget_parent(p);
     for (size_t i = 0; i < p->time_count; i++)
         free(p->times[i].path);
     free(p->times);
@@ -68,21 +66,35 @@ static int note(struct bw_place *p, const char *path) {
     if (p->options->whiteouts != BW_WHITEOUTS_DELETE)
         return 0;
     errno = ENOMEM;
-    return bw_hashes_add(&p->seen, path) < 0 ? sys_fail(p, "remember the path") : 0;
+    return bw_hashes_add(&p->seen, path) < 0 ? bw_sys_fail(p, "remember the path") : 0;
+}
+
+/* An entry brings its parents along, whether they were there or not. */
+static int note_parents(struct bw_place *p, const char *path) {
+    char prefix[BW_NAME_MAX + 1];
+    if (p->options->whiteouts != BW_WHITEOUTS_DELETE)
+        return 0;
+    strcpy(prefix, path);
+    for (char *slash = strrchr(prefix, '/'); slash != NULL; slash = strrchr(prefix, '/')) {
+        *slash = 0;
+        if (note(p, prefix) < 0)
+            return -1;
+    }
+    return 0;
 }
 
 /* ---- attributes ---- */
 
-static bool starts(const char *text, const char *prefix) {
+bool bw_starts(const char *text, const char *prefix) {
     return !strncmp(text, prefix, strlen(prefix));
 }
 
 /* Overlay's own marks would be control over the mount; labels of another machine's policy mean
  * nothing here; the rest of security.* is for its modules alone. */
 static bool xattr_wanted(const char *name) {
-    if (starts(name, "trusted.overlay.") || starts(name, "user.overlay."))
+    if (bw_starts(name, "trusted.overlay.") || bw_starts(name, "user.overlay."))
         return false;
-    return starts(name, "user.") || starts(name, "trusted.") ||
+    return bw_starts(name, "user.") || bw_starts(name, "trusted.") ||
            !strcmp(name, "security.capability") || !strcmp(name, "system.posix_acl_access") ||
            !strcmp(name, "system.posix_acl_default");
 }
@@ -111,7 +123,7 @@ static int set_xattrs(struct bw_place *p, int fd, int dir_fd, const char *name) 
             p->result->skipped_xattrs++;
             continue;
         }
-        return sys_fail(p, "set an extended attribute");
+        return bw_sys_fail(p, "set an extended attribute");
     }
     return 0;
 }
@@ -122,9 +134,9 @@ static int set_attributes(struct bw_place *p, int fd) {
     if (archive(p))
         return 0;
     if (fchown(fd, e->uid, e->gid) < 0)
-        return sys_fail(p, "set the owner");
+        return bw_sys_fail(p, "set the owner");
     if (fchmod(fd, e->mode) < 0)
-        return sys_fail(p, "set the mode");
+        return bw_sys_fail(p, "set the mode");
     return set_xattrs(p, fd, -1, NULL);
 }
 
@@ -133,16 +145,16 @@ static int set_times(struct bw_place *p, int dir_fd, const char *name, int64_t m
     struct timespec times[2] = {{mtime, nsec}, {mtime, nsec}};
     int status = name ? utimensat(dir_fd, name, times, AT_SYMLINK_NOFOLLOW)
                       : futimens(dir_fd, times);
-    return status < 0 ? sys_fail(p, "set the time") : 0;
+    return status < 0 ? bw_sys_fail(p, "set the time") : 0;
 }
 
 /* ---- making room ---- */
 
 /* Removes `name` for good. What was remembered of paths may no longer be true then. */
-static int clear(struct bw_place *p, int dir_fd, const char *name) {
+int bw_clear(struct bw_place *p, int dir_fd, const char *name) {
     uint64_t removed = 0;
-    forget_parent(p);
-    return bw_remove_tree(dir_fd, name, &removed) < 0 ? sys_fail(p, "remove what was there") : 0;
+    bw_forget_parent(p);
+    return bw_remove_tree(dir_fd, name, &removed) < 0 ? bw_sys_fail(p, "remove what was there") : 0;
 }
 
 static const char *opaque_name(const struct bw_place *p) {
@@ -150,8 +162,8 @@ static const char *opaque_name(const struct bw_place *p) {
                                                 : "trusted.overlay.opaque";
 }
 
-static int set_opaque(struct bw_place *p, int fd) {
-    return fsetxattr(fd, opaque_name(p), "y", 1, 0) < 0 ? sys_fail(p, "make opaque") : 0;
+int bw_set_opaque(struct bw_place *p, int fd) {
+    return fsetxattr(fd, opaque_name(p), "y", 1, 0) < 0 ? bw_sys_fail(p, "make opaque") : 0;
 }
 
 /* Makes the directory `name` unless it is there. A file that had its name hid what lies below;
@@ -162,27 +174,27 @@ static int make_directory(struct bw_place *p, int dir_fd, const char *name, bool
     int keep = -1, fd;
     if (mkdirat(dir_fd, name, 0755) < 0) {
         if (errno != EEXIST || fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-            return sys_fail(p, "make the directory");
+            return bw_sys_fail(p, "make the directory");
         if (!S_ISDIR(st.st_mode)) {
-            if (!replace && !(overlay(p) && is_whiteout(&st)))
+            if (!replace && !(bw_is_overlay(p) && is_whiteout(&st)))
                 return bw_fail(p->result, BW_TAR_MALFORMED, 0,
                                "a part of its path is no directory", p->reader->entry.name);
-            /* dir_fd may be the remembered parent, which clear() closes. */
+            /* dir_fd may be the remembered parent, which bw_clear() closes. */
             keep = dup(dir_fd);
-            if (keep < 0 || clear(p, keep, name) < 0 || mkdirat(keep, name, 0755) < 0) {
-                int status = sys_fail(p, "make the directory");
+            if (keep < 0 || bw_clear(p, keep, name) < 0 || mkdirat(keep, name, 0755) < 0) {
+                int status = bw_sys_fail(p, "make the directory");
                 if (keep >= 0)
                     close(keep);
                 return status;
             }
             dir_fd = keep;
-            hides = overlay(p);
+            hides = bw_is_overlay(p);
         }
     }
     fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
-        sys_fail(p, "open the directory");
-    else if (hides && set_opaque(p, fd) < 0) {
+        bw_sys_fail(p, "open the directory");
+    else if (hides && bw_set_opaque(p, fd) < 0) {
         close(fd);
         fd = -1;
     }
@@ -194,11 +206,11 @@ static int make_directory(struct bw_place *p, int dir_fd, const char *name, bool
 /* ---- parents ---- */
 
 /* Opens or makes each directory of `path`. A link among them resolves inside the root. */
-static int make_parents(struct bw_place *p, const char *path) {
+int bw_make_parents(struct bw_place *p, const char *path) {
     char prefix[BW_NAME_MAX + 1], component[BW_COMPONENT_MAX + 1];
     int at = dup(p->options->root_fd);
     if (at < 0)
-        return sys_fail(p, "open the directory");
+        return bw_sys_fail(p, "open the directory");
     for (const char *part = path; *part;) {
         size_t length = strcspn(part, "/"), upto = (size_t)(part - path) + length;
         memcpy(prefix, path, upto);
@@ -209,13 +221,9 @@ static int make_parents(struct bw_place *p, const char *path) {
         if (next < 0) {
             if (errno != ENOENT && errno != ENOTDIR) {
                 close(at);
-                return sys_fail(p, "open the parent directory");
+                return bw_sys_fail(p, "open the parent directory");
             }
             next = make_directory(p, at, component, false);
-            if (next >= 0 && note(p, prefix) < 0) {
-                close(next);
-                next = -1;
-            }
         }
         close(at);
         if (next < 0)
@@ -227,14 +235,14 @@ static int make_parents(struct bw_place *p, const char *path) {
 }
 
 /* The descriptor of the directory that `path` lies in; *base is its last component. The descriptor
- * stays valid until the next call or the next clear(). */
-static int parent_of(struct bw_place *p, const char *path, const char **base) {
+ * stays valid until the next call or the next bw_clear(). */
+int bw_parent_of(struct bw_place *p, const char *path, const char **base) {
     const char *slash = strrchr(path, '/');
     char parent[BW_NAME_MAX + 1];
     size_t length = slash ? (size_t)(slash - path) : 0;
     *base = slash ? slash + 1 : path;
     if (length == 0) {
-        forget_parent(p);
+        bw_forget_parent(p);
         p->parent_path[0] = 0;
         return p->parent_fd = p->options->root_fd;
     }
@@ -242,12 +250,12 @@ static int parent_of(struct bw_place *p, const char *path, const char **base) {
     parent[length] = 0;
     if (p->parent_fd >= 0 && !strcmp(parent, p->parent_path))
         return p->parent_fd;
-    forget_parent(p);
+    bw_forget_parent(p);
     int fd = bw_openat2(p->options->root_fd, parent, O_RDONLY | O_DIRECTORY, IN_ROOT);
     if (fd < 0 && errno != ENOENT && errno != ENOTDIR)
-        return sys_fail(p, "open the parent directory");
+        return bw_sys_fail(p, "open the parent directory");
     if (fd < 0)
-        fd = make_parents(p, parent);
+        fd = bw_make_parents(p, parent);
     if (fd >= 0)
         memcpy(p->parent_path, parent, length + 1);
     return p->parent_fd = fd;
@@ -261,7 +269,7 @@ static int write_all(struct bw_place *p, int fd, const unsigned char *data, size
         if (done < 0 && errno == EINTR)
             continue;
         if (done < 0)
-            return sys_fail(p, "write the file");
+            return bw_sys_fail(p, "write the file");
         data += done;
         length -= (size_t)done;
     }
@@ -291,10 +299,10 @@ static int write_content(struct bw_place *p, int fd) {
     if (!e->sparse)
         return write_span(p, fd, e->size);
     if (ftruncate(fd, (off_t)e->real_size) < 0)
-        return sys_fail(p, "set the file's size");
+        return bw_sys_fail(p, "set the file's size");
     for (size_t i = 0; i < e->span_count; i++) {
         if (lseek(fd, (off_t)e->spans[i].offset, SEEK_SET) < 0)
-            return sys_fail(p, "seek in the file");
+            return bw_sys_fail(p, "seek in the file");
         if (write_span(p, fd, e->spans[i].length) < 0)
             return -1;
     }
@@ -309,14 +317,14 @@ static int place_file(struct bw_place *p, int dir_fd, const char *base) {
     const struct bw_entry *e = &p->reader->entry;
     int fd = file_at(dir_fd, base);
     if (fd < 0)
-        return errno == EEXIST ? -2 : sys_fail(p, "make the file");
+        return errno == EEXIST ? -2 : bw_sys_fail(p, "make the file");
     int status = write_content(p, fd);
     if (status == 0)
         status = set_attributes(p, fd);
     if (status == 0)
         status = set_times(p, fd, NULL, e->mtime, e->mtime_nsec);
     if (close(fd) < 0 && status == 0) /* a quota may speak up only here */
-        status = sys_fail(p, "close the file");
+        status = bw_sys_fail(p, "close the file");
     return status;
 }
 
@@ -326,9 +334,9 @@ static int set_named(struct bw_place *p, int dir_fd, const char *base, bool has_
     if (archive(p))
         return 0;
     if (fchownat(dir_fd, base, e->uid, e->gid, AT_SYMLINK_NOFOLLOW) < 0)
-        return sys_fail(p, "set the owner");
+        return bw_sys_fail(p, "set the owner");
     if (has_mode && fchmodat(dir_fd, base, e->mode, 0) < 0)
-        return sys_fail(p, "set the mode");
+        return bw_sys_fail(p, "set the mode");
     if (set_xattrs(p, -1, dir_fd, base) < 0)
         return -1;
     return set_times(p, dir_fd, base, e->mtime, e->mtime_nsec);
@@ -339,7 +347,7 @@ static int place_symlink(struct bw_place *p, int dir_fd, const char *base) {
     if (!e->link[0])
         return bw_fail(p->result, BW_TAR_MALFORMED, 0, "a link without a target", e->name);
     if (symlinkat(e->link, dir_fd, base) < 0)
-        return errno == EEXIST ? -2 : sys_fail(p, "make the link");
+        return errno == EEXIST ? -2 : bw_sys_fail(p, "make the link");
     return set_named(p, dir_fd, base, false);
 }
 
@@ -348,13 +356,13 @@ static int place_node(struct bw_place *p, int dir_fd, const char *base) {
     mode_t type = e->type == '6' ? S_IFIFO : e->type == '3' ? S_IFCHR : S_IFBLK;
     dev_t device = type == S_IFIFO ? 0 : makedev(e->major, e->minor);
     if (type == S_IFCHR && device == 0)
-        return hostile(p, "the device 0:0, which overlay takes for a whiteout");
+        return bw_hostile(p, "the device 0:0, which overlay takes for a whiteout");
     if (type != S_IFIFO && (p->options->flags & BW_TAR_NO_DEVICES)) {
         p->result->skipped++;
         return 0;
     }
     if (mknodat(dir_fd, base, type | 0600, device) < 0)
-        return errno == EEXIST ? -2 : sys_fail(p, "make the node");
+        return errno == EEXIST ? -2 : bw_sys_fail(p, "make the node");
     return set_named(p, dir_fd, base, true);
 }
 
@@ -370,19 +378,19 @@ static int place_hard_link(struct bw_place *p, int dir_fd, const char *base) {
                        e->name);
     int fd = bw_openat2(p->options->root_fd, target, O_PATH | O_NOFOLLOW, IN_ROOT);
     if (fd < 0)
-        return sys_fail(p, "open the hard link's target");
+        return bw_sys_fail(p, "open the hard link's target");
     int status = -1;
     if (fstat(fd, &st) < 0)
-        sys_fail(p, "open the hard link's target");
+        bw_sys_fail(p, "open the hard link's target");
     else if (S_ISDIR(st.st_mode) || is_whiteout(&st))
-        hostile(p, "a hard link to a directory or to what was deleted");
+        bw_hostile(p, "a hard link to a directory or to what was deleted");
     else if (fstatat(dir_fd, base, &there, AT_SYMLINK_NOFOLLOW) == 0)
         status = there.st_dev == st.st_dev && there.st_ino == st.st_ino ? 0 : -2;
     else {
         /* By /proc rather than AT_EMPTY_PATH, which asks for CAP_DAC_READ_SEARCH. */
         snprintf(proc, sizeof proc, "/proc/self/fd/%d", fd);
         status = linkat(AT_FDCWD, proc, dir_fd, base, AT_SYMLINK_FOLLOW) < 0
-                     ? sys_fail(p, "make the hard link")
+                     ? bw_sys_fail(p, "make the hard link")
                      : 0;
     }
     close(fd);
@@ -395,13 +403,13 @@ static int remember_time(struct bw_place *p, const char *path) {
         size_t room = p->time_room ? p->time_room * 2 : 256;
         struct bw_dir_time *times = realloc(p->times, room * sizeof *times);
         if (times == NULL)
-            return sys_fail(p, "remember the directory");
+            return bw_sys_fail(p, "remember the directory");
         p->times = times;
         p->time_room = room;
     }
     char *copy = strdup(path);
     if (copy == NULL)
-        return sys_fail(p, "remember the directory");
+        return bw_sys_fail(p, "remember the directory");
     p->times[p->time_count++] = (struct bw_dir_time){copy, e->mtime, e->mtime_nsec};
     return 0;
 }
@@ -409,7 +417,7 @@ static int remember_time(struct bw_place *p, const char *path) {
 static int place_directory(struct bw_place *p, int dir_fd, const char *base, const char *path) {
     int fd = *path ? make_directory(p, dir_fd, base, true) : dup(p->options->root_fd);
     if (fd < 0)
-        return *path ? -1 : sys_fail(p, "open the directory");
+        return *path ? -1 : bw_sys_fail(p, "open the directory");
     int status = set_attributes(p, fd);
     close(fd);
     return status < 0 ? -1 : remember_time(p, path);
@@ -428,148 +436,9 @@ static int place_once(struct bw_place *p, int dir_fd, const char *base) {
     }
 }
 
-/* ---- whiteouts ---- */
-
-static int spare_or_remove(struct bw_place *p, int fd, char *path, size_t length, int depth);
-
-static int look_at(struct bw_place *p, int fd, const char *name, char *path, size_t length,
-                   int depth) {
-    size_t more = strlen(name);
-    uint64_t removed = 0;
-    if (length + more + 2 > BW_NAME_MAX)
-        return bw_fail(p->result, BW_TAR_BUDGET, 0, "the name is too long", path);
-    size_t slash = length != 0;
-    if (slash)
-        path[length] = '/';
-    memcpy(path + length + slash, name, more + 1);
-    int status = 0;
-    if (!bw_hashes_has(&p->seen, path)) {
-        if (bw_remove_tree(fd, name, &removed) < 0)
-            status = sys_fail(p, "remove what was there");
-    } else {
-        int child = openat(fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (child >= 0) {
-            status = spare_or_remove(p, child, path, length + slash + more, depth + 1);
-            close(child);
-        } else if (errno != ENOTDIR && errno != ELOOP)
-            status = sys_fail(p, "open the directory");
-    }
-    path[length] = 0;
-    return status;
-}
-
-/* Removes from a directory all that is not of this layer. */
-static int spare_or_remove(struct bw_place *p, int fd, char *path, size_t length, int depth) {
-    struct dirent *entry;
-    if (depth > OPAQUE_DEPTH)
-        return bw_fail(p->result, BW_TAR_BUDGET, 0, "an opaque directory is too deep", path);
-    int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *dir = copy < 0 ? NULL : fdopendir(copy);
-    if (dir == NULL) {
-        sys_fail(p, "open the directory");
-        if (copy >= 0)
-            close(copy);
-        return -1;
-    }
-    int status = 0;
-    while (status == 0 && (errno = 0, entry = readdir(dir)) != NULL) {
-        if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
-            continue;
-        status = look_at(p, fd, entry->d_name, path, length, depth);
-    }
-    if (status == 0 && errno)
-        status = sys_fail(p, "read the directory");
-    closedir(dir);
-    return status;
-}
-
-/* `path` is the directory: empty it of what lower layers put there, or mark it. */
-static int place_opaque(struct bw_place *p, const char *parent) {
-    char path[BW_NAME_MAX + 1];
-    strcpy(path, parent);
-    int fd = make_parents(p, path);
-    if (fd < 0)
-        return -1;
-    forget_parent(p);
-    int status = overlay(p) ? set_opaque(p, fd) : spare_or_remove(p, fd, path, strlen(path), 0);
-    close(fd);
-    return status;
-}
-
-/* What the layer itself brought survives its whiteout: that is for what lies below. */
-static int overlay_whiteout(struct bw_place *p, int dir_fd, const char *hidden) {
-    struct stat st;
-    if (mknodat(dir_fd, hidden, S_IFCHR, 0) == 0)
-        return 0;
-    if (errno != EEXIST || fstatat(dir_fd, hidden, &st, AT_SYMLINK_NOFOLLOW) < 0)
-        return sys_fail(p, "write the whiteout");
-    if (!S_ISDIR(st.st_mode))
-        return 0;
-    int fd = openat(dir_fd, hidden, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0)
-        return sys_fail(p, "open the directory");
-    int status = set_opaque(p, fd);
-    close(fd);
-    return status;
-}
-
-static int delete_whiteout(struct bw_place *p, int dir_fd, const char *hidden, const char *path) {
-    char full[2 * BW_NAME_MAX + 2];
-    const char *slash = strrchr(path, '/');
-    int upto = slash ? (int)(slash + 1 - path) : 0;
-    snprintf(full, sizeof full, "%.*s%s", upto, path, hidden);
-    if (bw_hashes_has(&p->seen, full)) {
-        int fd = openat(dir_fd, hidden, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (fd < 0) /* a file of this layer: it has replaced what was below already */
-            return 0;
-        int status = spare_or_remove(p, fd, full, strlen(full), 0);
-        close(fd);
-        return status;
-    }
-    int keep = dup(dir_fd);
-    if (keep < 0)
-        return sys_fail(p, "open the directory");
-    int status = clear(p, keep, hidden);
-    close(keep);
-    return status;
-}
-
-static int place_whiteout(struct bw_place *p, const char *path, const char *base) {
-    const char *hidden = base + 4, *again;
-    char parent[BW_NAME_MAX + 1];
-    if (!strcmp(base, ".wh..wh..opq")) {
-        size_t length = base == path ? 0 : (size_t)(base - path) - 1;
-        memcpy(parent, path, length);
-        parent[length] = 0;
-        return place_opaque(p, parent);
-    }
-    if (!*hidden || !strcmp(hidden, ".") || !strcmp(hidden, ".."))
-        return hostile(p, "a whiteout of no name");
-    int dir_fd = parent_of(p, path, &again);
-    if (dir_fd < 0)
-        return -1;
-    return overlay(p) ? overlay_whiteout(p, dir_fd, hidden)
-                      : delete_whiteout(p, dir_fd, hidden, path);
-}
-
-enum mark { MARK_NONE, MARK_WHITEOUT, MARK_METADATA, MARK_INSIDE };
-
-/* Looks for ".wh." at the start of each component. */
-static enum mark mark_of(const char *path, const char *base) {
-    for (const char *part = path; *part;) {
-        size_t length = strcspn(part, "/");
-        if (starts(part, ".wh..wh.") && strcmp(part, ".wh..wh..opq"))
-            return MARK_METADATA;
-        if (starts(part, ".wh."))
-            return part == base ? MARK_WHITEOUT : MARK_INSIDE;
-        part += length + (part[length] == '/');
-    }
-    return MARK_NONE;
-}
-
 static int place_plain(struct bw_place *p, const char *path) {
     const char *base;
-    int dir_fd = parent_of(p, path, &base);
+    int dir_fd = bw_parent_of(p, path, &base);
     if (dir_fd < 0)
         return -1;
     if (p->reader->entry.type == '5') {
@@ -578,10 +447,10 @@ static int place_plain(struct bw_place *p, const char *path) {
         return note(p, path);
     }
     if (!*path)
-        return hostile(p, "an entry that would replace the root");
+        return bw_hostile(p, "an entry that would replace the root");
     int status = place_once(p, dir_fd, base);
     if (status == -2) { /* its name is taken */
-        if (clear(p, dir_fd == p->options->root_fd ? dir_fd : (dir_fd = dup(dir_fd)), base) < 0)
+        if (bw_clear(p, dir_fd == p->options->root_fd ? dir_fd : (dir_fd = dup(dir_fd)), base) < 0)
             status = -1;
         else
             status = place_once(p, dir_fd, base);
@@ -605,25 +474,26 @@ int bw_place_entry(struct bw_place *p) {
     if (archive(p)) {
         if (e->type == '0' || e->type == '1' || e->type == '2' || e->type == '5')
             return place_plain(p, path);
-        return hostile(p, "neither a file, a directory nor a link");
+        return bw_hostile(p, "neither a file, a directory nor a link");
     }
     if (p->options->whiteouts == BW_WHITEOUTS_PLAIN)
         return place_plain(p, path);
-    switch (mark_of(path, base)) {
-    case MARK_METADATA:
+    switch (bw_mark_of(path, base)) {
+    case BW_MARK_METADATA:
         p->result->skipped++;
         return 0;
-    case MARK_INSIDE:
-        return hostile(p, "a whiteout in the middle of its name");
-    case MARK_WHITEOUT:
-        return place_whiteout(p, path, base);
+    case BW_MARK_INSIDE:
+        return bw_hostile(p, "a whiteout in the middle of its name");
+    case BW_MARK_WHITEOUT:
+        return note_parents(p, path) < 0 ? -1 : bw_place_whiteout(p, path, base);
     default:
-        return place_plain(p, path);
+        return note_parents(p, path) < 0 ? -1 : place_plain(p, path);
     }
 }
 
 int bw_place_finish(struct bw_place *p) {
-    for (size_t i = p->time_count; i-- > 0;) {
+    /* In order: of two entries for one directory the later counts. */
+    for (size_t i = 0; i < p->time_count; i++) {
         const struct bw_dir_time *t = &p->times[i];
         int fd = bw_openat2(p->options->root_fd, *t->path ? t->path : ".",
                             O_RDONLY | O_DIRECTORY | O_NOFOLLOW, IN_ROOT);

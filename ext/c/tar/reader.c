@@ -14,15 +14,15 @@ struct header {
 };
 _Static_assert(sizeof(struct header) == BW_BLOCK, "a tar header is one block");
 
-static int malformed(struct bw_reader *r, const char *what) {
+int bw_malformed(struct bw_reader *r, const char *what) {
     return bw_fail(r->result, BW_TAR_MALFORMED, 0, what, r->entry.name);
 }
 
-static int over_budget(struct bw_reader *r, const char *what) {
+int bw_over_budget(struct bw_reader *r, const char *what) {
     return bw_fail(r->result, BW_TAR_BUDGET, 0, what, r->entry.name);
 }
 
-static int no_memory(struct bw_reader *r) {
+int bw_no_memory(struct bw_reader *r) {
     return bw_fail(r->result, BW_TAR_SYSTEM, ENOMEM, "allocate memory", r->entry.name);
 }
 
@@ -31,7 +31,7 @@ int bw_reader_open(struct bw_reader *r, int fd, struct bw_tar_result *result) {
     r->fd = fd;
     r->result = result;
     r->buffer = malloc(BW_BUFFER);
-    return r->buffer == NULL ? no_memory(r) : 0;
+    return r->buffer == NULL ? bw_no_memory(r) : 0;
 }
 
 void bw_reader_close(struct bw_reader *r) {
@@ -83,7 +83,7 @@ static int skip(struct bw_reader *r, uint64_t count) {
             if (more < 0)
                 return -1;
             if (more == 0)
-                return malformed(r, "the archive is cut off");
+                return bw_malformed(r, "the archive is cut off");
         }
         size_t part = r->end - r->start;
         if (part > count)
@@ -102,7 +102,7 @@ ssize_t bw_reader_take(struct bw_reader *r, size_t most, const unsigned char **d
         if (more < 0)
             return -1;
         if (more == 0)
-            return malformed(r, "the archive is cut off");
+            return bw_malformed(r, "the archive is cut off");
     }
     size_t part = r->end - r->start;
     if (part > r->body)
@@ -159,7 +159,7 @@ static int unsigned_field(struct bw_reader *r, const char *field, size_t length,
                           const char *what, uint64_t *value) {
     int64_t parsed;
     if (number(field, length, &parsed) < 0 || parsed < 0 || (uint64_t)parsed > limit)
-        return malformed(r, what);
+        return bw_malformed(r, what);
     *value = (uint64_t)parsed;
     return 0;
 }
@@ -187,218 +187,6 @@ static bool all_zero(const unsigned char *block) {
     return true;
 }
 
-/* ---- PAX ---- */
-
-struct pax {
-    const char *path, *linkpath, *sparse_name;
-    bool has_size, has_uid, has_gid, has_mtime, has_real_size, version_1, sparse;
-    uint64_t size, uid, gid, real_size;
-    int64_t mtime;
-    uint32_t nsec;
-    uint64_t pending_offset; /* of a version 0.0 map: offset and length come as two records */
-    bool has_pending;
-};
-
-/* Decimal digits up to `stop`; *end is left at it. */
-static int decimal(const char *text, uint64_t limit, uint64_t *value, const char **end) {
-    uint64_t sum = 0;
-    const char *at = text;
-    for (; *at >= '0' && *at <= '9'; at++) {
-        unsigned digit = (unsigned)(*at - '0');
-        if (sum > (limit - digit) / 10)
-            return -1;
-        sum = sum * 10 + digit;
-    }
-    *value = sum;
-    *end = at;
-    return at == text ? -1 : 0;
-}
-
-static int whole(const char *text, uint64_t limit, uint64_t *value) {
-    const char *end;
-    return decimal(text, limit, value, &end) < 0 || *end ? -1 : 0;
-}
-
-static int pax_time(const char *text, int64_t *seconds, uint32_t *nsec) {
-    bool negative = *text == '-';
-    uint64_t value;
-    uint32_t fraction = 0, scale = 100000000;
-    const char *at;
-    if (decimal(text + negative, INT64_MAX / 2, &value, &at) < 0)
-        return -1;
-    if (*at == '.')
-        for (at++; *at >= '0' && *at <= '9'; at++, scale /= 10)
-            fraction += (uint32_t)(*at - '0') * scale;
-    if (*at)
-        return -1;
-    *seconds = negative ? -(int64_t)value : (int64_t)value;
-    *nsec = fraction;
-    if (negative && fraction) {
-        *seconds -= 1;
-        *nsec = 1000000000 - fraction;
-    }
-    return 0;
-}
-
-static int add_span(struct bw_reader *r, uint64_t offset, uint64_t length) {
-    struct bw_entry *e = &r->entry;
-    if (e->span_count == BW_SPARSE_MAX)
-        return over_budget(r, "more than 65536 parts in a sparse file");
-    if (e->span_count == r->span_room) {
-        size_t room = r->span_room ? r->span_room * 2 : 64;
-        struct bw_span *spans = realloc(r->spans, room * sizeof *spans);
-        if (spans == NULL)
-            return no_memory(r);
-        r->spans = spans;
-        r->span_room = room;
-    }
-    r->spans[e->span_count++] = (struct bw_span){offset, length};
-    return 0;
-}
-
-static int sparse_list(struct bw_reader *r, const char *text) {
-    while (*text) {
-        uint64_t offset, length;
-        const char *at;
-        if (decimal(text, INT64_MAX, &offset, &at) < 0 || *at != ',' ||
-            decimal(at + 1, INT64_MAX, &length, &at) < 0 || (*at != ',' && *at))
-            return malformed(r, "a broken sparse map");
-        if (add_span(r, offset, length) < 0)
-            return -1;
-        text = *at ? at + 1 : at;
-    }
-    return 0;
-}
-
-static int pax_sparse(struct bw_reader *r, struct pax *pax, const char *key, const char *value) {
-    uint64_t n;
-    pax->sparse = true;
-    if (!strcmp(key, "name"))
-        pax->sparse_name = value;
-    else if (!strcmp(key, "map"))
-        return sparse_list(r, value);
-    else if (!strcmp(key, "major"))
-        pax->version_1 = !strcmp(value, "1");
-    else if (!strcmp(key, "realsize") || !strcmp(key, "size")) {
-        if (whole(value, INT64_MAX, &pax->real_size) < 0)
-            return malformed(r, "a broken sparse size");
-        pax->has_real_size = true;
-    } else if (!strcmp(key, "offset")) {
-        if (whole(value, INT64_MAX, &pax->pending_offset) < 0 || pax->has_pending)
-            return malformed(r, "a broken sparse map");
-        pax->has_pending = true;
-    } else if (!strcmp(key, "numbytes")) {
-        if (whole(value, INT64_MAX, &n) < 0 || !pax->has_pending)
-            return malformed(r, "a broken sparse map");
-        pax->has_pending = false;
-        return add_span(r, pax->pending_offset, n);
-    }
-    return 0;
-}
-
-static int base64_value(char c) {
-    if (c >= 'A' && c <= 'Z')
-        return c - 'A';
-    if (c >= 'a' && c <= 'z')
-        return c - 'a' + 26;
-    if (c >= '0' && c <= '9')
-        return c - '0' + 52;
-    return c == '+' ? 62 : c == '/' ? 63 : -1;
-}
-
-/* In place; stops at the padding. -1: other characters. */
-static ssize_t decode_base64(char *text, size_t length) {
-    uint32_t bits = 0;
-    int have = 0;
-    size_t out = 0;
-    while (length && text[length - 1] == '=')
-        length--;
-    for (size_t i = 0; i < length; i++) {
-        int value = base64_value(text[i]);
-        if (value < 0)
-            return -1;
-        bits = bits << 6 | (uint32_t)value;
-        have += 6;
-        if (have >= 8) {
-            have -= 8;
-            text[out++] = (char)(bits >> have);
-            bits &= (1u << have) - 1;
-        }
-    }
-    return (ssize_t)out;
-}
-
-static int add_xattr(struct bw_reader *r, const char *name, const char *value, size_t length) {
-    struct bw_entry *e = &r->entry;
-    if (e->xattr_count == BW_XATTRS_MAX)
-        return over_budget(r, "more than 512 extended attributes");
-    if (!*name || strlen(name) > BW_COMPONENT_MAX || length > 65536)
-        return over_budget(r, "an extended attribute is too long");
-    r->xattrs[e->xattr_count++] = (struct bw_xattr){name, value, length};
-    return 0;
-}
-
-static int pax_record(struct bw_reader *r, struct pax *pax, char *key, char *value,
-                      size_t length) {
-    static const char schily[] = "SCHILY.xattr.", libarchive[] = "LIBARCHIVE.xattr.";
-    if (!strncmp(key, schily, sizeof schily - 1))
-        return add_xattr(r, key + sizeof schily - 1, value, length);
-    if (!strncmp(key, libarchive, sizeof libarchive - 1)) {
-        ssize_t decoded = decode_base64(value, length);
-        if (decoded < 0)
-            return malformed(r, "a broken extended attribute");
-        return add_xattr(r, key + sizeof libarchive - 1, value, (size_t)decoded);
-    }
-    if (length == 0)
-        return 0; /* takes a value of a global header back; those are not kept */
-    if (strlen(value) != length)
-        return malformed(r, "a zero byte in a PAX value");
-    if (!strcmp(key, "path"))
-        pax->path = value;
-    else if (!strcmp(key, "linkpath"))
-        pax->linkpath = value;
-    else if (!strcmp(key, "size")) {
-        pax->has_size = true;
-        return whole(value, INT64_MAX, &pax->size) < 0 ? malformed(r, "a broken PAX size") : 0;
-    } else if (!strcmp(key, "uid")) {
-        pax->has_uid = true;
-        return whole(value, UINT32_MAX - 1, &pax->uid) < 0 ? malformed(r, "a broken uid") : 0;
-    } else if (!strcmp(key, "gid")) {
-        pax->has_gid = true;
-        return whole(value, UINT32_MAX - 1, &pax->gid) < 0 ? malformed(r, "a broken gid") : 0;
-    } else if (!strcmp(key, "mtime")) {
-        pax->has_mtime = true;
-        return pax_time(value, &pax->mtime, &pax->nsec) < 0 ? malformed(r, "a broken mtime") : 0;
-    } else if (!strncmp(key, "GNU.sparse.", 11))
-        return pax_sparse(r, pax, key + 11, value);
-    return 0;
-}
-
-/* "LENGTH KEY=VALUE\n", LENGTH counting all of it. */
-static int parse_pax(struct bw_reader *r, struct pax *pax, char *text, size_t size) {
-    char *end = text + size;
-    while (text < end) {
-        uint64_t length;
-        const char *at;
-        if (*text == 0) /* padding that somebody counted as content */
-            return 0;
-        if (decimal(text, size, &length, &at) < 0 || *at != ' ' ||
-            length > (uint64_t)(end - text) || length < (uint64_t)(at - text) + 3 ||
-            text[length - 1] != '\n')
-            return malformed(r, "a broken PAX record");
-        char *key = text + (at - text) + 1;
-        char *equals = memchr(key, '=', (size_t)(text + length - 1 - key));
-        if (equals == NULL || equals == key || memchr(key, 0, (size_t)(equals - key)))
-            return malformed(r, "a broken PAX record");
-        *equals = 0;
-        text[length - 1] = 0;
-        if (pax_record(r, pax, key, equals + 1, (size_t)(text + length - 1 - equals - 1)) < 0)
-            return -1;
-        text += length;
-    }
-    return 0;
-}
-
 /* ---- headers ---- */
 
 static uint64_t padding_of(uint64_t size) { return (BW_BLOCK - size % BW_BLOCK) % BW_BLOCK; }
@@ -423,33 +211,33 @@ static int read_special(struct bw_reader *r, uint64_t size, char *into) {
     return 0;
 }
 
-static int read_pax(struct bw_reader *r, uint64_t size, struct pax *pax) {
+static int read_pax(struct bw_reader *r, uint64_t size, struct bw_pax *pax) {
     if (size > BW_SPECIAL_MAX)
-        return over_budget(r, "a PAX header is larger than 1 MiB");
+        return bw_over_budget(r, "a PAX header is larger than 1 MiB");
     free(r->pax);
     r->pax = malloc((size_t)size + 1);
     if (r->pax == NULL)
-        return no_memory(r);
+        return bw_no_memory(r);
     memset(pax, 0, sizeof *pax);
     r->entry.xattr_count = 0;
     r->entry.span_count = 0;
     if (read_special(r, size, r->pax) < 0)
         return -1;
-    return parse_pax(r, pax, r->pax, (size_t)size);
+    return bw_parse_pax(r, pax, r->pax, (size_t)size);
 }
 
 static int read_long(struct bw_reader *r, uint64_t size, char **into) {
     if (size > BW_LINK_MAX)
-        return over_budget(r, "a long name is too long");
+        return bw_over_budget(r, "a long name is too long");
     free(*into);
     *into = malloc((size_t)size + 1);
-    return *into == NULL ? no_memory(r) : read_special(r, size, *into);
+    return *into == NULL ? bw_no_memory(r) : read_special(r, size, *into);
 }
 
 static int set_name(struct bw_reader *r, char *into, const char *name, const char *what) {
     size_t length = strlen(name);
     if (length > BW_NAME_MAX)
-        return over_budget(r, what);
+        return bw_over_budget(r, what);
     memcpy(into, name, length + 1);
     return 0;
 }
@@ -468,7 +256,7 @@ static void header_name(const struct header *h, char *into) {
     into[used + length] = 0;
 }
 
-static int header_numbers(struct bw_reader *r, const struct header *h, const struct pax *pax) {
+static int header_numbers(struct bw_reader *r, const struct header *h, const struct bw_pax *pax) {
     struct bw_entry *e = &r->entry;
     uint64_t mode = 0, uid = pax->uid, gid = pax->gid, major = 0, minor = 0;
     if (unsigned_field(r, h->mode, sizeof h->mode, INT64_MAX, "a broken mode", &mode) < 0)
@@ -482,7 +270,7 @@ static int header_numbers(struct bw_reader *r, const struct header *h, const str
     e->mtime = pax->mtime;
     e->mtime_nsec = pax->nsec;
     if (!pax->has_mtime && number(h->mtime, sizeof h->mtime, &e->mtime) < 0)
-        return malformed(r, "a broken mtime");
+        return bw_malformed(r, "a broken mtime");
     if (e->type == '3' || e->type == '4') {
         if (unsigned_field(r, h->major, sizeof h->major, UINT32_MAX, "a broken device", &major) ||
             unsigned_field(r, h->minor, sizeof h->minor, UINT32_MAX, "a broken device", &minor))
@@ -515,14 +303,14 @@ static int old_sparse(struct bw_reader *r, const struct header *h) {
                 break;
             if (unsigned_field(r, pairs, 12, INT64_MAX, "a broken sparse map", &offset) ||
                 unsigned_field(r, pairs + 12, 12, INT64_MAX, "a broken sparse map", &length) ||
-                add_span(r, offset, length))
+                bw_add_span(r, offset, length))
                 return -1;
         }
         if (!more)
             return 0;
         int there = want(r, BW_BLOCK);
         if (there <= 0)
-            return there < 0 ? -1 : malformed(r, "the archive is cut off");
+            return there < 0 ? -1 : bw_malformed(r, "the archive is cut off");
         memcpy(block, r->buffer + r->start, BW_BLOCK);
         r->start += BW_BLOCK;
         pairs = block;
@@ -540,11 +328,11 @@ static int map_number(struct bw_reader *r, uint64_t *value, uint64_t *taken) {
         if (got < 0)
             return -1;
         if (got == 0 || digits > 19 || ++*taken > BW_SPECIAL_MAX)
-            return malformed(r, "a broken sparse map");
+            return bw_malformed(r, "a broken sparse map");
         if (*byte == '\n' && digits)
             break;
         if (*byte < '0' || *byte > '9' || sum > (INT64_MAX - 9) / 10)
-            return malformed(r, "a broken sparse map");
+            return bw_malformed(r, "a broken sparse map");
         sum = sum * 10 + (*byte - (unsigned)'0');
     }
     *value = sum;
@@ -558,15 +346,15 @@ static int new_sparse(struct bw_reader *r) {
     if (map_number(r, &count, &taken) < 0)
         return -1;
     if (count > BW_SPARSE_MAX)
-        return over_budget(r, "more than 65536 parts in a sparse file");
+        return bw_over_budget(r, "more than 65536 parts in a sparse file");
     while (count--)
         if (map_number(r, &offset, &taken) < 0 || map_number(r, &length, &taken) < 0 ||
-            add_span(r, offset, length) < 0)
+            bw_add_span(r, offset, length) < 0)
             return -1;
     for (uint64_t rest = padding_of(taken); rest;) {
         ssize_t got = bw_reader_take(r, (size_t)rest, &data);
         if (got <= 0)
-            return got < 0 ? -1 : malformed(r, "a broken sparse map");
+            return got < 0 ? -1 : bw_malformed(r, "a broken sparse map");
         rest -= (uint64_t)got;
     }
     return 0;
@@ -579,18 +367,18 @@ static int check_sparse(struct bw_reader *r) {
         struct bw_span span = r->spans[i];
         if (span.offset < at || span.length > e->real_size ||
             span.offset > e->real_size - span.length)
-            return malformed(r, "a sparse map that overlaps or leaves the file");
+            return bw_malformed(r, "a sparse map that overlaps or leaves the file");
         at = span.offset + span.length;
         sum += span.length;
     }
     if (sum != r->body)
-        return malformed(r, "a sparse map that does not fit its content");
+        return bw_malformed(r, "a sparse map that does not fit its content");
     e->size = r->body;
     e->spans = r->spans;
     return 0;
 }
 
-static int start_content(struct bw_reader *r, const struct header *h, const struct pax *pax) {
+static int start_content(struct bw_reader *r, const struct header *h, const struct bw_pax *pax) {
     struct bw_entry *e = &r->entry;
     bool has_content = e->type == '0';
     e->sparse = has_content && (h->type == 'S' || pax->sparse);
@@ -605,7 +393,7 @@ static int start_content(struct bw_reader *r, const struct header *h, const stru
         return 0;
     }
     if (pax->has_pending)
-        return malformed(r, "a broken sparse map");
+        return bw_malformed(r, "a broken sparse map");
     if (pax->version_1 && h->type != 'S' && new_sparse(r) < 0)
         return -1;
     return check_sparse(r);
@@ -630,11 +418,11 @@ static int entry_type(struct bw_reader *r, char type) {
     case '6':
         return type;
     default:
-        return malformed(r, "an entry of unknown type");
+        return bw_malformed(r, "an entry of unknown type");
     }
 }
 
-static int finish_entry(struct bw_reader *r, const struct header *h, const struct pax *pax,
+static int finish_entry(struct bw_reader *r, const struct header *h, const struct bw_pax *pax,
                         uint64_t size, const char *long_name, const char *long_link) {
     struct bw_entry *e = &r->entry;
     header_name(h, e->name);
@@ -664,15 +452,15 @@ static int next_header(struct bw_reader *r, struct header *h) {
     if (there < 0)
         return -1;
     if (there == 0)
-        return r->start == r->end ? 0 : malformed(r, "the archive is cut off");
+        return r->start == r->end ? 0 : bw_malformed(r, "the archive is cut off");
     memcpy(h, r->buffer + r->start, BW_BLOCK);
     r->start += BW_BLOCK;
     if (all_zero((unsigned char *)h))
         return 0;
-    return checksum_right(h) ? 1 : malformed(r, "not a tar archive, or damaged (checksum)");
+    return checksum_right(h) ? 1 : bw_malformed(r, "not a tar archive, or damaged (checksum)");
 }
 
-static int scan_headers(struct bw_reader *r, struct pax *pax, char **long_name,
+static int scan_headers(struct bw_reader *r, struct bw_pax *pax, char **long_name,
                         char **long_link) {
     struct header h;
     uint64_t size = 0;
@@ -692,18 +480,18 @@ static int scan_headers(struct bw_reader *r, struct pax *pax, char **long_name,
             done = read_long(r, size, long_link);
         else if (h.type == 'g' || h.type == 'V') {
             if (size > BW_SPECIAL_MAX)
-                return over_budget(r, "a PAX header is larger than 1 MiB");
+                return bw_over_budget(r, "a PAX header is larger than 1 MiB");
             done = skip(r, size + padding_of(size));
         } else
             return finish_entry(r, &h, pax, size, *long_name, *long_link);
         if (done < 0)
             return -1;
     }
-    return over_budget(r, "more than 1024 headers for one entry");
+    return bw_over_budget(r, "more than 1024 headers for one entry");
 }
 
 int bw_reader_next(struct bw_reader *r) {
-    struct pax pax = {0};
+    struct bw_pax pax = {0};
     char *long_name = NULL, *long_link = NULL;
     if (skip(r, r->body) < 0 || skip(r, r->padding) < 0)
         return -1;

@@ -12,17 +12,14 @@ only then do clients see the end of their streams.
 
 from __future__ import annotations
 
-import array
 import asyncio
 import contextlib
-import fcntl
 import logging
 import os
 import socket
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -33,14 +30,38 @@ from boxwood.errors import (
     Conflict,
     DeadlineExceeded,
     Internal,
-    InvalidArgument,
     LaunchError,
     NotFound,
-    ResourceExhausted,
     Unavailable,
 )
-from boxwood_ext import launch, protocol
+from boxwood.execution.shim_packets import (
+    Packet,
+    close_all,
+    duplicate,
+    error_of,
+    program_fd_of,
+    send_packet,
+)
+from boxwood.execution.shim_process import (
+    ShimProcess,
+    connect,
+    executable,
+    shim_path,
+    spawn_process,
+)
+from boxwood.execution.shim_values import Client, ExitStatus, ShimConfig, read_exit_file
+from boxwood_ext import protocol
 from boxwood_ext.wire import Op, ProgramError, Value
+
+__all__ = [
+    "Client",
+    "ExitStatus",
+    "Shim",
+    "ShimConfig",
+    "executable",
+    "read_exit_file",
+    "shim_path",
+]
 
 log = logging.getLogger(__name__)
 
@@ -48,147 +69,12 @@ REPLY_TIMEOUT: Final = 10.0
 """Seconds for a reply that needs no container's help."""
 LAUNCH_TIMEOUT: Final = 120.0
 """Seconds for a launch: a bind mount's source may be slow, a hung one must end (design 4)."""
+RECONNECTS: Final = 5
+"""Tries to get back to a shim that hung up: it does so when we do not read what it says."""
 SPARE_DELAY: Final = 0.05
 """Seconds until a used spare is replaced: after the start that it sped up."""
 SOCKET_BUFFER: Final = 1 << 20
 """Bytes towards the shim: what a burst of attaches with preread bytes takes."""
-
-_ERRORS: Final = {
-    "EEXIST": AlreadyExists,
-    "ENOENT": NotFound,
-    "ESRCH": NotFound,
-    "EBUSY": Conflict,
-    "EALREADY": Conflict,
-    "EINVAL": InvalidArgument,
-    "EUSERS": ResourceExhausted,
-    "ENOMEM": ResourceExhausted,
-    "ENOSPC": ResourceExhausted,
-}
-
-
-class ShimConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What a shim has to know of its container. Sizes are bytes."""
-
-    id: str
-    directory: Path
-    """Where ``shim.sock`` is made (exec-root/containers/ID); exists."""
-    exit_file: Path
-    """``code signal finished_ns`` comes here; its directory exists and also takes the spill of
-    slow clients."""
-    log_path: Path | None = None
-    log_attributes: dict[str, str] = {}
-    """``attrs`` of each log entry (labels, env, tag)."""
-    log_max_size: int = 0
-    """Rotation starts at this size; 0: none."""
-    log_max_files: int = 1
-    tty: bool = False
-    open_stdin: bool = False
-    stdin_once: bool = False
-    size: tuple[int, int] | None = None
-    """Of the terminal at first: (rows, columns)."""
-    durable: bool = True
-    """fdatasync the exit file before the exit is told."""
-
-
-class Client(msgspec.Struct, frozen=True, kw_only=True):
-    """An attached connection. The descriptor is handed over: never use it again."""
-
-    fd: int
-    stdin: bool = False
-    stdout: bool = True
-    stderr: bool = True
-    framed: bool = False
-    """Docker's 8-byte headers (no terminal)."""
-    preread: bytes = b""
-    """What the daemon had already read of it, at most ``protocol.MAX_PREREAD`` bytes."""
-    detach_keys: bytes = b"\x10\x11"
-    """At most 16 bytes, only looked for on a terminal; empty: none."""
-
-    @property
-    def flags(self) -> int:
-        """As the protocol has them."""
-        return (
-            self.stdin * protocol.CLIENT_STDIN
-            | self.stdout * protocol.CLIENT_STDOUT
-            | self.stderr * protocol.CLIENT_STDERR
-            | self.framed * protocol.CLIENT_FRAMED
-        )
-
-
-class ExitStatus(msgspec.Struct, frozen=True):
-    """How a task ended."""
-
-    code: int
-    """128 + signal when a signal ended it."""
-    signal: int = 0
-    finished_at: int = 0
-    """Nanoseconds since the epoch."""
-    oom: bool = False
-    """For who knows (the isolation driver); the shim leaves it False."""
-
-
-class _Pending(msgspec.Struct):
-    """A packet that the socket did not take yet; its descriptors are duplicates of ours."""
-
-    data: bytes
-    fds: list[int]
-
-
-def executable() -> int:
-    """The shim's program in a sealed memfd, made once: what a container could reach of it through
-    /proc/PID/exe cannot be written (CVE-2019-5736)."""
-    global _executable
-    if _executable is None:
-        data = shim_path().read_bytes()
-        fd = os.memfd_create("boxwood-shim", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.write(fd, data)
-        seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
-        _executable = fd
-    return _executable
-
-
-_executable: int | None = None
-
-
-def shim_path() -> Path:
-    """The program's file; bound read-only on /sbin/docker-init it is the init of ``--init``."""
-    return Path(str(resources.files("boxwood_ext") / "bin" / "boxwood-shim"))
-
-
-def _memfd(program: bytes) -> int:
-    fd = os.memfd_create("launch-program", os.MFD_CLOEXEC)
-    os.write(fd, program)
-    return fd
-
-
-def read_exit_file(path: Path) -> ExitStatus | None:
-    """What a shim wrote there, or None: nothing, or not a status."""
-    try:
-        code, signal, finished = path.read_text("ascii").split()
-        return ExitStatus(int(code), int(signal), int(finished))
-    except (OSError, ValueError):
-        return None
-
-
-class _Process(msgspec.Struct):
-    """A shim's process and our end of its first connection."""
-
-    pid: int
-    pidfd: int
-    connection: socket.socket
-
-
-def _spawn_process() -> _Process:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    try:
-        pid, pidfd = launch.spawn_shim(executable(), [theirs.fileno()])
-    except OSError as error:
-        ours.close()
-        raise Unavailable(f"shim: start: {error.strerror}") from error
-    finally:
-        theirs.close()
-    return _Process(pid, pidfd, ours)
 
 
 class Shim:
@@ -201,7 +87,7 @@ class Shim:
         on_detach: called with the exec's name ("": the container) when a client left by its keys.
     """
 
-    _spare: ClassVar[_Process | None] = None
+    _spare: ClassVar[ShimProcess | None] = None
     _keeps_spare: ClassVar[bool] = False
 
     def __init__(self, config: ShimConfig, connection: socket.socket) -> None:
@@ -212,11 +98,13 @@ class Shim:
         self.on_detach: Callable[[str], None] | None = None
         self._loop = asyncio.get_running_loop()
         self._since = time.time_ns()
+        self._reconnects = 0
+        self._launching: set[str] = set()
         self._requests: dict[int, asyncio.Future[int]] = {}
         self._last_request = 0
         self._exits: dict[str, asyncio.Future[ExitStatus]] = {}
         self._ready: asyncio.Future[None] = self._loop.create_future()
-        self._outgoing: deque[_Pending] = deque()
+        self._outgoing: deque[Packet] = deque()
         self._socket: socket.socket | None = None
         self._use(connection)
 
@@ -226,17 +114,16 @@ class Shim:
     def prewarm(cls) -> None:
         """Keep one unconfigured shim ready from now on: a start then executes nothing (1 ms less).
 
-        Each that is used is replaced a moment later. :meth:`drop_spare` ends it.
-        """
+        Each that is used is replaced. :meth:`drop_spare` ends it."""
         cls._keeps_spare = True
         if cls._spare is None:
-            cls._spare = _spawn_process()
+            cls._spare = spawn_process()
 
     @classmethod
     def _replace_spare(cls) -> None:
         if cls._keeps_spare and cls._spare is None:
             try:
-                cls._spare = _spawn_process()
+                cls._spare = spawn_process()
             except Unavailable as error:
                 log.warning("%s: the next start tries again", error)
 
@@ -257,7 +144,7 @@ class Shim:
             Unavailable: no process could be made.
             BoxwoodError: the shim refused the configuration (a path that is not there).
         """
-        process, cls._spare = cls._spare or _spawn_process(), None
+        process, cls._spare = cls._spare or spawn_process(), None
         asyncio.get_running_loop().call_later(SPARE_DELAY, cls._replace_spare)
         process.connection.setblocking(False)
         shim = cls(config, process.connection)
@@ -289,8 +176,9 @@ class Shim:
 
         Raises:
             DeadlineExceeded: there is one, and it does not answer.
+            Unavailable: it cannot be reached (out of descriptors, no permission).
         """
-        connection = cls._connect(directory)
+        connection = await cls._connect(directory)
         if connection is None:
             return None
         shim = cls(ShimConfig(id="", directory=directory, exit_file=directory / "exit"), connection)
@@ -303,23 +191,18 @@ class Shim:
         return shim
 
     @staticmethod
-    def _connect(directory: Path) -> socket.socket | None:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        connection.setblocking(False)
-        folder = -1
-        try:
-            # Through a descriptor: the path may be longer than a socket's address takes.
-            folder = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            connection.connect(f"/proc/self/fd/{folder}/shim.sock")
-        except OSError:
-            connection.close()
-            return None
-        finally:
-            if folder >= 0:
-                os.close(folder)
-        return connection
+    async def _connect(directory: Path) -> socket.socket | None:
+        """Wait for a shim whose queue of connections is full, but not for ever."""
+        deadline = time.monotonic() + REPLY_TIMEOUT
+        while True:
+            try:
+                return connect(directory)
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    raise DeadlineExceeded(f"shim: {directory}: takes no connection") from error
+            await asyncio.sleep(0.01)
 
-    def _reap_later(self, process: _Process) -> None:
+    def _reap_later(self, process: ShimProcess) -> None:
         """Collect the process when it ends, if this daemon still is its parent."""
 
         def ended() -> None:
@@ -417,6 +300,13 @@ class Shim:
         """
         await self._request("signal", exec_id or "", number)
 
+    async def interrupt(self, exec_id: str = "") -> None:
+        """End a launch that hangs, in a file system say: :meth:`start` or :meth:`exec` raises a
+        LaunchError that names the operation and the object it hung in. Nothing happens to a task
+        that is not being launched, or is gone."""
+        with contextlib.suppress(NotFound, Unavailable):
+            await self.signal(9, exec_id)
+
     async def kill(self, timeout: float = REPLY_TIMEOUT) -> None:
         """Kill the container's process, if it runs, and wait for its end.
 
@@ -450,8 +340,11 @@ class Shim:
         let go of: it lives on, and can be adopted. Idempotent."""
         if self._socket is None:
             return
-        with contextlib.suppress(Conflict, DeadlineExceeded, Unavailable):
-            await self._request("quit")
+        reply = self._post("quit")
+        # One whose container is over needs no asking, only the word that it may go.
+        if self._outgoing or not self._exit_of("").done():
+            with contextlib.suppress(Conflict, DeadlineExceeded, Unavailable):
+                await self._bounded(reply, "quit")
         self._disconnect()
 
     async def disconnect(self) -> None:
@@ -466,7 +359,7 @@ class Shim:
             self._socket = None
         self._fail_requests()
         for pending in self._outgoing:
-            _close_all(pending.fds)
+            close_all(pending.fds)
         self._outgoing.clear()
 
     # ---- launching
@@ -481,26 +374,52 @@ class Shim:
         timeout: float,
         made: asyncio.Future[int] | None = None,
     ) -> int:
+        """An end that comes before the launch returned is acknowledged only after that: the caller
+        could not have asked for it yet."""
+        self._launching.add(task)
+        try:
+            return await self._launch_all(task, program, fds, clients, size, timeout, made)
+        finally:
+            self._launching.discard(task)
+            if self._exit_of(task).done():
+                self._acknowledge_soon(task)
+
+    async def _launch_all(
+        self,
+        task: str,
+        program: bytes,
+        fds: Sequence[int],
+        clients: Sequence[Client],
+        size: tuple[int, int] | None,
+        timeout: float,
+        made: asyncio.Future[int] | None,
+    ) -> int:
         """Everything is sent at once; one wait for all."""
         waiting = [made] if made is not None else []
         waiting += [self._attach(client, task) for client in clients]
         if size:
             waiting.append(self._post("resize", task, *size))
-        program_fd = _memfd(program)
+        program_fd = program_fd_of(program)
         try:
             started = self._post("start", task, fds=[program_fd, *fds])
         finally:
             os.close(program_fd)
-        try:
-            async with asyncio.timeout(timeout):
-                results = await asyncio.gather(*waiting, started, return_exceptions=True)
-        except TimeoutError as error:
-            with contextlib.suppress(NotFound):
-                await self.signal(9, task)
-            raise DeadlineExceeded(
-                f"launch: {self.config.id}: not done in {timeout:g} s, killed"
-            ) from error
+        everything = asyncio.gather(*waiting, started, return_exceptions=True)
+        done, _ = await asyncio.wait([everything], timeout=timeout)
+        late = not done
+        if late:
+            await self.interrupt(task)
+            await asyncio.wait([everything], timeout=REPLY_TIMEOUT)
+        if not everything.done():
+            everything.cancel()
+            raise DeadlineExceeded(f"launch: {self.config.id}: not done in {timeout:g} s")
+        results = everything.result()
         for result in results:
+            if late and isinstance(result, LaunchError):
+                raise DeadlineExceeded(
+                    f"launch: {self.config.id}: {result.operation}: {result.target}: not done in "
+                    f"{timeout:g} s"
+                ) from result
             if isinstance(result, BaseException):
                 raise result
         for client in clients:
@@ -544,19 +463,19 @@ class Shim:
     def _send(self, data: bytes, fds: Sequence[int] = ()) -> None:
         if self._socket is None:
             return
-        if not self._outgoing and _send_packet(self._socket, data, fds):
+        if not self._outgoing and send_packet(self._socket, data, fds):
             return
         # Not now: keep duplicates, the caller closes its own.
-        self._outgoing.append(_Pending(data, [_duplicate(fd) for fd in fds]))
+        self._outgoing.append(Packet(data, [duplicate(fd) for fd in fds]))
         self._loop.add_writer(self._socket.fileno(), self._on_writable)
 
     def _on_writable(self) -> None:
         while self._socket is not None and self._outgoing:
             pending = self._outgoing[0]
-            if not _send_packet(self._socket, pending.data, pending.fds):
+            if not send_packet(self._socket, pending.data, pending.fds):
                 return
             self._outgoing.popleft()
-            _close_all(pending.fds)
+            close_all(pending.fds)
         if self._socket is not None:
             self._loop.remove_writer(self._socket.fileno())
 
@@ -593,30 +512,24 @@ class Shim:
         if future is None or future.done():
             return
         if error:
-            future.set_exception(self._error(error, operation, target))
+            future.set_exception(error_of(self.config.id, error, operation, target))
         else:
             future.set_result(value)
-
-    def _error(self, number: int, operation: str, target: str) -> Exception:
-        """LaunchError for an operation of a program, the fitting class for a message."""
-        if operation not in protocol.BY_NAME:
-            text = f"{operation}: {target}: {os.strerror(number).lower()}"
-            return LaunchError(text, operation, target, number)
-        import errno
-
-        kind = _ERRORS.get(errno.errorcode.get(number, ""), Internal)
-        return kind(f"shim {operation}: {target or self.config.id}: {os.strerror(number).lower()}")
 
     def _on_exited(self, task: str, code: int, signal: int, finished: int) -> None:
         self.execs.pop(task, None)
         future = self._exit_of(task)
         if not future.done():
             future.set_result(ExitStatus(code, signal, finished))
-        # The future's callbacks run in the next turn; those whom they wake in the one after.
-        self._loop.call_soon(self._loop.call_soon, self._acknowledge, task)
+        if task not in self._launching:
+            self._acknowledge_soon(task)
 
-    def _acknowledge(self, task: str) -> None:
-        self._send(protocol.encode("acknowledge", task))
+    def _acknowledge_soon(self, task: str) -> None:
+        """The future's callbacks, and whom they wake, run in the next turn; the send after it."""
+        self._loop.call_soon(self._acknowledge_next, task)
+
+    def _acknowledge_next(self, task: str) -> None:
+        self._loop.call_soon(self._send, protocol.encode("acknowledge", task))
 
     def _on_detached(self, task: str) -> None:
         if self.on_detach is not None:
@@ -657,42 +570,33 @@ class Shim:
                 future.exception()
 
     def _lost(self) -> None:
-        """The connection broke: another daemon took over, or, as a rule, the shim has ended."""
+        """The connection broke: as a rule the shim has ended; else one more is tried."""
         self._disconnect()
-        connection = self._connect(self.config.directory)
+        connection = None
+        if self._reconnects < RECONNECTS:
+            self._reconnects += 1
+            try:
+                connection = connect(self.config.directory)
+            except BlockingIOError:
+                self._loop.call_later(0.1, self._lost)
+                return
+            except Unavailable as error:
+                log.error("%s", error)
         if connection is not None:
             self._use(connection)
             return
         for task, future in self._exits.items():
-            if future.done():
-                continue
-            status = None if task else read_exit_file(self.config.exit_file)
-            if status is None or status.finished_at < self._since:
-                future.set_exception(Unavailable(f"shim: {self.config.id}: ended unexpectedly"))
-                future.exception()
-            else:
-                future.set_result(status)
+            if not future.done():
+                self._settle(task, future)
         if not self._ready.done():
             self._ready.set_exception(Unavailable(f"shim: {self.config.id}: is gone"))
             self._ready.exception()
 
-
-def _duplicate(fd: int) -> int:
-    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
-
-
-def _close_all(fds: Sequence[int]) -> None:
-    for fd in fds:
-        os.close(fd)
-
-
-def _send_packet(connection: socket.socket, data: bytes, fds: Sequence[int]) -> bool:
-    """False: the socket takes nothing now. A broken connection is seen by the reader."""
-    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-    try:
-        connection.sendmsg([data], rights, socket.MSG_NOSIGNAL)
-    except (BlockingIOError, InterruptedError):
-        return False
-    except OSError as error:
-        log.debug("shim: send: %s", error)
-    return True
+    def _settle(self, task: str, future: asyncio.Future[ExitStatus]) -> None:
+        """What is known of a task whose shim is gone: the exit file, or nothing."""
+        status = None if task else read_exit_file(self.config.exit_file)
+        if status is not None and status.finished_at >= self._since:
+            future.set_result(status)
+            return
+        future.set_exception(Unavailable(f"shim: {self.config.id}: ended unexpectedly"))
+        future.exception()  # not everybody waits for it

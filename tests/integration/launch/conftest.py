@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from boxwood.execution import shim
+from boxwood.execution import shim_process
 from boxwood.execution.shim import Client, Shim, ShimConfig
 from tests.integration.launch import programs
 from tests.support.needs import need, need_root
@@ -41,7 +41,7 @@ def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
                f"-I{ROOT}/ext/c/generated", "-o", folder / "boxwood-shim", options]  # fmt: skip
     subprocess.run([*command, *sorted((ROOT / "ext/c").glob("*.c"))], check=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shim, "shim_path", lambda: folder / "boxwood-shim")
+        patch.setattr(shim_process, "shim_path", lambda: folder / "boxwood-shim")
         yield
     reports = [path.read_text() for path in folder.glob("report*")]
     assert not reports, "\n".join(reports)

@@ -106,7 +106,6 @@ def container(
     flags = NAMESPACES if pid_namespace else NAMESPACES & ~bxp.CLONE_NEWPID
     items: list[Item] = [
         ("namespaces", flags),
-        ("parent_death", 9),
         ("setsid",),
         ("propagation", bxp.MS_REC | bxp.MS_SLAVE),
         *early,

@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import signal
 import threading
 from pathlib import Path
 
@@ -29,6 +30,9 @@ def outcome(tree: Path, program: bytes) -> tuple[int, str]:
     try:
         with programs.detached(tree) as root:
             _, pidfd, _ = launch.run_program(program, [root], [-1, writing, writing])
+    except BaseException:
+        os.close(reading)
+        raise
     finally:
         os.close(writing)
     with os.fdopen(reading) as output:
@@ -73,9 +77,32 @@ def test_default_posture(tree: Path) -> None:
 
 
 def test_nothing_of_it_shows_on_the_host(tree: Path) -> None:
-    before = Path("/proc/self/mountinfo").read_text()
+    reading, writing = os.pipe()
+    with programs.detached(tree) as root:
+        # While it runs: its root is attached in its own namespace only.
+        _, pidfd, _ = launch.run_program(container(["cat"]), [root], [reading, writing, writing])
+    inside = Path(f"/proc/{_pid_of(pidfd)}/mountinfo").read_text()
+    assert str(tree) in inside
+    assert str(tree) not in Path("/proc/self/mountinfo").read_text()
+    os.close(writing)
+    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+    os.close(pidfd)
+    os.close(reading)
+
+
+def _pid_of(pidfd: int) -> int:
+    text = Path(f"/proc/self/fdinfo/{pidfd}").read_text()
+    return int(text.split("Pid:")[1].split()[0])
+
+
+def test_programs_leave_nothing_open(tree: Path) -> None:
     outcome(tree, container(["true"]))
-    assert Path("/proc/self/mountinfo").read_text() == before
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        outcome(tree, container(["true"]))
+        failure(tree, container(["nope"]))
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_user_without_capabilities(tree: Path) -> None:
@@ -294,3 +321,21 @@ def test_user_namespace(tree: Path) -> None:
     ])  # fmt: skip
     code, text = outcome(tree, program)
     assert (code, text.split()) == (0, ["0", "100000", "1000"])
+
+
+@pytest.mark.parametrize(("guard", "script", "guarded", "open_"), [
+    ("readonly", "echo x > /proc/sys/kernel/hostname && cat /proc/sys/kernel/hostname", "", "x\n"),
+    ("mask", "cat /proc/timer_list /proc/keys | head -c 1 | wc -c", "0\n", "1\n"),
+    ("bounding", "grep -c 00000000a80425fb /proc/self/status", "3\n", "0\n"),
+    ("hostname", "cat /proc/sys/kernel/hostname", "boxwood-test\n", None),
+])  # fmt: skip
+def test_each_guard_is_what_guards(
+    tree: Path, guard: str, script: str, guarded: str, open_: str | None
+) -> None:
+    """Without the operation the attack bites: so with it, it is the operation that stops it."""
+    program = container(["sh", "-c", f"({script}) 2>/dev/null; true"])
+    weakened = replaced(program, guard, first=False)
+    assert outcome(tree, program)[1] == guarded
+    text = outcome(tree, weakened)[1]
+    assert text != guarded
+    assert open_ is None or text == open_

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
+import random
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -18,7 +21,8 @@ from typing import Any
 import pytest
 
 from boxwood.errors import AlreadyExists, LaunchError, NotFound, Unavailable
-from boxwood.execution.shim import Shim, executable, read_exit_file, shim_path
+from boxwood.execution.shim import Client, Shim, executable, read_exit_file, shim_path
+from boxwood_ext import protocol
 from tests.integration.launch.programs import container
 from tests.support.needs import until
 
@@ -254,7 +258,7 @@ async def test_detach_keys_leave_the_container_running(box: Any, wire: Any) -> N
     line, second = wire(stdin=True), wire(stdin=True)
     shim = await made.start(container(["cat"], tty=True), line.client)
     await line.send(b"\x10x\n")
-    await line.until(b"x\r\n")
+    await line.until(b"^Px\r\n\x10x\r\n")  # its echo, and what cat says
     told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     shim.on_detach = told.set_result
     await line.send(b"\x10\x11")
@@ -355,7 +359,7 @@ async def test_execs_end_with_the_container(box: Any, wire: Any) -> None:
 DAEMON = """
     import asyncio, sys
     from pathlib import Path
-    from boxwood.execution.shim import Shim, ShimConfig
+    from boxwood.execution.shim import Client, Shim, ShimConfig
     from tests.integration.launch import programs
 
     async def main(tree, run, data):
@@ -420,6 +424,7 @@ async def test_killed_shim_takes_its_container_along(box: Any) -> None:
 async def test_own_memory_is_small(box: Any) -> None:
     made = box()
     shim = await made.start(container(["sleep", "100"]))
+    await asyncio.sleep(0.3)  # what the start touched is let go of after it is reported
     rollup = Path(f"/proc/{_shim_pid(shim)}/smaps_rollup").read_text()
     sizes = {line.split()[0]: int(line.split()[1]) for line in rollup.splitlines()[1:]}
     # The text is one memfd's, which every shim shares; what is its own is what it wrote to.
@@ -427,6 +432,7 @@ async def test_own_memory_is_small(box: Any) -> None:
     assert sizes["Pss:"] < 500, rollup
 
 
+@pytest.mark.skipif("BOXWOOD_SANITIZE" in os.environ, reason="needs the static program")
 async def test_a_payload_whose_interpreter_is_its_own_program(box: Any, own_tree: Path) -> None:
     # CVE-2019-5736: at exec, /proc/self/exe still is the shim's program. It runs from a sealed
     # memfd, called by hand it does nothing, and the file that it came from is never reachable.
@@ -438,3 +444,87 @@ async def test_a_payload_whose_interpreter_is_its_own_program(box: Any, own_tree
     assert (await shim.wait()).code == 2
     assert shim_path().read_bytes() == before
     assert os.readlink(f"/proc/self/fd/{executable()}").startswith("/memfd:")
+
+
+async def test_nonsense_on_the_socket_is_hung_up_on(box: Any) -> None:
+    made = box()
+    shim = await made.start(container(["sleep", "100"]))
+    await shim.disconnect()
+    source = random.Random(5)
+    good = [protocol.encode("signal", 1, "none", 0), protocol.encode("resize", 2, "", 1, 2),
+            protocol.encode("exited", "", 0, 0, 0), protocol.encode("quit", 3),
+            protocol.encode("task", 4, "name", 0, 0), protocol.encode("start", 5, ""),
+            protocol.encode("attach", 6, "", 0, b"", b""), b""]  # fmt: skip
+    for _ in range(400):
+        data = bytearray(source.choice(good))
+        for _ in range(source.randrange(3)):
+            if data:
+                data[source.randrange(len(data))] = source.randrange(256)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as stranger:
+            stranger.connect(str(made.run / "shim.sock"))
+            with contextlib.suppress(OSError):
+                stranger.send(data)
+                stranger.send(source.randbytes(source.randrange(300)))
+    made.shim = await Shim.adopt(made.run)
+    assert made.shim is not None
+    assert (made.shim.pid, made.shim.running) == (shim.pid, True)
+
+
+async def test_only_the_owner_may_connect(box: Any) -> None:
+    made = box()
+    await made.start(container(["sleep", "100"]))
+    path = made.run / "shim.sock"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    path.chmod(0o666)  # SO_PEERCRED holds even then
+    for parent in path.parents:
+        if parent.name.startswith(("pytest", "test_", "box", "run")):
+            parent.chmod(0o711)
+    script = (
+        "import os, socket, sys; os.setgid(65534); os.setuid(65534);"
+        "s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.connect(sys.argv[1]);"
+        "sys.exit(len(s.recv(100)))"
+    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, path)
+    assert await process.wait() == 0
+
+
+async def test_many_clients_and_resizes_leave_nothing(box: Any) -> None:
+    made = box(tty=True, open_stdin=True)
+    shim = await made.start(container(["cat"], tty=True))
+    pid = _shim_pid(shim)
+    seen = []
+    for _ in range(3):
+        for i in range(60):
+            ours, theirs = socket.socketpair()
+            await shim.attach(Client(fd=theirs.detach(), stdin=True))
+            await shim.resize(None, 10 + i, 80)
+            ours.close()
+        await asyncio.sleep(0.1)
+        seen.append(len(os.listdir(f"/proc/{pid}/fd")))
+    assert seen[0] == seen[1] == seen[2]
+
+
+async def test_a_shim_that_is_never_started_ends_with_the_daemon(box: Any, wire: Any) -> None:
+    made, line = box(open_stdin=True), wire(stdin=True)
+    shim = await Shim.spawn(made.config)
+    await shim.attach(line.client)
+    assert (made.run / "shim.sock").exists()
+    await shim.disconnect()
+    assert await line.rest() == b""
+    until(lambda: not (made.run / "shim.sock").exists(), "the shim is gone")
+
+
+async def test_a_spare_is_used_and_replaced(box: Any) -> None:
+    Shim.prewarm()
+    spare = Shim._spare
+    assert spare is not None
+    try:
+        shim = await box().start(container(["sleep", "100"]))
+        assert _shim_pid(shim) == spare.pid
+        await asyncio.sleep(0.2)
+        assert Shim._spare is not None
+        pid = Shim._spare.pid
+        assert pid != spare.pid
+    finally:
+        Shim.drop_spare()
+    await asyncio.to_thread(os.waitpid, pid, 0)  # ends by itself

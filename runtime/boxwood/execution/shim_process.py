@@ -1,0 +1,86 @@
+"""The shim's program and its processes: sealed once, started often, one kept ready."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from importlib import resources
+from pathlib import Path
+
+import msgspec
+
+from boxwood.errors import Unavailable
+from boxwood_ext import launch
+
+
+def executable() -> int:
+    """The shim's program in a sealed memfd, made once: what a container could reach of it through
+    /proc/PID/exe cannot be written (CVE-2019-5736)."""
+    global _executable
+    if _executable is None:
+        data = shim_path().read_bytes()
+        fd = os.memfd_create("boxwood-shim", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.write(fd, data)
+        seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+        _executable = fd
+    return _executable
+
+
+_executable: int | None = None
+
+
+def shim_path() -> Path:
+    """The program's file; bound read-only on /sbin/docker-init it is the init of ``--init``."""
+    return Path(str(resources.files("boxwood_ext") / "bin" / "boxwood-shim"))
+
+
+class ShimProcess(msgspec.Struct):
+    """A shim's process and our end of its first connection."""
+
+    pid: int
+    pidfd: int
+    connection: socket.socket
+
+
+def spawn_process() -> ShimProcess:
+    """Start a shim that nobody has configured yet; raises Unavailable."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        pid, pidfd = launch.spawn_shim(executable(), [theirs.fileno()])
+    except OSError as error:
+        ours.close()
+        raise Unavailable(f"shim: start: {error.strerror}") from error
+    finally:
+        theirs.close()
+    return ShimProcess(pid, pidfd, ours)
+
+
+def connect(directory: Path) -> socket.socket | None:
+    """Connect to the shim that listens in this directory, or None: none does.
+
+    Raises:
+        BlockingIOError: there is one, busy: try again.
+        Unavailable: anything else; whether there is one is not known.
+    """
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connection.setblocking(False)
+    folder = -1
+    try:
+        # Through a descriptor: the path may be longer than a socket's address takes.
+        folder = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        connection.connect(f"/proc/self/fd/{folder}/shim.sock")
+    except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
+        connection.close()
+        return None
+    except BlockingIOError:
+        connection.close()
+        raise
+    except OSError as error:
+        connection.close()
+        raise Unavailable(f"shim: {directory}: {error.strerror}") from error
+    finally:
+        if folder >= 0:
+            os.close(folder)
+    return connection
