@@ -7,6 +7,7 @@ mounted for it, and layers of one image do not wait for each other.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -114,6 +115,8 @@ class OverlayDriver(DirectoryDriver):
                 (trial / part).mkdir(parents=True)
             self._try_mount(trial)
         except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                return  # a full disk says nothing of its kind, and is no reason not to serve
             raise Unavailable(
                 f"storage driver overlay: {self.root}: cannot hold an overlay "
                 f"({file_system_of(self.root)}: {error.strerror or error}); put the data root on "

@@ -111,6 +111,12 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     selinux: bool = False
 
 
+SUBPATH = "boxwood.subpath="
+"""An option of a bind: what is bound is this path beneath the source. Containers can write there:
+it must be resolved in one go, without leaving the source through a link (openat2(2),
+RESOLVE_BENEATH), and what was found is what is bound."""
+
+
 class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be run. The caller keeps ``root_fd`` open until ``Launch`` was handed over."""
 
@@ -119,14 +125,11 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     """``<exec-root>/containers/<id>``: there, 0700, the driver may keep small files in it."""
     spec: Document
     """The source of a bind in it may be ``/proc/<pid>/root/...``, a path in another container's
-    mount namespace; a driver that cannot reach it raises Unsupported."""
+    mount namespace, and a bind may have an option :data:`SUBPATH`; a driver that can do neither
+    raises Unsupported."""
     root_fd: int
     """A detached mount of the root file system (open_tree(2)); ``spec["root"]["path"]`` is only
     a label."""
-    sources: Mapping[str, int] = msgspec.field(default_factory=dict)
-    """Sources of binds that somebody else could swap for a link: by the path that stands in the
-    document a detached mount of what was found there. A driver binds that and never the path, or
-    raises Unsupported. The caller keeps them open as it does ``root_fd``."""
 
 
 class TaskHandle(msgspec.Struct, frozen=True, kw_only=True):

@@ -119,5 +119,5 @@ class RegistryTransport(abc.ABC):
         del credentials
         raise Unsupported(f"list tags: {reference}: the transport {self.scheme} cannot list")
 
-    async def close(self) -> None:  # noqa: B027 - a default, not a hole
+    async def close(self) -> None:
         """Free all connections. Idempotent."""

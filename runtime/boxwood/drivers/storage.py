@@ -393,12 +393,13 @@ class DirectoryDriver(StorageDriver):
 
     async def cleanup(self) -> int:
         """Delete ``trash`` in a worker; see the contract."""
-        trees = 0
         with open_directory(self.root / "trash") as fd:
-            for name in os.listdir(fd):
+            names = os.listdir(fd)
+            if not names:
+                return 0
+            for name in gather(fd, names):
                 await self.offload("remove_tree", {"name": name}, [fd])
-                trees += 1
-        return trees
+        return len(names)
 
     # Inside
 
@@ -512,6 +513,24 @@ class DirectoryDriver(StorageDriver):
             raise DataLoss(f"storage {self.name}: {directory}: {error}") from error
         # The directory decides: a commit renames it and leaves the file alone.
         return msgspec.structs.replace(info, key=directory.name, kind=kind)
+
+
+def gather(folder: int, names: Sequence[str]) -> Sequence[str]:
+    """Move entries of a trash folder into one directory, and return what is to be deleted.
+
+    A worker costs more than the deletion of what one container has written. A full disk has no
+    room for the directory; then it is each by itself, for room is what is wanted.
+    """
+    batch = f"batch-{secrets.token_hex(4)}"
+    try:
+        os.mkdir(batch, 0o700, dir_fd=folder)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return names
+        raise
+    for name in names:
+        os.rename(name, f"{batch}/{name}", src_dir_fd=folder, dst_dir_fd=folder)
+    return [batch]
 
 
 class open_directory:  # noqa: N801 - used as a function

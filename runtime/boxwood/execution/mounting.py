@@ -119,14 +119,25 @@ def _by_descriptor(path: str, stack: ExitStack) -> str:
     return f"/proc/self/fd/{fd}"
 
 
-def _escaped(path: str) -> str:
-    return path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
+def _plain(path: str, stack: ExitStack) -> str:
+    """Return a name without what the option string gives a meaning to.
+
+    Escaping was tried and left: upper and lower directories unescape differently, and not in all
+    kernels alike.
+    """
+    return _by_descriptor(path, stack) if set(path) & set(":,\\") else path
 
 
 def _overlay_joined(options: Sequence[str], read_only: bool, stack: ExitStack) -> int:
     lowers = [o.removeprefix("lowerdir+=") for o in options if o.startswith("lowerdir+=")]
-    rest = [o for o in options if not o.startswith("lowerdir+=") and o not in ("ro", "rw")]
-    joined = ":".join(_escaped(path) for path in lowers)
+    rest = []
+    for option in options:
+        key, equals, value = option.partition("=")
+        if key in ("upperdir", "workdir"):
+            value = _plain(value, stack)
+        if key not in ("lowerdir+", "ro", "rw"):
+            rest.append(f"{key}{equals}{value}")
+    joined = ":".join(_plain(path, stack) for path in lowers)
     if len(joined) + sum(map(len, rest)) > _PAGE // 2:
         joined = ":".join(_by_descriptor(path, stack) for path in lowers)
     data = ",".join([f"lowerdir={joined}", *rest])

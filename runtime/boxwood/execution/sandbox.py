@@ -75,19 +75,26 @@ def write_files(directory: Path, identity: Identity) -> None:
 
 def _write(path: Path, data: bytes) -> None:
     try:
-        if path.read_bytes() == data:
-            return
-    except FileNotFoundError:
-        pass
-    try:
-        # Not by rename: a running container of the same sandbox has this very file bound.
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        fd = _fresh(path)
+        if fd is None:
+            if path.read_bytes() == data:
+                return
+            # Not by rename: a running container of the same sandbox has this very file bound.
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         try:
             os.write(fd, data)
         finally:
             os.close(fd)
     except OSError as error:
         raise ResourceExhausted(f"write file: {path}: {error.strerror}") from error
+
+
+def _fresh(path: Path) -> int | None:
+    """Make the file, as the first start does; None when it is there."""
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    except FileExistsError:
+        return None
 
 
 def hosts(identity: Identity) -> str:

@@ -7,10 +7,14 @@ client's request.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import shutil
+import time
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from boxwood.drivers.isolation import TaskHandle
@@ -19,8 +23,7 @@ from boxwood.execution.shim import Shim
 from boxwood.faultpoints import fault
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping, Sequence
 
     from boxwood.drivers.isolation import Bundle, IsolationDriver
     from boxwood.execution.shim import Client, ShimConfig
@@ -37,10 +40,15 @@ class Task:
 
     shim: Shim
     handle: TaskHandle
+    started_at: int
+    """Nanoseconds since the epoch, never later than the task's own first moment."""
 
 
 class Launcher:
     """Starts tasks; what it made for one that does not start, it unmakes."""
+
+    def __init__(self) -> None:
+        self._launching: dict[str, tuple[Shim, asyncio.Event]] = {}
 
     async def launch(
         self,
@@ -48,6 +56,7 @@ class Launcher:
         bundle: Bundle,
         config: ShimConfig,
         clients: Sequence[Client] = (),
+        files: Mapping[str, bytes] | None = None,
     ) -> Task:
         """Prepare, spawn a shim, start.
 
@@ -58,6 +67,7 @@ class Launcher:
             config: of the shim; the same directory.
             clients: whose sockets the shim takes over before the first byte is written. They are
                 the shim's once this returns, and the caller's when it raises.
+            files: what a daemon that comes later wants to find in the directory.
 
         Raises:
             LaunchError: the program failed; operation, object and errno are in it.
@@ -68,6 +78,8 @@ class Launcher:
         handle = TaskHandle(id=bundle.id, spec=bundle.spec)
         try:
             spawning = asyncio.ensure_future(Shim.spawn(config))
+            # Its first step, which sends the configuration: the shim works on that beside us.
+            await asyncio.sleep(0)
             try:
                 launch = driver.prepare(bundle)
             except BaseException:
@@ -75,16 +87,44 @@ class Launcher:
                 raise
             with launch:
                 fault("start.prepared")
-                shim = await spawning
+                try:
+                    for name, data in {PROGRAM_FILE: launch.program, **(files or {})}.items():
+                        _write(bundle.directory / name, data)
+                finally:
+                    shim = await spawning
                 fault("start.spawned")
-                (bundle.directory / PROGRAM_FILE).write_bytes(launch.program)
-                pid = await shim.start(launch.program, launch.fds, clients=clients)
+                started_at = time.time_ns()
+                with self._noted(bundle.id, shim):
+                    pid = await shim.start(launch.program, launch.fds, clients=clients)
         except BaseException:
             await self.unmake(driver, handle, shim, bundle.directory)
             raise
-        # The next one finds its shim running already.
-        asyncio.get_running_loop().call_soon(Shim.prewarm)
-        return Task(shim, TaskHandle(id=bundle.id, pid=pid, spec=bundle.spec))
+        return Task(shim, TaskHandle(id=bundle.id, pid=pid, spec=bundle.spec), started_at)
+
+    @contextmanager
+    def _noted(self, task: str, shim: Shim) -> Iterator[None]:
+        over = asyncio.Event()
+        self._launching[task] = shim, over
+        try:
+            yield
+        finally:
+            del self._launching[task]
+            over.set()
+
+    async def interrupt(self, task: str, grace: float) -> None:
+        """End a launch that is not over in ``grace`` seconds: its bind mount's source may hang.
+
+        Whoever launches gets a LaunchError that says in what. Nothing happens when none is under
+        way.
+        """
+        shim, over = self._launching.get(task, (None, None))
+        if shim is None or over is None:
+            return
+        try:
+            async with asyncio.timeout(grace):
+                await over.wait()
+        except TimeoutError:
+            await shim.interrupt()
 
     async def unmake(
         self, driver: IsolationDriver, handle: TaskHandle, shim: Shim | None, directory: Path
@@ -102,16 +142,29 @@ class Launcher:
 def remove_directory(directory: Path) -> None:
     """Remove a run directory: a few sockets and files of ours, nothing of a container's."""
     try:
-        for entry in os.scandir(directory):
-            if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path, ignore_errors=True)
-            else:
-                os.unlink(entry.path)
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                else:
+                    # A shim that ends takes its socket away itself, maybe at this very moment.
+                    Path(entry.path).unlink(missing_ok=True)
         os.rmdir(directory)
     except FileNotFoundError:
         return
     except OSError as error:
         log.error("remove directory: %s: %s", directory, error)
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a whole file; a third of the calls that Python's own file object makes."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        written = os.write(fd, data)
+        if written != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    finally:
+        os.close(fd)
 
 
 def _make_directory(directory: Path) -> None:

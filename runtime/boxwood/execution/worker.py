@@ -39,6 +39,9 @@ LONG_DEADLINE = 3600.0
 """Seconds for jobs that copy or delete trees."""
 JOBS_AT_ONCE = 16
 """Children at a time; more wait. Each is some 3 MB of its own."""
+_TRIES = 3
+"""A job that never began because the keeper died is given to the next keeper."""
+
 _DEADLINES = {"copy_tree": LONG_DEADLINE, "remove_tree": LONG_DEADLINE, "tree_usage": 600.0}
 
 
@@ -88,12 +91,20 @@ class WorkerPool:
             BoxwoodError: what the job itself raised.
         """
         async with self._slots:
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            with ours:
-                ours.setblocking(False)
-                with theirs:
-                    await self._send(Request(function_name, dict(args)), [theirs.fileno(), *fds])
-                return await self._follow(function_name, ours, deadline)
+            for _ in range(_TRIES):
+                data = await self._once(Request(function_name, dict(args)), fds, deadline)
+                if data is not None:
+                    return _unpack(function_name, data)
+        raise Unavailable(f"worker: {function_name}: the keeper of the workers keeps dying")
+
+    async def _once(self, request: Request, fds: Sequence[int], deadline: float) -> bytes | None:
+        """Return the answer; None when the keeper died before it began the job."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours:
+            ours.setblocking(False)
+            with theirs:
+                await self._send(request, [theirs.fileno(), *fds])
+            return await self._follow(request.job, ours, deadline)
 
     async def _send(self, request: Request, fds: Sequence[int]) -> None:
         data = msgspec.msgpack.encode(request)
@@ -113,11 +124,13 @@ class WorkerPool:
                     break
         raise Unavailable(f"worker: {request.job}: the keeper of the workers takes no work")
 
-    async def _follow(self, job: str, channel: socket.socket, deadline: float) -> dict[str, Any]:
+    async def _follow(self, job: str, channel: socket.socket, deadline: float) -> bytes | None:
         pidfd = -1
         try:
             async with asyncio.timeout(deadline):
                 pidfd = await _receive_pidfd(channel)
+                if pidfd < 0:
+                    return None
                 data = await asyncio.get_running_loop().sock_recv(channel, MESSAGE_LIMIT)
         except TimeoutError:
             _kill(pidfd)
@@ -130,7 +143,7 @@ class WorkerPool:
                 os.close(pidfd)
         if not data:
             raise Unavailable(f"worker: {job}: the worker died")
-        return _unpack(job, data)
+        return data
 
     def _ensure_keeper(self) -> socket.socket:
         if self._closed:

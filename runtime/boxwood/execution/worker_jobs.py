@@ -22,7 +22,14 @@ from boxwood.errors import (
     ResourceExhausted,
     TooLarge,
 )
-from boxwood.execution import confine, worker_archive, worker_init, worker_trees, worker_users
+from boxwood.execution import (
+    confine,
+    worker_archive,
+    worker_host,
+    worker_init,
+    worker_trees,
+    worker_users,
+)
 from boxwood_ext import tar
 
 Arguments = dict[str, Any]
@@ -61,6 +68,7 @@ JOBS: dict[str, Job] = {
     "tree_usage": Job(worker_trees.tree_usage, _READ),
     "copy_tree": Job(worker_trees.copy_tree, _ALL),
     "seed_volume": Job(worker_trees.seed_volume, _ALL),
+    "probe_path": Job(worker_host.probe_path, _WRITE),
     "stat_path": Job(worker_trees.stat_path, _READ),
     "lookup_user": Job(worker_users.lookup_user, _READ),
 }

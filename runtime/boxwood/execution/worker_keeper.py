@@ -19,7 +19,7 @@ import msgspec
 from boxwood.errors import BoxwoodError
 from boxwood.execution import confine
 from boxwood.execution.worker_jobs import JOBS, translate
-from boxwood.execution.worker_wire import MESSAGE_LIMIT, Answer, Request
+from boxwood.execution.worker_wire import HOST_DIRECTORY, MESSAGE_LIMIT, Answer, Request
 
 _FDS_LIMIT = 253
 """Descriptors in one message (net/core/scm.h, SCM_MAX_FD)."""
@@ -81,6 +81,9 @@ def _answer(data: bytes, fds: list[int]) -> Answer:
         request = msgspec.msgpack.decode(data, type=Request)
         job = JOBS[request.job]
         confine.keep_capabilities(job.capabilities, bounding=False)
+        directory = request.arguments.pop(HOST_DIRECTORY, None)
+        if directory is not None:
+            fds.append(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         confine.only_beneath(fds)
         answer = Answer(result=job.run(request.arguments, fds))
     except BoxwoodError as error:

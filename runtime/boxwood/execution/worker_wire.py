@@ -9,6 +9,10 @@ import msgspec
 MESSAGE_LIMIT = 128 << 10
 """Bytes of a request or an answer: a datagram must fit the socket's buffer (212,992 here)."""
 
+HOST_DIRECTORY = "host_directory"
+"""An argument of any job: a directory of the host, by path, that the worker opens before it is
+confined and has as its last descriptor. For one that may hang: the daemon must not open it."""
+
 
 class Request(msgspec.Struct, frozen=True):
     """What a child is asked to do."""

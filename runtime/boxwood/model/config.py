@@ -37,6 +37,8 @@ class LogConfig(Wire):
 
 
 class PortBinding(Wire):
+    """Where a port of the container is published on the host."""
+
     host_ip: str = msgspec.field(default="", name="HostIp")
     host_port: str = msgspec.field(default="", name="HostPort")
 
@@ -49,17 +51,23 @@ class ThrottleDevice(Wire):
 
 
 class WeightDevice(Wire):
+    """The block I/O weight of one device."""
+
     path: str = msgspec.field(default="", name="Path")
     weight: int = msgspec.field(default=0, name="Weight")
 
 
 class DeviceMapping(Wire):
+    """A device of the host, and where and how the container has it."""
+
     path_on_host: str = msgspec.field(default="", name="PathOnHost")
     path_in_container: str = msgspec.field(default="", name="PathInContainer")
     cgroup_permissions: str = msgspec.field(default="", name="CgroupPermissions")
 
 
 class DeviceRequest(Wire):
+    """A request to a device driver (`--gpus`)."""
+
     driver: str = msgspec.field(default="", name="Driver")
     count: int = msgspec.field(default=0, name="Count")
     device_ids: tuple[str, ...] | None = msgspec.field(default=None, name="DeviceIDs")
@@ -78,6 +86,8 @@ class Ulimit(Wire):
 
 
 class BindOptions(Wire):
+    """What only a bind mount is asked for."""
+
     propagation: str = msgspec.field(default="", name="Propagation")
     non_recursive: bool = msgspec.field(default=False, name="NonRecursive")
     create_mountpoint: bool = msgspec.field(default=False, name="CreateMountpoint")
@@ -86,11 +96,15 @@ class BindOptions(Wire):
 
 
 class VolumeDriverConfig(Wire):
+    """The driver of a volume that is made on the way, with its options."""
+
     name: str = msgspec.field(default="", name="Name")
     options: dict[str, str] | None = msgspec.field(default=None, name="Options")
 
 
 class VolumeOptions(Wire):
+    """What only a volume is asked for."""
+
     no_copy: bool = msgspec.field(default=False, name="NoCopy")
     labels: dict[str, str] | None = msgspec.field(default=None, name="Labels")
     driver_config: VolumeDriverConfig | None = msgspec.field(default=None, name="DriverConfig")
@@ -98,10 +112,14 @@ class VolumeOptions(Wire):
 
 
 class ImageOptions(Wire):
+    """What only an image that is mounted is asked for."""
+
     subpath: str = msgspec.field(default="", name="Subpath")
 
 
 class TmpfsOptions(Wire):
+    """What only a tmpfs is asked for."""
+
     size_bytes: int = msgspec.field(default=0, name="SizeBytes")
     mode: int = msgspec.field(default=0, name="Mode")
     options: tuple[tuple[str, ...], ...] | None = msgspec.field(default=None, name="Options")
@@ -122,12 +140,16 @@ class MountRequest(Wire):
 
 
 class EndpointIPAMConfig(Wire):
+    """The addresses that a client wants for an endpoint."""
+
     ipv4_address: str = msgspec.field(default="", name="IPv4Address")
     ipv6_address: str = msgspec.field(default="", name="IPv6Address")
     link_local_ips: tuple[str, ...] | None = msgspec.field(default=None, name="LinkLocalIPs")
 
 
 class ContainerConfig(Wire):
+    """What a container is wherever it runs; an image has one too."""
+
     hostname: str = msgspec.field(default="", name="Hostname")
     domainname: str = msgspec.field(default="", name="Domainname")
     user: str = msgspec.field(default="", name="User")
@@ -157,6 +179,8 @@ class ContainerConfig(Wire):
 
 
 class HostConfig(Wire):
+    """What a container is given on this host."""
+
     cpu_shares: int = msgspec.field(default=0, name="CpuShares")
     memory: int = msgspec.field(default=0, name="Memory")
     cgroup_parent: str = msgspec.field(default="", name="CgroupParent")
@@ -245,6 +269,8 @@ class HostConfig(Wire):
 
 
 class EndpointSettings(Wire):
+    """A container's place in one network: what is asked for, and what it got."""
+
     ipam_config: EndpointIPAMConfig | None = msgspec.field(default=None, name="IPAMConfig")
     links: tuple[str, ...] | None = msgspec.field(default=None, name="Links")
     mac_address: str = msgspec.field(default="", name="MacAddress")
@@ -263,6 +289,8 @@ class EndpointSettings(Wire):
 
 
 class NetworkingConfig(Wire):
+    """The endpoints of a new container, by network."""
+
     endpoints_config: dict[str, EndpointSettings | None] | None = msgspec.field(
         default=None, name="EndpointsConfig"
     )

@@ -7,6 +7,7 @@ used from the event loop's thread only.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +29,10 @@ KINDS = (
 )
 """Kinds of records: a table each, of an id and a body that only its service understands."""
 
+RESERVE = 256 << 10
+"""Bytes held back beside the database for deletions on a full disk: a few dozen of them."""
+_INDEX_SIZE = 32 << 10
+"""Bytes of the journal's index, which SQLite makes at every first opening (sqlite.org/walformat)."""
 _BUSY_MS = 5000
 """Milliseconds to wait for a reader of the same file (``sqlite3`` in somebody's shell)."""
 
@@ -68,7 +73,17 @@ class Records:
         self._database.run(self._put, (key, body))
 
     def delete(self, key: str) -> None:
-        """Delete a record; nothing happens when there is none."""
+        """Delete a record; nothing happens when there is none.
+
+        It works on a full disk too: deleting is how space is made.
+        """
+        for make_room in (self._database.fold, self._database.give_reserve):
+            try:
+                self._database.run(self._delete, (key,))
+                return
+            except ResourceExhausted:
+                if not make_room():
+                    raise
         self._database.run(self._delete, (key,))
 
 
@@ -84,13 +99,21 @@ class Database:
         """
         self.path = path
         self._depth = 0
+        self._reserve = path.with_name(f"{path.name}-reserve")
         try:
             self._connection = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_MS / 1000)
         except sqlite3.Error as error:
             raise Unavailable(f"open database: {path}: {error}") from error
         try:
             path.chmod(0o600)
-            self._set_up()
+            try:
+                self._set_up()
+            except (ResourceExhausted, Unavailable):
+                # On a full disk there is no room for the index of the journal either.
+                if not self.give_reserve():
+                    raise
+                self._set_up()
+            self._take_reserve()
         except BaseException:
             self._connection.close()
             raise
@@ -150,13 +173,57 @@ class Database:
             return ResourceExhausted(message)
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             return DataLoss(message)
+        if code == sqlite3.SQLITE_IOERR and not self._has_room():
+            return ResourceExhausted(f"{message}: no space left on device")
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR):
             return Unavailable(message)
         return Internal(message)
 
+    def _has_room(self) -> bool:
+        """Whether the disk could take the smallest file that SQLite makes beside the database."""
+        try:
+            found = os.statvfs(self.path)
+        except OSError:
+            return True
+        return found.f_bavail * found.f_frsize > _INDEX_SIZE
+
+    def _take_reserve(self) -> None:
+        try:
+            fd = os.open(self._reserve, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:
+            return  # a full disk is told by who needs the space
+        try:
+            for size in (RESERVE, RESERVE // 2, RESERVE // 4):
+                try:
+                    os.posix_fallocate(fd, 0, size)
+                    return
+                except OSError:
+                    os.truncate(fd, 0)
+        finally:
+            os.close(fd)
+
+    def fold(self) -> bool:
+        """Fold the journal into the file, where most of it replaces what is there; False inside
+        a transaction."""
+        if self._depth:
+            return False
+        try:
+            self.run("PRAGMA wal_checkpoint(TRUNCATE)")
+        except (ResourceExhausted, Unavailable):
+            return True  # the reserve is next
+        return True
+
+    def give_reserve(self) -> bool:
+        """Free what is held back; False when it is in use already or this is a transaction."""
+        if self._depth or not self._reserve.exists():
+            return False
+        self._reserve.unlink()
+        return True
+
     def checkpoint(self) -> None:
         """Fold the journal into the file; called now and then from a quiet moment."""
         self.run("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._take_reserve()
 
     def close(self) -> None:
         """Close the file. Idempotent."""

@@ -50,6 +50,9 @@ ENTRIES_LIMIT = 2_000_000
 BYTES_LIMIT = 1 << 40
 """Bytes of one layer unpacked; the disk is the real limit, and says so."""
 
+CLEAN_DELAY = 0.2
+"""Seconds in which removals come together before a worker deletes them."""
+
 Mounter = Callable[[list[Mount]], int]
 """Turns mounts into a descriptor of a detached mount, which the caller closes."""
 
@@ -274,7 +277,11 @@ class LayerStore:
         """
         chains = image.chain_ids
         init = await self.ensure_init(chains[-1] if chains else None)
-        await self.driver.prepare(container_id, init, options=options)
+        try:
+            await self.driver.prepare(container_id, init, options=options)
+        except BaseException:
+            self.clean_later()
+            raise
         return container_id
 
     async def ensure_init(self, chain: Digest | None) -> str:
@@ -383,13 +390,15 @@ class LayerStore:
 
     async def _clean(self) -> None:
         while self._more_to_clean:
+            # A burst of removals is one job of one worker, and off the way of the next start.
+            await asyncio.sleep(CLEAN_DELAY)
             self._more_to_clean = False
             try:
                 await self.driver.cleanup()
                 with open_directory(self._content.root / "ingest") as fd:
                     for name in self._content.leftovers(all_of_them=False):
                         await self._offload("remove_tree", {"name": name}, [fd])
-            except BoxwoodError as error:
+            except (BoxwoodError, OSError) as error:
                 log.warning("empty the trash: %s", error)
                 return
 

@@ -2,7 +2,7 @@
 
 Run it against any installed driver, as root::
 
-    pytest -p boxwood.testing.plugin --boxwood-storage=NAME --pyargs boxwood.testing.storage
+    pytest --boxwood-storage=NAME --pyargs boxwood.testing.storage
 
 or make a class of your own from :class:`StorageSuite`. Tests ask a driver's capabilities, never
 its name. The kit mounts what the driver says, in directories of its own, and unmounts it.

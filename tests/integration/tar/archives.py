@@ -79,7 +79,11 @@ def listing(root: Path, *, times: bool = True) -> dict[str, tuple[Any, ...]]:
     for at, directories, files in os.walk(root):
         for name in sorted([*directories, *files]):
             path = Path(at, name)
-            status = path.lstat()
+            try:
+                status = path.lstat()
+            except FileNotFoundError:
+                # Overlay lists a whiteout in a directory that has nothing below; it is not there.
+                continue
             content: Any = None
             kind = stat.S_IFMT(status.st_mode)
             if kind == stat.S_IFREG:

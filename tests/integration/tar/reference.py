@@ -23,6 +23,10 @@ def extract(data: bytes, root: Path) -> None:
             name = os.path.normpath(member.name)
             path = root / name.lstrip("/") if not member.name.startswith("/") else Path(name)
             base = path.name
+            if base.startswith(".wh.") and not base.startswith(".wh..wh..a"):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                parts = name.split("/")
+                fresh.update("/".join(parts[:n]) for n in range(1, len(parts)))
             if base == ".wh..wh..opq":
                 _clear(path.parent, os.path.dirname(name), fresh)
             elif base.startswith(".wh..wh."):

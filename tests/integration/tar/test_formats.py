@@ -221,7 +221,13 @@ def test_replacing(tmp_path: Path, extract: Any) -> None:
 
 
 def test_directory_times_come_last(tmp_path: Path, extract: Any) -> None:
-    data = archive(folder("d", mtime=1000), entry("d/a"), folder("d/e", mtime=2000), entry("d/e/b"))
+    data = archive(
+        folder("d", mtime=5),
+        folder("d", mtime=1000),
+        entry("d/a"),
+        folder("d/e", mtime=2000),
+        entry("d/e/b"),
+    )
     root = tmp_path / "root"
     extract(data, root)
     assert (root / "d").stat().st_mtime == 1000

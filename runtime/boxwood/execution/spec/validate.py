@@ -279,15 +279,12 @@ def _paths(_: ContainerConfig, host: HostConfig, __: Machine, ___: list[str]) ->
             raise InvalidArgument(f"invalid path: '{path}': must be absolute")
 
 
-def _foreign(_: ContainerConfig, host: HostConfig, __: Machine, warnings: list[str]) -> None:
+def _foreign(_: ContainerConfig, host: HostConfig, __: Machine, ___: list[str]) -> None:
     """What only Windows has."""
     if host.io_maximum_bandwidth:
         raise InvalidArgument("invalid QoS settings: linux does not support Maximum IO Bandwidth")
     if host.io_maximum_iops:
         raise InvalidArgument("invalid QoS settings: linux does not support Maximum IO IOps")
-    for name, value in (("CpuCount", host.cpu_count), ("CpuPercent", host.cpu_percent)):
-        if value:
-            warnings.append(f"{name} is a limit of Windows. {name} discarded.")
 
 
 def _life(_: ContainerConfig, host: HostConfig, __: Machine, ___: list[str]) -> None:

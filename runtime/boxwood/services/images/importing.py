@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from boxwood.services.images.spool import to_file
 
 if TYPE_CHECKING:
     from boxwood.services.images.service import ImagesService
+    from boxwood.store.layers import Layer
 
 
 class Import:
@@ -55,25 +57,27 @@ class Import:
             finally:
                 service.layers.clean_later()
         with service.lease([unpacked.layer.chain_id]):
-            image = self._record(unpacked.layer.diff_id)
-        await service.layers.ensure_init(image.chain_ids[-1])
+            image = await self._record(unpacked.layer)
         service.publish("image", "import", image.id, {"name": image.id})
         if self._name is not None:
             service.publish("image", "tag", image.id, {"name": self._name.familiar})
         return image
 
-    def _record(self, diff_id: str) -> Image:
+    async def _record(self, layer: Layer) -> Image:
         service = self._service
-        document = self._document(diff_id)
+        document = self._document(layer.diff_id)
         config = ImageConfig.parse(document)
         try:
-            digest = service.content.put(document)
+            # Now, so that no create has to wait for it.
+            await service.layers.ensure_init(Digest.parse(layer.chain_id))
+            service.content.put(document)
             names = [self._name] if self._name is not None else []
             return service.catalog.add(config, document, names)[0]
         except BaseException:
             if service.catalog.by_id(digest := Digest.of(document)) is None:
                 service.content.delete(digest)
-            service.drop_unused()
+            # The lease still holds the layer; what comes after it takes it.
+            asyncio.get_running_loop().call_soon(service.drop_unused)
             raise
 
     def _document(self, diff_id: str) -> bytes:

@@ -77,11 +77,13 @@ class Load:
             try:
                 await self._unpack(archive, found)
                 service.content.put(found.document)
+                chains = chain_ids(found.config.rootfs.diff_ids)
+                # Now, so that no create has to wait for it.
+                await service.layers.ensure_init(chains[-1] if chains else None)
                 image, moved = service.catalog.add(found.config, found.document, list(found.names))
             except BaseException:
                 self._undo(found)
                 raise
-        await service.layers.ensure_init(image.chain_ids[-1] if image.chain_ids else None)
         self._say(image, found, moved)
         return image
 

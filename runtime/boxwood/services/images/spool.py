@@ -19,17 +19,24 @@ async def to_file(stream: AsyncIterator[bytes], file: Path) -> int:
     size = 0
     try:
         fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            async for chunk in stream:
-                view = memoryview(chunk)
-                while view:
-                    view = view[os.write(fd, view) :]
-                size += len(chunk)
-        finally:
-            os.close(fd)
     except OSError as error:
         raise as_boxwood_error("receive", "the archive", error) from error
+    try:
+        async for chunk in stream:
+            _write(fd, chunk)
+            size += len(chunk)
+    finally:
+        os.close(fd)
     return size
+
+
+def _write(fd: int, chunk: bytes) -> None:
+    view = memoryview(chunk)
+    try:
+        while view:
+            view = view[os.write(fd, view) :]
+    except OSError as error:
+        raise as_boxwood_error("receive", "the archive", error) from error
 
 
 async def to_pipe(stream: AsyncIterator[bytes], fd: int) -> None:
@@ -40,16 +47,23 @@ async def to_pipe(stream: AsyncIterator[bytes], fd: int) -> None:
     try:
         os.set_blocking(fd, False)
         async for chunk in stream:
-            view = memoryview(chunk)
-            while view:
-                try:
-                    view = view[os.write(fd, view) :]
-                except BlockingIOError:
-                    await _writable(fd)
-    except BrokenPipeError:
-        return
+            if not await _pass_on(fd, chunk):
+                return
     finally:
         os.close(fd)
+
+
+async def _pass_on(fd: int, chunk: bytes) -> bool:
+    """Write a chunk to the pipe; False: nobody reads any longer."""
+    view = memoryview(chunk)
+    while view:
+        try:
+            view = view[os.write(fd, view) :]
+        except BlockingIOError:
+            await _writable(fd)
+        except BrokenPipeError:
+            return False
+    return True
 
 
 async def _writable(fd: int) -> None:
