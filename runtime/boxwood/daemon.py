@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import fcntl
+import gc
 import grp
 import logging
 import os
@@ -146,17 +148,25 @@ class _Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end.set)
-        engine = await Engine.start(self._config)
+        # Open before anything is touched: an address that is taken costs nobody a container, and
+        # who connects while the engine comes up waits instead of being refused.
+        listeners = open_listeners(self._config)
+        try:
+            engine = await Engine.start(self._config)
+        except BaseException:
+            _close(listeners)
+            raise
         try:
             server = ApiServer(engine, extensions=engine.extensions)
-            listeners = open_listeners(self._config)
             await server.start(listeners)
             loop.add_signal_handler(signal.SIGHUP, self._reload, engine)
             for listener in listeners:
                 log.info("listening on %s", listener.address)
+            _settle_memory()
             _notify("READY=1")
             await self._serve(engine, server)
             _notify("STOPPING=1")
+            engine.events.close()
             await server.stop(REQUEST_GRACE)
         finally:
             await engine.stop()
@@ -183,10 +193,24 @@ class _Daemon:
         except BoxwoodError as error:
             log.error("reload: %s; the configuration stays as it was", error)
             return
-        self._config = engine.config = reloaded(self._config, fresh)
+        self._config = reloaded(self._config, fresh)
+        engine.reconfigure(self._config)
         _set_up_log(self._config)
         engine.events.publish("daemon", "reload", engine.id, {"name": socket.gethostname()})
         log.info("configuration reloaded")
+
+
+def _settle_memory() -> None:
+    """After the start: what it made stays for good, what it let go of goes back to the kernel.
+
+    No later collection looks at the former again: 30,000 objects, 3 ms each time in the middle of
+    somebody's request. The latter is 1 MiB; a C library without malloc_trim(3) keeps it.
+    """
+    gc.collect()
+    gc.freeze()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def loop_time() -> float:
@@ -207,12 +231,16 @@ def open_listeners(config: Configuration) -> list[Listener]:
         for host in hosts:
             found += _open(host, config)
     except BaseException:
-        for listener in found:
-            listener.socket.close()
-            if listener.path is not None:
-                listener.path.unlink(missing_ok=True)
+        _close(found)
         raise
     return found
+
+
+def _close(listeners: Sequence[Listener]) -> None:
+    for listener in listeners:
+        listener.socket.close()
+        if listener.path is not None:
+            listener.path.unlink(missing_ok=True)
 
 
 def _open(host: str, config: Configuration) -> list[Listener]:

@@ -180,10 +180,11 @@ def _security(described: dict[str, Any], seccomp: str, apparmor: bool) -> list[s
 
 def _warnings(engine: Engine) -> list[str]:
     machine = engine.isolation(engine.config.default_runtime).machine()
-    found = []
-    for controller in ("memory", "cpu", "cpuset", "pids", "devices", "freezer"):
-        if controller not in machine.controllers:
-            found.append(f"WARNING: No {controller} cgroup support")
+    found = [
+        f"WARNING: No {controller} cgroup support"
+        for controller in ("memory", "cpu", "cpuset", "pids", "devices", "freezer")
+        if controller not in machine.controllers
+    ]
     if machine.seccomp:
         found.append(f"WARNING: No seccomp: {machine.seccomp}")
     if not machine.may_raise_limits:

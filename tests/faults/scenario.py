@@ -168,9 +168,7 @@ def unframed(body: bytes) -> bytes:
 
 def check_known(engine: Engine, known: Known) -> None:
     """Nothing acknowledged is lost, nothing removed is back."""
-    found = {
-        entry["Id"]: entry for entry in engine.api("GET", "/containers/json?all=1").json()
-    }
+    found = {entry["Id"]: entry for entry in engine.api("GET", "/containers/json?all=1").json()}
     for key in known.created - known.removing:
         assert key in found, f"acknowledged and lost: {key}"
     for key in known.removed:
@@ -200,11 +198,10 @@ def check_nothing_orphaned(engine: Engine, kept: str, books: Sequence[Known]) ->
 def groups_of(seen: Iterable[set[str]]) -> list[str]:
     """Return the control groups of these containers."""
     wanted = set().union(*seen)
-    return [
-        str(path)
-        for path in Path("/sys/fs/cgroup").glob("**/boxwood/*")
-        if path.name in wanted
-    ]
+    root = Path("/sys/fs/cgroup")
+    parents = [root / "boxwood", *(entry / "boxwood" for entry in root.iterdir())]
+    paths = (parent / key for parent in parents for key in wanted)
+    return [str(path) for path in paths if path.exists()]
 
 
 def orphans(engine: Engine, wanted: set[str]) -> list[str]:
@@ -219,7 +216,7 @@ def orphans(engine: Engine, wanted: set[str]) -> list[str]:
     ):
         if place.is_dir():
             found += [str(path) for path in place.iterdir() if path.name not in wanted]
-    found += [f"mount {line}" for line in _mounts() if str(engine.data_root) in line]
+    found += [f"mount {line}" for line in _mounts() if f"{engine.data_root}/" in line]
     found += [f"shim {pid}" for pid in shims_of(engine) if not _serves(pid, wanted)]
     return found
 
@@ -238,7 +235,9 @@ def shims_of(engine: Engine) -> list[int]:
             if (process / "comm").read_text().strip() != "boxwood-shim":
                 continue
             links = [os.readlink(fd) for fd in (process / "fd").iterdir()]
-            if any(str(engine.exec_root) in link or str(engine.data_root) in link for link in links):
+            if any(
+                str(engine.exec_root) in link or str(engine.data_root) in link for link in links
+            ):
                 found.append(int(process.name))
     return found
 
@@ -257,7 +256,7 @@ def in_parallel(engine: Engine, known: list[Known], rounds: int) -> None:
     def work(book: Known) -> None:
         try:
             Load(engine, book).run(rounds)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised by the caller's thread
             errors.append(error)
 
     threads = [threading.Thread(target=work, args=(book,)) for book in known]
@@ -282,4 +281,3 @@ def kill_after(engine: Engine, seconds: float) -> threading.Thread:
     thread = threading.Thread(target=work)
     thread.start()
     return thread
-

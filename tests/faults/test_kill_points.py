@@ -72,9 +72,7 @@ def test_killed_at_each_point(faulty: FaultyEngine, witness: Witness, point: str
     settle(faulty, witness, known)
 
 
-def test_killed_at_random_under_load(
-    faulty: FaultyEngine, witness: Witness, soak: bool
-) -> None:
+def test_killed_at_random_under_load(faulty: FaultyEngine, witness: Witness, soak: bool) -> None:
     """Killed at any moment, with several clients at work."""
     seed = random.SystemRandom().randrange(1 << 32)
     print(f"seed {seed}")

@@ -11,7 +11,7 @@ import asyncio
 import os
 import re
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 
@@ -130,7 +130,7 @@ class _Files:
         self._queue: list[int] = []
         self._current = -1
 
-    def __enter__(self) -> _Files:
+    def __enter__(self) -> Self:
         self._queue = [fd for fd in map(self._open, self._names()) if fd >= 0]
         self._advance()
         return self
@@ -288,9 +288,11 @@ def _attributes(source: LogSource, options: Mapping[str, str]) -> dict[str, str]
     ):
         names = {name for name in options.get(key, "").split(",") if name}
         matcher = _compile(options.get(pattern, ""))
-        for name, value in values.items():
-            if name in names or (matcher is not None and matcher.search(name)):
-                found[name] = value
+        found |= {
+            name: value
+            for name, value in values.items()
+            if name in names or (matcher is not None and matcher.search(name))
+        }
     if options.get("tag"):
         found["tag"] = options["tag"]
     return found

@@ -20,7 +20,14 @@ import msgspec
 
 from boxwood.drivers.hookspecs import hookimpl
 from boxwood.drivers.volume import SEEDABLE, Volume, VolumeDriver
-from boxwood.errors import Conflict, Internal, InvalidArgument, NotFound, Unavailable
+from boxwood.errors import (
+    Conflict,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    ResourceExhausted,
+    Unavailable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,7 +52,7 @@ class LocalVolumes(VolumeDriver):
         """``root`` is made if it is missing."""
         self._root = root
         self._users: dict[str, set[str]] = {}
-        root.mkdir(mode=0o701, parents=True, exist_ok=True)
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
         (root / _TRASH).mkdir(mode=0o700, exist_ok=True)
 
     async def create(self, name: str, options: Mapping[str, str]) -> Volume:
@@ -54,12 +61,14 @@ class LocalVolumes(VolumeDriver):
         _check_options(options)
         if not (self._root / name).exists():
             draft = self._root / _TRASH / f"new-{name}-{secrets.token_hex(4)}"
-            draft.mkdir(mode=0o701)
-            (draft / _DATA).mkdir(mode=0o755)
-            os.chmod(draft / _DATA, 0o755)  # whatever the daemon's umask is
-            if options:
-                (draft / _OPTIONS_FILE).write_bytes(msgspec.json.encode(dict(options)))
-            draft.rename(self._root / name)
+            try:
+                _make(draft, options)
+                draft.rename(self._root / name)
+            except OSError as error:
+                shutil.rmtree(draft, ignore_errors=True)
+                raise ResourceExhausted(
+                    f"create {name}: {self._root / name}: {error.strerror or error}"
+                ) from error
         return self._describe(name)
 
     async def remove(self, name: str) -> Path | None:
@@ -144,7 +153,20 @@ class LocalVolumes(VolumeDriver):
         return Path(volume.mountpoint)
 
 
+def _make(directory: Path, options: Mapping[str, str]) -> None:
+    directory.mkdir(mode=0o700)
+    (directory / _DATA).mkdir(mode=0o755)
+    os.chmod(directory / _DATA, 0o755)  # whatever the daemon's umask is
+    if options:
+        (directory / _OPTIONS_FILE).write_bytes(msgspec.json.encode(dict(options)))
+
+
 def _check_name(name: str) -> None:
+    if len(name) == 1:
+        raise InvalidArgument(
+            f"create {name}: volume name is too short, names should be at least two alphanumeric "
+            "characters"
+        )
     if NAME.match(name) is None or len(name) > 255:
         raise InvalidArgument(
             f'create {name}: "{name}" includes invalid characters for a local volume name, only '

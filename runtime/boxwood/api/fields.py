@@ -31,6 +31,7 @@ class Rule(NamedTuple):
 _YES = Rule(HONOURED)
 _KEPT = Rule(RECORDED)
 _SHOWN = Rule(ANSWER)
+_NO_QOS = "invalid QoS settings: linux does not support"
 _NO_NETWORK = "the bridge network is not available yet"
 
 
@@ -66,10 +67,10 @@ TABLE: dict[str, dict[str, Rule]] = {
             "Sysctls Runtime MaskedPaths ReadonlyPaths"
         ),
         "ContainerIDFile": _KEPT,
-        "CpuCount": _KEPT,
-        "CpuPercent": _KEPT,
-        "IOMaximumIOps": _KEPT,
-        "IOMaximumBandwidth": _KEPT,
+        "CpuCount": Rule(WARNED, "is a limit of Windows: discarded"),
+        "CpuPercent": Rule(WARNED, "is a limit of Windows: discarded"),
+        "IOMaximumIOps": Rule(REFUSED, f"{_NO_QOS} Maximum IO IOps"),
+        "IOMaximumBandwidth": Rule(REFUSED, f"{_NO_QOS} Maximum IO Bandwidth"),
         "Cgroup": Rule(REFUSED, "joining another container's cgroup is not served"),
         "Isolation": Rule(REFUSED, "is for Windows", ("default",)),
         "PortBindings": Rule(WARNED, f"ports are not published: {_NO_NETWORK}"),
@@ -80,7 +81,7 @@ TABLE: dict[str, dict[str, Rule]] = {
     },
     "LogConfig": _honoured("Type Config"),
     "RestartPolicy": _honoured("Name MaximumRetryCount"),
-    "PortBinding": {"HostIp": _YES, "HostPort": _YES},
+    "PortBinding": {"HostIp": _KEPT, "HostPort": _KEPT},
     "ThrottleDevice": _honoured("Path Rate"),
     "DeviceMapping": _honoured("PathOnHost PathInContainer CgroupPermissions"),
     "Mount": {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from boxwood.engine import Engine
 
 log = logging.getLogger("boxwood.api")
+
+_EXHAUSTED = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""Errors of system calls that say what is used up on this machine."""
 
 MAX_JSON = 4 * 1024 * 1024
 """Bytes of a JSON body: a seccomp profile of 20 KiB and long label lists fit by far."""
@@ -94,8 +98,12 @@ class ApiServer:
             return self._failed(request, error.status, str(error))
         except (ClientGone, BadRequest):
             raise
-        except Exception:
+        except Exception as error:
             log.exception("api: %s %s: unexpected error", request.method, request.path)
+            if isinstance(error, OSError) and error.errno in _EXHAUSTED:
+                # Nobody's bug: whoever reads it can do something about it.
+                cause = f"{request.operation}: {error.filename or 'engine'}: {error.strerror}"
+                return self._failed(request, 500, cause)
             return self._failed(request, 500, f"{request.operation}: internal error; see the log")
 
     async def _dispatch(self, request: Request) -> Response | None:

@@ -217,6 +217,10 @@ def test_every_struct_of_a_body_is_in_the_table_or_in_one_that_is_refused():
 SAMPLES = {
     "HostConfig.Cgroup": "container:x",
     "HostConfig.Isolation": "hyperv",
+    "HostConfig.CpuCount": 2,
+    "HostConfig.CpuPercent": 50,
+    "HostConfig.IOMaximumIOps": 100,
+    "HostConfig.IOMaximumBandwidth": 100,
     "HostConfig.PortBindings": {"80/tcp": [{"HostPort": "8080"}]},
     "HostConfig.PublishAllPorts": True,
     "HostConfig.Links": ["a:b"],

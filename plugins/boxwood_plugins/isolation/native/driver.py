@@ -26,6 +26,7 @@ from boxwood_ext.wire import ProgramError
 from boxwood_plugins.isolation.native import compiler
 from boxwood_plugins.isolation.native.compiler import Slots
 from boxwood_plugins.isolation.native.groups import FREEZE_BOUND, Groups, wait_for
+from boxwood_plugins.isolation.native.groups1 import has_weights
 from boxwood_plugins.isolation.native.machine import find_groups, probe
 from boxwood_plugins.isolation.native.mounts import Ops, foreign_pids
 from boxwood_plugins.isolation.native.seccomp import Cache, Filter
@@ -71,8 +72,6 @@ class NativeDriver(IsolationDriver):
             joined = self._open_namespaces(spec, fds, owned)
             slots = self._slots(root=0, first=1, count=len(owned) - len(joined), joined=joined)
             slots = self._open_foreign(spec, slots, fds, owned)
-            held = {source: len(fds) + at for at, source in enumerate(bundle.sources)}
-            fds += bundle.sources.values()
             ops = compiler.compile_container(
                 spec,
                 slots._replace(total=len(fds)),
@@ -80,10 +79,8 @@ class NativeDriver(IsolationDriver):
                 seccomp=seccomp,
                 cgroup_binds=groups.binds(path),
                 init=spec.get("annotations", {}).get(INIT_ANNOTATION) == "true",
-                held=held,
             )
-            borrowed = frozenset((bundle.root_fd, *bundle.sources.values()))
-            return Launch(_encode(ops), tuple(fds), borrowed=borrowed)
+            return Launch(_encode(ops), tuple(fds), borrowed=frozenset((bundle.root_fd,)))
         except BaseException:
             for fd in owned:
                 os.close(fd)
@@ -248,8 +245,16 @@ class NativeDriver(IsolationDriver):
 
     def _mark(self, task: str, path: str) -> None:
         """Note a task as this engine's, before anything of it is there."""
-        self._marks.mkdir(parents=True, exist_ok=True)
-        self._mark_of(task).write_text(path)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        try:
+            fd = os.open(self._mark_of(task), flags, 0o600)
+        except FileNotFoundError:
+            self._marks.mkdir(parents=True, exist_ok=True)
+            fd = os.open(self._mark_of(task), flags, 0o600)
+        try:
+            os.write(fd, path.encode())
+        finally:
+            os.close(fd)
 
     def check(self, host_config: HostConfig) -> list[str]:
         """Nothing beyond what the machine says, but what only this driver does not do."""
@@ -258,6 +263,8 @@ class NativeDriver(IsolationDriver):
             warnings.append("No control groups are mounted: limits cannot be set.")
         if self._machine.seccomp and not host_config.privileged:
             warnings.append(f"seccomp: {self._machine.seccomp}")
+        if self._machine.cgroup_version == 1 and "blkio-weight-device" in self._machine.features:
+            warnings += _weightless(host_config)
         return warnings
 
     def describe(self) -> Document:
@@ -273,6 +280,22 @@ class NativeDriver(IsolationDriver):
             "limits_clamped": not machine.may_raise_limits,
             "capabilities": len(machine.capabilities),
         }
+
+
+def _weightless(host_config: HostConfig) -> list[str]:
+    """Return a warning for each disk whose weight cannot be set; one that is not there fails the
+    start."""
+    warnings = []
+    for device in host_config.blkio_weight_device or ():
+        try:
+            number = os.stat(device.path).st_rdev
+        except OSError:
+            continue
+        if not has_weights(os.major(number), os.minor(number)):
+            warnings.append(
+                f"BlkioWeightDevice: {device.path}: its scheduler is not BFQ. Weight discarded."
+            )
+    return warnings
 
 
 def group_path(spec: Document, container_id: str) -> str:

@@ -118,7 +118,9 @@ class Groups(ABC):
         """
         if not path.startswith("/") or path.strip("/") in ("", ".", ".."):
             raise Internal(f"cgroup: {path!r}: not a container's group; nothing is killed in it")
-        if not self.directories(path):
+        # Nearly always all of it has ended, and the groups go at the first try.
+        tried = [_try_rmdir(directory) for directory in self.directories(path)]
+        if all(tried):
             return
         self.thaw(path)
 

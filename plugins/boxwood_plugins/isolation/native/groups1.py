@@ -206,7 +206,8 @@ class Groups1(Groups):
             _write_first(directory, "weight", str(limits["weight"]))
         for device in limits.get("weightDevice") or ():
             numbers = f"{device['major']}:{device['minor']}"
-            _write_first(directory, "weight_device", f"{numbers} {device['weight']}")
+            if has_weights(device["major"], device["minor"]):
+                _write_first(directory, "weight_device", f"{numbers} {device['weight']}")
         for key, name in _THROTTLES:
             for device in limits.get(key) or ():
                 numbers = f"{device['major']}:{device['minor']}"
@@ -283,6 +284,15 @@ class Groups1(Groups):
                 key: _blkio(f"{at['blkio']}/{name}") for key, name in _BLKIO_STATS
             }
         return result
+
+
+def has_weights(major: int, minor: int) -> bool:
+    """Whether the scheduler of a disk knows weights: BFQ, or the CFQ of kernels before 5.0."""
+    try:
+        scheduler = read(f"/sys/dev/block/{major}:{minor}/queue/scheduler")
+    except OSError:
+        return False
+    return "[bfq]" in scheduler or "[cfq]" in scheduler
 
 
 def _enter(parent: int, name: str, *, make: bool) -> int:

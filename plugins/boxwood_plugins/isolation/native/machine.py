@@ -150,6 +150,11 @@ def _swap_v2(root: Path) -> bool:
     return not Path("/proc/cmdline").read_text().count("swapaccount=0")
 
 
+def _has_bfq() -> bool:
+    """Whether the kernel has the scheduler: its files are in every group but the root."""
+    return any("bfq" in path.read_text() for path in Path("/sys/block").glob("*/queue/scheduler"))
+
+
 def _groups1(groups: Groups1) -> tuple[frozenset[str], frozenset[str]]:
     points = {name: one.point for one in groups.hierarchies for name in one.controllers}
     controllers = frozenset(name for name in points if not name.startswith("name="))
@@ -158,8 +163,6 @@ def _groups1(groups: Groups1) -> tuple[frozenset[str], frozenset[str]]:
         for feature, (controller, file) in _FEATURES_V1.items()
         if os.path.exists(f"{points.get(controller, '')}/{file}")
     }
-    blkio = points.get("blkio", "")
-    for stem, feature in (("weight", "blkio-weight"), ("weight_device", "blkio-weight-device")):
-        if any(os.path.exists(f"{blkio}/blkio.{prefix}{stem}") for prefix in ("", "bfq.")):
-            features.add(feature)
+    if "blkio" in points and (_has_bfq() or os.path.exists(f"{points['blkio']}/blkio.weight")):
+        features |= {"blkio-weight", "blkio-weight-device"}
     return controllers, frozenset(features)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from boxwood.drivers.isolation import Document
+from boxwood.drivers.isolation import SUBPATH, Document
 from boxwood.errors import InvalidArgument
 from boxwood_ext import program as p
 from boxwood_ext.wire import Value
@@ -81,6 +81,8 @@ class Options(NamedTuple):
     propagation: int
     data: tuple[str, ...]
     """What only the file system understands."""
+    subpath: str = ""
+    """What of a bind's source is meant; see SUBPATH."""
 
 
 @lru_cache(maxsize=512)
@@ -89,6 +91,7 @@ def parse_options(options: tuple[str, ...]) -> Options:
     bind = recursive = attr_recursive = False
     attr_set = attr_clear = propagation = 0
     data: list[str] = []
+    subpath = ""
     for option in options:
         plain = option.removeprefix("r")
         if option in ("bind", "rbind"):
@@ -100,9 +103,13 @@ def parse_options(options: tuple[str, ...]) -> Options:
             bits, cleared = _ATTRIBUTES[option if option in _ATTRIBUTES else plain]
             attr_set = (attr_set & ~cleared) | bits
             attr_clear = (attr_clear & ~bits) | cleared
+        elif option.startswith(SUBPATH):
+            subpath = option.removeprefix(SUBPATH)
         elif option not in _IGNORED:
             data.append(option)
-    return Options(bind, recursive, attr_set, attr_clear, attr_recursive, propagation, tuple(data))
+    return Options(
+        bind, recursive, attr_set, attr_clear, attr_recursive, propagation, tuple(data), subpath
+    )
 
 
 def _inside(path: str) -> str:
@@ -186,7 +193,12 @@ class MountCompiler:
         propagation = options.propagation or p.MS_PRIVATE | p.MS_REC
         rest = (destination, flags, options.attr_set, options.attr_clear, propagation)
         match = _FOREIGN.fullmatch(source)
-        if match is not None:
+        if options.subpath:
+            part = (source, options.subpath, flags & p.F_RECURSIVE)
+            self.sources.append(("source_beneath", self.next_slot, *part))
+            self.ops.append(("bind_fd", self.next_slot, *rest))
+            self.next_slot += 1
+        elif match is not None:
             taken = ("source", self.next_slot, match[2], flags & p.F_RECURSIVE)
             self.foreign.setdefault(int(match[1]), []).append(taken)
             self.ops.append(("bind_fd", self.next_slot, *rest))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from boxwood.drivers.network import NetworkDriver
     from boxwood.execution.spec import SpecDefaults
     from boxwood.execution.task import Launcher
+    from boxwood.execution.trash import Trash
     from boxwood.execution.worker import WorkerPool
     from boxwood.model.container import Container
     from boxwood.model.image import Image
@@ -126,6 +127,7 @@ class Context:
     events: Events
     workers: WorkerPool
     launcher: Launcher
+    trash: Trash
     isolation: Callable[[str], IsolationDriver]
     log_driver: Callable[[str], LogDriver]
     adjust: Callable[[dict[str, Any], Container], None]
@@ -133,6 +135,8 @@ class Context:
     run: Path
     live: dict[str, Live] = field(default_factory=dict)
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    stopping: bool = False
+    """The daemon stops every container: none is restarted, and nobody asked for it."""
     closing: bool = False
 
     def of(self, key: str) -> Live:

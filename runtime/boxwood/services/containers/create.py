@@ -8,7 +8,13 @@ import socket
 from typing import TYPE_CHECKING
 
 from boxwood.drivers.storage import SnapshotOptions
-from boxwood.errors import BoxwoodError, Conflict, InvalidArgument, NotFound
+from boxwood.errors import (
+    BoxwoodError,
+    Conflict,
+    InvalidArgument,
+    NotFound,
+    ResourceExhausted,
+)
 from boxwood.execution.spec import validate_host_config
 from boxwood.faultpoints import fault
 from boxwood.model import ids, names, times
@@ -124,7 +130,7 @@ class Creator:
             hostname = config.hostname or socket.gethostname()
         warnings = [warning] if (warning := context.networks.warning(mode)) else []
         if network is None:
-            target = context.store.get(mode.partition(":")[2])
+            target = self._joined(mode)
             config = replace(
                 config,
                 hostname=target.config.hostname,
@@ -165,6 +171,18 @@ class Creator:
             state=State(),
         )
 
+    def _joined(self, mode: str) -> Container:
+        """Return the container that a mode `container:NAME` names.
+
+        Raises:
+            InvalidArgument: there is none. As NotFound, Docker's client would take it for the
+                image that is missing, and try to pull it.
+        """
+        try:
+            return self._context.store.get(mode.partition(":")[2])
+        except NotFound as error:
+            raise InvalidArgument(str(error)) from error
+
     def _check_machine(self, asked: ContainerConfig, container: Container) -> list[str]:
         """Ask the isolation driver and the spec's own checks; returns warnings."""
         name = container.isolation_driver
@@ -180,7 +198,7 @@ class Creator:
         warnings = validate_host_config(checked, host, driver.machine(), dict(spec.ulimits))
         for mode in (host.ipc_mode, host.pid_mode):
             if mode.startswith("container:"):
-                self._context.store.get(mode.partition(":")[2])
+                self._joined(mode)
         return list(dict.fromkeys(warnings + driver.check(host)))
 
     async def _make(self, container: Container, image: Image) -> Container:
@@ -204,6 +222,9 @@ class Creator:
             container = replace(container, mounts=mounts, snapshot_key=snapshot)
             context.store.put(container)
             fault("create.recorded")
+        except OSError as error:
+            await self._unmake(plan, directory, snapshot)
+            raise ResourceExhausted(f"create container: {directory}: {error.strerror}") from error
         except BaseException:
             await self._unmake(plan, directory, snapshot)
             raise
@@ -232,23 +253,15 @@ def _cgroupns(spec: object) -> str:
 
 
 def _unhonoured_network(host: HostConfig, request: CreateRequest) -> list[str]:
-    """Return a warning for each field that waits for a network driver of its own."""
-    warnings = []
-    if host.network_mode == "host":
-        if host.port_bindings or host.publish_all_ports:
-            warnings.append("Published ports are discarded when using host network mode")
-    elif host.port_bindings or host.publish_all_ports:
-        warnings.append("Ports are not published yet by this engine: discarded.")
-    if host.links:
-        warnings.append("Links are not supported by this engine: discarded.")
-    for name, endpoint in (request.networking.endpoints_config or {}).items():
-        if name not in (host.network_mode, "default", "bridge", "host", "none"):
-            warnings.append(f"Network {name}: not connected: this engine has no such network.")
-        if endpoint is not None and (
-            endpoint.ipam_config or endpoint.mac_address or endpoint.aliases or endpoint.links
-            or endpoint.driver_opts
-        ):  # fmt: skip
-            warnings.append(f"Network {name}: addresses, aliases and options are discarded.")
+    """Return warnings of what waits for a network driver; single fields: ``api/fields.py``."""
+    warnings: list[str] = []
+    if host.network_mode == "host" and (host.port_bindings or host.publish_all_ports):
+        warnings.append("Published ports are discarded when using host network mode")
+    warnings.extend(
+        f"Network {name}: not connected: this engine has no such network."
+        for name in request.networking.endpoints_config or {}
+        if name not in (host.network_mode, "default", "bridge", "host", "none")
+    )
     return warnings
 
 

@@ -61,8 +61,8 @@ class Execs:
             )
         parse_detach_keys(config.detach_keys)
         check_running(container)
-        self._forget_old()
         live = self._context.of(container.id)
+        self._forget_old(live)
         if len(live.execs) >= LIMIT:
             raise Conflict(f"container {container.id[:12]}: {LIMIT} execs at once are too many")
         entry = Exec(id=ids.new_id(), container=container.id, config=config)
@@ -93,7 +93,8 @@ class Execs:
                            f"exec command {entry.id} has already run")  # fmt: skip
         container = self._context.store.current(entry.container)
         check_running(container)
-        entry.started = True
+        # As Docker: a client that has all its output may look before we know the pid.
+        entry.started = entry.running = True
         config = entry.config
         clients: list[Client] = []
         size = options.console_size or config.console_size
@@ -102,7 +103,7 @@ class Execs:
             try:
                 fd, preread = await upgrade.accept(content)
             except BaseException:
-                entry.started = False
+                entry.started = entry.running = False
                 raise
             clients.append(self._client(entry, fd, preread))
         try:
@@ -117,6 +118,9 @@ class Execs:
                 return
             if isinstance(error, LaunchError):
                 raise LaunchError(text, error.operation, error.target, error.errno) from error
+            raise
+        except BaseException:
+            self._ended(entry)
             raise
 
     def _client(self, entry: Exec, fd: int, preread: bytes) -> Client:
@@ -145,7 +149,7 @@ class Execs:
             container = context.store.current(container.id)
             check_running(container)
             self._publish(container, entry, f"exec_start: {join_words(entry.config.cmd or ())}")
-            pid = await self.launch(container, live, entry, clients, size)
+        pid = await self.launch(container, live, entry, clients, size)
         fault("exec.launched")
         entry.running, entry.pid = True, pid
 
@@ -157,9 +161,11 @@ class Execs:
         clients: Sequence[Client],
         size: tuple[int, int] | None = None,
     ) -> int:
-        """Launch it in the shim; the caller holds the lock. Returns the pid.
+        """Launch it in the shim; returns the pid.
 
-        The clients' descriptors are the shim's then, and still the caller's when it raises.
+        Without the lock: a container that is frozen, or whose files hang, hangs its exec, and is
+        to be stopped all the same. The clients' descriptors are the shim's then, and still the
+        caller's when it raises.
         """
         fault("exec.begun")
         context = self._context
@@ -177,10 +183,13 @@ class Execs:
             )
         finally:
             os.close(root)
+        if live.shim is not shim:
+            raise Conflict(f"container {container.id} is not running")
         process = build_exec_process(container, handle.spec, config, user, driver.machine())
         if config.tty and size and all(size):
             process["consoleSize"] = {"height": size[0], "width": size[1]}
         with driver.exec(handle, process) as launch:
+            # The namespaces are held by descriptors from here on: no pid can come to mean another.
             pid = await shim.exec(
                 entry.id,
                 launch.program,
@@ -198,6 +207,9 @@ class Execs:
     def _exited(self, entry: Exec, done: asyncio.Future[ExitStatus]) -> None:
         if done.cancelled():
             return
+        live = self._context.live.get(entry.container)
+        if live is not None and live.shim is not None:
+            live.shim.forget(entry.id)
         if done.exception() is not None:
             entry.exit_code = 137
         else:
@@ -217,7 +229,7 @@ class Execs:
         """Set the size of its terminal. NotFound, or Conflict while it does not run."""
         entry = self.get(key)
         live = self._context.of(entry.container)
-        if not entry.running or live.shim is None:
+        if not entry.pid or live.shim is None:
             raise Conflict(f"exec {key}: it does not run (yet)")
         await live.shim.resize(entry.id, height, width)
 
@@ -252,14 +264,22 @@ class Execs:
             self._all.pop(key, None)
         live.execs.clear()
 
-    def _forget_old(self) -> None:
+    def _forget_old(self, wanting: Live) -> None:
+        """Drop what ended long ago; of the container that wants another, what makes room."""
         limit = time.monotonic() - KEPT
-        for key, entry in list(self._all.items()):
-            if entry.ended_at and entry.ended_at < limit:
-                del self._all[key]
-                live = self._context.live.get(entry.container)
-                if live is not None:
-                    live.execs.pop(key, None)
+        for entry in [entry for entry in self._all.values() if 0 < entry.ended_at < limit]:
+            self._drop(entry)
+        while len(wanting.execs) >= LIMIT:
+            ended = next((entry for entry in wanting.execs.values() if entry.ended_at), None)
+            if ended is None:
+                return
+            self._drop(ended)
+
+    def _drop(self, entry: Exec) -> None:
+        self._all.pop(entry.id, None)
+        live = self._context.live.get(entry.container)
+        if live is not None:
+            live.execs.pop(entry.id, None)
 
     def _publish(
         self,
@@ -293,8 +313,9 @@ def check_running(container: Container) -> None:
 
 
 def join_words(words: Sequence[str] | None) -> str:
-    """Return the words with a blank between them, as Docker's events show a command."""
-    return " ".join(words or ())
+    """Return a command as Docker's events show it: a blank follows the program in any case."""
+    program, *arguments = words or ("",)
+    return f"{program} {' '.join(arguments)}"
 
 
 def _failure(error: BoxwoodError) -> tuple[str, int]:

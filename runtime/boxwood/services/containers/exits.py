@@ -19,7 +19,7 @@ from boxwood.services.containers.live import NEXT_EXIT, NOT_RUNNING
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from boxwood.execution.shim import ExitStatus, Shim
+    from boxwood.execution.shim import ExitStatus
     from boxwood.model.container import Container, Health
     from boxwood.services.containers.context import Context
     from boxwood.services.containers.live import Live
@@ -69,28 +69,21 @@ class Exits:
             )
 
         future.add_done_callback(ended)
-        self._watch_detach(container.id, live.shim)
+        live.shim.on_detach = lambda task: self._detached(container.id, task)
 
-    def _watch_detach(self, key: str, shim: Shim) -> None:
-        """Say so whenever a client leaves by its detach keys."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        shim.on_detached = future
-
-        def left(done: asyncio.Future[None]) -> None:
-            if done.cancelled() or key not in self._context.store:
-                return
-            for task in shim.detached:
-                container = self._context.store.current(key)
-                if task:
-                    self._context.publish(container, "exec_detach", {"execID": task})
-                else:
-                    self._context.publish(container, "detach")
-            shim.detached.clear()
-            self._watch_detach(key, shim)
-
-        future.add_done_callback(left)
+    def _detached(self, key: str, task: str) -> None:
+        """Say that a client left by its detach keys."""
+        if key not in self._context.store:
+            return
+        container = self._context.store.current(key)
+        if task:
+            self._context.publish(container, "exec_detach", {"execID": task})
+        else:
+            self._context.publish(container, "detach")
 
     async def _exited(self, key: str, done: asyncio.Future[ExitStatus]) -> None:
+        if key not in self._context.store:
+            return
         live = self._context.of(key)
         async with live.lock:
             if key not in self._context.store:
@@ -142,12 +135,7 @@ class Exits:
             health=replace(before.health, status="unhealthy") if before.health else None,
         )
         ended = replace(container, state=state)
-        try:
-            context.store.put(ended)
-        except BoxwoodError:
-            # The exit file still has it: the next daemon reads it there.
-            context.store.show(ended)
-            log.exception("exit %s: its record could not be written", container.id[:12])
+        context.store.keep(ended)  # the exit file has it too, for the next daemon
         fault("exit.recorded")
         if oom:
             context.publish(ended, "oom")
@@ -193,7 +181,7 @@ class Exits:
                     log.error("exit %s: unmount volume: %s", container.id[:12], error)
 
     def _wants_restart(self, container: Container, code: int) -> bool:
-        if container.state.manually_stopped or self._context.closing:
+        if container.state.manually_stopped or self._context.stopping or self._context.closing:
             return False
         policy = container.host_config.restart_policy
         match policy.name:

@@ -40,6 +40,8 @@ def describe(error: LaunchError) -> str:
         return f'exec: "{target}": {reason}'
     if error.operation == "cwd":
         return f'chdir to cwd ("{target}") set in config.json failed: {reason}'
+    if error.operation == "source_beneath":
+        return f"cannot access path {target.replace(': ', '/', 1)}: {reason}"
     if error.operation in _MOUNTS:
         return f'error mounting "{target}" to rootfs: {error.operation}: {reason}'
     if error.operation:

@@ -127,7 +127,7 @@ class HealthMonitor:
         if after.status == before.status:
             store.show(container)  # the log of probes is not worth a write each
             return
-        store.put(container)
+        store.keep(container)
         self._context.publish(container, f"health_status: {after.status}")
 
     async def _probe(self, key: str, timeout: float) -> ProbeResult | None:
@@ -151,21 +151,17 @@ class HealthMonitor:
         )  # fmt: skip
         start = times.now()
         try:
-            async with live.lock:
-                container = context.store.current(key)
-                if container.state.status != states.RUNNING:
-                    os.close(client.fd)
-                    return None
-                try:
-                    await self._execs.launch(container, live, entry, [client])
-                except LaunchError as error:
-                    os.close(client.fd)
-                    text, code = failures.exec_failure(error)
-                    return _result(start, code, text)
-                except BoxwoodError as error:
-                    os.close(client.fd)
-                    return _result(start, -1, str(error))
+            try:
+                await self._execs.launch(container, live, entry, [client])
+            except BaseException:
+                os.close(client.fd)
+                raise
             return await self._finish(key, entry, near, start, timeout)
+        except LaunchError as error:
+            text, code = failures.exec_failure(error)
+            return _result(start, code, text)
+        except BoxwoodError as error:
+            return _result(start, -1, str(error)) if self._health(key) is not None else None
         finally:
             near.close()
 

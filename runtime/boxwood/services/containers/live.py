@@ -40,8 +40,8 @@ class Live:
     """
 
     __slots__ = (
-        "back_off", "ended", "execs", "exit_task", "freed", "handle", "health", "id", "last",
-        "lock", "pending", "removing", "restart", "shim", "start_task", "waiters",
+        "back_off", "ended", "execs", "exit_task", "filling", "freed", "handle", "health", "id",
+        "last", "lock", "pending", "removing", "restart", "shim", "start_task", "waiters",
     )  # fmt: skip
 
     def __init__(self, key: str) -> None:
@@ -60,6 +60,8 @@ class Live:
         self.restart: asyncio.Task[None] | None = None
         self.start_task: asyncio.Task[None] | None = None
         self.exit_task: asyncio.Task[None] | None = None
+        self.filling: asyncio.Future[None] | None = None
+        """The filling of its volumes by a start: may be cancelled, the file systems may hang."""
         self.back_off = 0.0
         """Seconds of the last delay before a restart."""
         self.removing = False
@@ -72,6 +74,8 @@ class Live:
     def wait(self, condition: str) -> asyncio.Future[WaitResult]:
         """Register a waiter and return its future."""
         future: asyncio.Future[WaitResult] = asyncio.get_running_loop().create_future()
+        # Those of clients that went away are not kept until the container ends.
+        self.waiters = [waiter for waiter in self.waiters if not waiter[1].done()]
         self.waiters.append((condition, future))
         return future
 

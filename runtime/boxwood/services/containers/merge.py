@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 from typing import TypeVar
 
 from boxwood.errors import InvalidArgument
@@ -13,6 +14,7 @@ from boxwood.services.containers.signals import parse_signal
 
 MIN_HEALTH_DURATION = 1_000_000
 """Nanoseconds: Docker's smallest interval, timeout and start period (1 ms)."""
+HOST_GATEWAY = "host-gateway"
 _POLICIES = frozenset({"", "no", "always", "unless-stopped", "on-failure"})
 _HOSTNAME = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9_.-]{0,253}[a-zA-Z0-9])?\Z")
 
@@ -126,6 +128,30 @@ def _check_health(health: HealthConfig) -> None:
         raise InvalidArgument(f"Unknown healthcheck type in Test: {kind}")
 
 
+def _check_addresses(host: HostConfig) -> None:
+    """Check what goes into ``/etc/hosts`` and ``/etc/resolv.conf``. Raises InvalidArgument."""
+    for entry in host.extra_hosts or ():
+        _, address = split_host(entry)
+        if address == HOST_GATEWAY:
+            # It stands for the address of the default bridge, which is not there yet.
+            raise InvalidArgument(
+                f'ExtraHosts: "{entry}": unable to derive the IP value for {HOST_GATEWAY}'
+            )
+        if not _is_address(address):
+            raise InvalidArgument(f'invalid IP address in add-host: "{address}"')
+    for address in host.dns or ():
+        if not _is_address(address):
+            raise InvalidArgument(f'invalid IP address in Dns: "{address}"')
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def check_host(config: ContainerConfig, host: HostConfig) -> None:
     """Check restart policy, names and the contradictions of the network mode."""
     policy = host.restart_policy
@@ -139,8 +165,7 @@ def check_host(config: ContainerConfig, host: HostConfig) -> None:
         )
     if host.auto_remove and policy.name not in ("", "no"):
         raise InvalidArgument("can't create 'AutoRemove' container with restart policy")
-    for entry in host.extra_hosts or ():
-        split_host(entry)
+    _check_addresses(host)
     mode = host.network_mode
     joined, shared = mode.startswith("container:"), mode == "host"
     for wrong, text in (

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import posixpath
-import threading
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from boxwood.errors import Conflict, DeadlineExceeded, InvalidArgument
+from boxwood.drivers.isolation import SUBPATH
+from boxwood.errors import DeadlineExceeded, InvalidArgument
 from boxwood.execution.spec import SpecMount
+from boxwood.execution.worker_wire import HOST_DIRECTORY
 from boxwood.model import ids
 from boxwood.model.volume import ANONYMOUS_LABEL
 from boxwood.model.wire import replace
 from boxwood.services.containers import mountspec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from pathlib import Path
 
+    from boxwood.execution.worker import WorkerPool
     from boxwood.model.config import MountRequest
     from boxwood.model.container import Container, MountPoint
     from boxwood.services.containers.context import Context
@@ -88,7 +87,9 @@ class MountPlan:
             taken.add(point.destination)
             if point.type == mountspec.VOLUME:
                 point = await self._volume(point, request)
-            elif "create" not in point.options and not await exists(point.source):
+            elif "create" not in point.options and not await exists(
+                self._context.workers, point.source
+            ):
                 raise InvalidArgument(
                     'invalid mount config for type "bind": bind source path does not exist: '
                     f"{point.source}"
@@ -112,62 +113,41 @@ class MountPlan:
         return replace(point, name=record.name, source=record.mountpoint, driver=record.driver)
 
 
-async def exists(path: str) -> bool:
-    """Whether something has this path on the host; never hangs the daemon."""
-    return await _probe(path, lambda: os.path.lexists(path))
+async def exists(workers: WorkerPool, path: str) -> bool:
+    """Whether something has this path on the host.
+
+    Raises:
+        DeadlineExceeded: its file system does not answer.
+    """
+    return bool((await _probe(workers, path, make=False))["exists"])
 
 
-async def ensure_directory(path: str) -> None:
+async def ensure_directory(workers: WorkerPool, path: str) -> None:
     """Make a missing source of a bind, as Docker does.
 
     Raises:
         InvalidArgument: it cannot be made.
+        DeadlineExceeded: its file system does not answer.
     """
-
-    def make() -> bool:
-        if not os.path.lexists(path):
-            os.makedirs(path, mode=0o755, exist_ok=True)
-        return True
-
-    try:
-        await _probe(path, make)
-    except OSError as error:
+    error = (await _probe(workers, path, make=True))["error"]
+    if error:
         raise InvalidArgument(
-            f"error while creating mount source path '{path}': mkdir {path}: "
-            f"{(error.strerror or str(error)).lower()}"
-        ) from error
+            f"error while creating mount source path '{path}': mkdir {path}: {error.lower()}"
+        )
 
 
-async def _probe(path: str, look: Callable[[], bool]) -> bool:
-    """Run ``look`` in a thread of its own that is given up when it hangs.
-
-    Not in the loop's executor: a handful of hung file systems would use up its threads.
-    """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[bool] = loop.create_future()
-
-    def settle(value: bool, error: OSError | None) -> None:
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(value)
-
-    def work() -> None:
-        try:
-            value, error = look(), None
-        except OSError as caught:
-            value, error = False, caught
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(settle, value, error)
-
-    threading.Thread(target=work, daemon=True, name="probe").start()
+async def _probe(workers: WorkerPool, path: str, *, make: bool) -> dict[str, Any]:
+    """Have a worker look. Not a thread: one that waits for a hung file system can neither be
+    given up nor killed, and a daemon that has one cannot even be ended by SIGKILL."""
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        async with asyncio.timeout(PROBE_DEADLINE):
-            return await future
-    except TimeoutError as error:
+        return await workers.call(
+            "probe_path", {"path": path, "make": make}, [root], PROBE_DEADLINE
+        )
+    except DeadlineExceeded as error:
         raise DeadlineExceeded(f"look at path: {path}: its file system does not answer") from error
+    finally:
+        os.close(root)
 
 
 class MountedVolumes:
@@ -176,7 +156,8 @@ class MountedVolumes:
     def __init__(self, context: Context, container: Container) -> None:
         self._context = context
         self._container = container
-        self.mounted: list[str] = []
+        self.mounted: dict[str, Path] = {}
+        """Where each volume is."""
 
     async def prepare(self) -> list[SpecMount]:
         """Mount the volumes, make missing sources; returns what the spec binds.
@@ -189,7 +170,7 @@ class MountedVolumes:
     async def _one(self, point: MountPoint) -> SpecMount:
         if point.type == mountspec.BIND:
             if "create" in point.options:
-                await ensure_directory(point.source)
+                await ensure_directory(self._context.workers, point.source)
             return _bind(point, point.source)
         attributes = {
             "destination": point.destination,
@@ -197,13 +178,8 @@ class MountedVolumes:
             "read/write": "true" if point.rw else "false",
         }
         path = await self._context.volumes.mount(point.name, self._container.id, attributes)
-        self.mounted.append(point.name)
-        source = str(path)
-        if point.subpath:
-            source = posixpath.join(source, point.subpath)
-            if not await exists(source):
-                raise Conflict(f"cannot access path {source}: no such file or directory")
-        return _bind(point, source)
+        self.mounted[point.name] = path
+        return _bind(point, str(path))
 
     async def seed(self, root_fd: int) -> None:
         """Fill the empty volumes of a container that has never run from its image."""
@@ -219,22 +195,18 @@ class MountedVolumes:
                 await self._seed_one(root_fd, point)
 
     async def _seed_one(self, root_fd: int, point: MountPoint) -> None:
-        target = os.open(Path(point.source), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            await self._context.workers.call(
-                "seed_volume",
-                {"path": point.destination},
-                [root_fd, target],
-                SEED_DEADLINE,
-            )
-        finally:
-            os.close(target)
+        await self._context.workers.call(
+            "seed_volume",
+            {"path": point.destination, HOST_DIRECTORY: str(self.mounted[point.name])},
+            [root_fd],
+            SEED_DEADLINE,
+        )
 
     async def undo(self) -> None:
         """Let go of what was mounted."""
         for name in self.mounted:
             await self._context.volumes.unmount(name, self._container.id)
-        self.mounted = []
+        self.mounted = {}
 
 
 def _bind(point: MountPoint, source: str) -> SpecMount:
@@ -242,4 +214,6 @@ def _bind(point: MountPoint, source: str) -> SpecMount:
     options.append(point.propagation or "rprivate")
     if not point.rw:
         options.append("ro" if "ro-non-recursive" in point.options else "rro")
+    if point.subpath:
+        options.append(SUBPATH + point.subpath)
     return SpecMount(destination=point.destination, source=source, options=tuple(options))

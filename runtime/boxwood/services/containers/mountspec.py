@@ -18,6 +18,7 @@ BIND = "bind"
 VOLUME = "volume"
 TMPFS = "tmpfs"
 
+TOO_SHORT = "volume name is too short, names should be at least two alphanumeric characters"
 VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+\Z")
 _PROPAGATION = frozenset({"shared", "rshared", "slave", "rslave", "private", "rprivate"})
 _LABELS = frozenset({"z", "Z"})
@@ -110,9 +111,11 @@ def _bind(raw: str, source: str, destination: str, mode: str) -> MountPoint:
 
 def _volume(raw: str, name: str, destination: str, mode: str, driver: str) -> MountPoint:
     words = _words(mode)
+    if len(name) == 1:
+        raise InvalidArgument(f"create {name}: {TOO_SHORT}")
     if name and VOLUME_NAME.match(name) is None:
         raise InvalidArgument(
-            f'{name}: "{name}" includes invalid characters for a local volume name, only '
+            f'create {name}: "{name}" includes invalid characters for a local volume name, only '
             '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, '
             "use absolute path"
         )
@@ -123,7 +126,7 @@ def _volume(raw: str, name: str, destination: str, mode: str, driver: str) -> Mo
         name=name,
         destination=destination,
         driver=driver,
-        mode=mode or "z",
+        mode=mode or ("z" if name else ""),
         rw="ro" not in words,
         options=("nocopy",) if "nocopy" in words else (),
         anonymous=not name,

@@ -22,7 +22,6 @@ from boxwood.model import ids, times
 from boxwood.model.request import WaitResult
 from boxwood.model.wire import replace
 from boxwood.services.containers.exits import LOST
-from boxwood.services.containers.remove import remove_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +61,10 @@ class Reconciler:
         context.store.load()
         for container in context.store:
             if container.state.running:
-                await self._take_up(container)
+                try:
+                    await self._take_up(container)
+                except BoxwoodError as error:
+                    log.error("container %s: take up: %s", ids.short(container.id), error)
             elif container.state.status == states.RESTARTING:
                 self._resume_restart(container)
         await self._remove_orphan_tasks()
@@ -126,17 +128,15 @@ class Reconciler:
         found = {path.name: path for path in _directories(context.run)}
         for driver in self._drivers():
             for key in driver.walk():
-                # Only what is known to be ours: another engine's containers may lie beside them.
-                # A run directory is made before the control groups, and removed after them.
-                if key in context.store and key not in wanted and key not in found:
-                    await driver.delete(TaskHandle(id=key))
+                if key not in wanted and key not in found:
+                    await self._delete(driver, key)
                     self._say(key, "removed control groups of a container that does not run")
         for key, path in found.items():
             if key in wanted:
                 continue
             shim = await self._adopt(key)
             for driver in self._drivers():
-                await driver.delete(TaskHandle(id=key))
+                await self._delete(driver, key)
             if shim is not None:
                 await _ended(shim)
                 await shim.close()
@@ -144,6 +144,13 @@ class Reconciler:
             if key in context.store:
                 (context.data / key / "exit").unlink(missing_ok=True)
             self._say(key, "removed a task whose start was never acknowledged")
+
+    async def _delete(self, driver: IsolationDriver, key: str) -> None:
+        """Remove a task; what does not go is said, and no reason not to start."""
+        try:
+            await driver.delete(TaskHandle(id=key))
+        except BoxwoodError as error:
+            log.error("container %s: delete: %s", ids.short(key), error)
 
     def _drivers(self) -> Iterator[IsolationDriver]:
         context = self._context
@@ -158,8 +165,9 @@ class Reconciler:
     def _remove_orphan_directories(self) -> None:
         for path in _directories(self._context.data):
             if path.name not in self._context.store:
-                remove_data(path)
+                self._context.trash.discard(path)
                 self._say(path.name, "removed a directory without a record")
+        self._context.trash.empty()
         for container in self._context.store:
             os.makedirs(self._context.data / container.id, mode=0o710, exist_ok=True)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 from typing import TYPE_CHECKING
 
 from boxwood.errors import BoxwoodError, Conflict, NotFound
@@ -24,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class Remover:
-    """``remove``. The order makes every step repeatable after a crash: marked first, record last."""
+    """``remove``, in an order in which every step can be repeated after a crash."""
 
     def __init__(self, context: Context, stopper: Stopper) -> None:
         self._context = context
@@ -53,6 +51,8 @@ class Remover:
                 context.live.pop(key, None)
 
     async def _remove(self, key: str, live: Live, force: bool, volumes: bool) -> None:
+        if force:
+            await self._stopper.end_start(key, live)
         container = self._context.store.current(key)
         if container.state.running or container.state.status == states.RESTARTING:
             if not force:
@@ -84,12 +84,12 @@ class Remover:
         except NotFound:
             log.warning("remove %s: its snapshot was gone", container.id[:12])
         except BaseException:
-            context.store.put(replace(marked, state=replace(marked.state, status=states.DEAD)))
+            context.store.keep(replace(marked, state=replace(marked.state, status=states.DEAD)))
             raise
         context.store.delete(container)
         fault("remove.recorded")
         live.drop_pending()
-        remove_data(context.data / container.id)
+        context.trash.discard(f"{context.data}/{container.id}")
         fault("remove.directory")
         context.publish(container, "destroy")
         result = live.last or WaitResult(container.state.exit_code, container.state.error)
@@ -108,21 +108,11 @@ class Remover:
                 log.error("remove %s: volume %s: %s", container.id[:12], point.name, error)
 
 
-def remove_data(directory: os.PathLike[str]) -> None:
-    """Remove a container's own directory: logs, exit file, hosts; nothing of its tree."""
-    try:
-        shutil.rmtree(directory)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        log.error("remove directory: %s: %s; the next start tries again", directory, error)
-
-
 def _running_text(container: Container) -> str:
     if container.state.status == states.PAUSED:
         return (
-            f'cannot remove container "/{container.name}": container is paused and must be unpaused '
-            "first"
+            f'cannot remove container "/{container.name}": container is paused and must be '
+            "unpaused first"
         )
     if container.state.status == states.RESTARTING:
         return (

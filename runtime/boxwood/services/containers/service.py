@@ -6,6 +6,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
+
 from boxwood.errors import AlreadyExists, Conflict, InvalidArgument, NotFound
 from boxwood.execution.task import PROGRAM_FILE
 from boxwood.model import container as states
@@ -210,7 +212,10 @@ class ContainersService:
 
     async def kill(self, ref: str, signal: str = "SIGKILL") -> None:
         """Send a signal. Conflict if it does not run."""
-        await self._whole(self._stopper.kill(self.get(ref).id, signal))
+        try:
+            await self._whole(self._stopper.kill(self.get(ref).id, signal))
+        except (Conflict, NotFound) as error:
+            raise type(error)(f"cannot kill container: {ref}: {error}") from error
 
     async def pause(self, ref: str) -> None:
         """Freeze it."""
@@ -249,14 +254,17 @@ class ContainersService:
         key = self.get(ref).id
         if not new:
             raise InvalidArgument("Neither old nor new names may be empty")
-        wanted = names.check_name(new)
         async with self._context.of(key).lock:
             store = self._context.store
             container = store.current(key)
             old = container.name
-            if wanted == old:
-                raise AlreadyExists("Renaming a container with the same name as its current name")
-            store.reserve(wanted, key)
+            if new.removeprefix("/") == old:
+                raise InvalidArgument("Renaming a container with the same name as its current name")
+            try:
+                wanted = names.check_name(new)
+                store.reserve(wanted, key)
+            except (AlreadyExists, Conflict, InvalidArgument) as error:
+                raise type(error)(f"Error when allocating new name: {error}") from error
             try:
                 store.put(replace(container, name=wanted))
             except BaseException:
@@ -325,6 +333,12 @@ class ContainersService:
 
     # -- the daemon --
 
+    def reconfigure(self, stop_timeout: int) -> None:
+        """Take over what a reload may change."""
+        self._context.settings = msgspec.structs.replace(
+            self._context.settings, stop_timeout=stop_timeout
+        )
+
     async def load(self) -> _Texts:
         """Read the records and bring them and what is there together; returns what was done."""
         return await self._reconciler.run()
@@ -332,6 +346,10 @@ class ContainersService:
     async def restore(self) -> None:
         """Start what its restart policy wants started, after :meth:`load`."""
         await self._reconciler.apply_policies()
+
+    def pay(self) -> None:
+        """Write the records that the disk had no room for when they were due."""
+        self._context.store.pay()
 
     async def close(self, stop: bool, timeout: float) -> None:
         """The daemon ends: stop every container, or let go of the shims and leave them alone."""

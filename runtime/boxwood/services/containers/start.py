@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from boxwood.errors import (
     LaunchError,
     NotModified,
     PluginError,
+    ResourceExhausted,
 )
 from boxwood.execution import sandbox
 from boxwood.execution.mounting import open_root
@@ -78,6 +80,12 @@ class Starter:
         fault("start.begun")
         try:
             task = await self._run(container, live)
+        except OSError as error:
+            failure = ResourceExhausted(
+                f"start container: {error.filename or container.id}: {error.strerror}"
+            )
+            await self._failed(container, live, failure)
+            raise failure from error
         except BaseException as error:
             await self._failed(container, live, error)
             if isinstance(error, LaunchError):
@@ -121,7 +129,7 @@ class Starter:
     ) -> Task:
         context = self._context
         user = await self._users.of(container, root)
-        await volumes.seed(root)
+        await self._fill(volumes, live, root)
         info = self._sandbox(container)
         fault("start.files")
         driver = context.isolation(container.isolation_driver)
@@ -138,15 +146,30 @@ class Starter:
             raise
         except Exception as error:
             raise PluginError(f"adjust spec: {container.id[:12]}: {error}") from error
+        encoded = _encode(spec)
         bundle = Bundle(
             id=container.id, directory=context.run / container.id, spec=spec, root_fd=root
         )
         task = await context.launcher.launch(
-            driver, bundle, self._shim_config(container), live.pending
+            driver, bundle, self._shim_config(container), live.pending, {SPEC_FILE: encoded}
         )
         live.pending = []
-        (bundle.directory / SPEC_FILE).write_bytes(_encode(spec))
         return task
+
+    async def _fill(self, volumes: MountedVolumes, live: Live, root: int) -> None:
+        """Fill the volumes, unless somebody who wants the container stopped cancels just that."""
+        if not volumes.mounted:
+            return
+        live.filling = asyncio.ensure_future(volumes.seed(root))
+        try:
+            await asyncio.wait([live.filling])
+            if live.filling.cancelled():
+                names = ", ".join(str(path) for path in volumes.mounted.values())
+                raise Conflict(f"start: {live.id[:12]}: interrupted while it filled {names}")
+            live.filling.result()
+        finally:
+            live.filling.cancel()
+            live.filling = None
 
     def _shim_config(self, container: Container) -> ShimConfig:
         context = self._context
@@ -238,19 +261,14 @@ class Starter:
         state = states.State(
             status=states.RUNNING,
             pid=task.handle.pid,
-            started_at=times.now(),
+            started_at=task.started_at,
             finished_at=before.finished_at,
             restart_count=before.restart_count if restart else 0,
             has_started=True,
             health=self._exits.fresh_health(container),
         )
         running = replace(container, state=state)
-        try:
-            context.store.put(running)
-        except BoxwoodError:
-            # It runs; a record that the disk had no room for is made good at the next change.
-            context.store.show(running)
-            log.exception("start %s: its record could not be written", container.id[:12])
+        context.store.keep(running)
         self._exits.watch(running, live)
         self.publish_network(running, "connect")
         context.publish(running, "start")
@@ -276,11 +294,7 @@ class Starter:
             finished_at=times.now() if container.state.has_started else 0,
         )
         failed = replace(container, state=state)
-        try:
-            context.store.put(failed)
-        except BoxwoodError:
-            context.store.show(failed)
-            log.exception("start %s: its failure could not be recorded", container.id[:12])
+        context.store.keep(failed)
         # Why it failed stands in the answer to the start and in the record.
         result = WaitResult(code)
         live.last = result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from boxwood.errors import BoxwoodError, Conflict, DeadlineExceeded, Internal, NotFound, NotModified
@@ -19,8 +20,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-KILL_GRACE = 10.0
-"""Seconds that a process may take to go after SIGKILL before the control group is killed."""
+KILL_GRACE = 3.0
+"""Seconds that a process may take to go after SIGKILL before its control group is thawed and all
+in it killed."""
+LAUNCH_GRACE = 3.0
+"""Seconds that a start may go on once its container is to be stopped: it may hang for ever."""
 FORCE_GRACE = 10.0
 """Seconds for that; after it the stop fails and says so."""
 
@@ -48,6 +52,7 @@ class Stopper:
             own = container.config.stop_timeout
             timeout = own if own is not None else context.settings.stop_timeout
         live = context.of(key)
+        await self.end_start(key, live)
         fault("stop.begun")
         async with live.lock:
             container = context.store.current(key)
@@ -68,21 +73,42 @@ class Stopper:
         else:
             context.publish(container, "stop")
 
+    async def end_start(self, key: str, live: Live) -> None:
+        """End a start that is under way and hangs; it fails, and says in what it hung."""
+        if live.filling is not None:
+            done, _ = await asyncio.wait([live.filling], timeout=LAUNCH_GRACE)
+            if not done and live.filling is not None:
+                live.filling.cancel()
+        await self._context.launcher.interrupt(key, LAUNCH_GRACE)
+
     async def _force(self, key: str, live: Live, freed: asyncio.Event) -> None:
         async with live.lock:
             if freed.is_set():
                 return
             container = self._context.store.current(key)
             await self._deliver(container, live, SIGKILL, stopping=True)
+        await self._see_it_go(container, live, freed)
+
+    async def _see_it_go(self, container: Container, live: Live, freed: asyncio.Event) -> None:
+        """Wait for the end of what was killed, and do more about it when it does not come.
+
+        Raises:
+            DeadlineExceeded: even that did not help; says which process waits for what.
+        """
         if await _within(freed, KILL_GRACE):
             return
+        hangs = ""
         handle = live.handle
         if handle is not None:
-            await self._context.isolation(container.isolation_driver).delete(handle)
-        if not await _within(freed, FORCE_GRACE):
+            driver = self._context.isolation(container.isolation_driver)
+            try:
+                await driver.delete(handle)
+            except DeadlineExceeded as error:
+                hangs = f" ({error}: {_waiting(driver.processes(handle))})"
+        if not await _within(freed, FORCE_GRACE if not hangs else 0.0):
             raise DeadlineExceeded(
-                f"cannot stop container: {key}: tried to kill container, but did not receive an "
-                "exit event"
+                f"cannot stop container: {container.id}: tried to kill container, but did not "
+                f"receive an exit event{hangs}"
             )
 
     async def kill(self, key: str, signal: str) -> None:
@@ -93,12 +119,13 @@ class Stopper:
         """
         number = parse_signal(signal)
         live = self._context.of(key)
+        await self.end_start(key, live)
         async with live.lock:
             container = self._context.store.current(key)
             if self._cancel_restart(container, live):
                 return
             if not container.state.running:
-                raise Conflict(f"cannot kill container: {key}: container {key} is not running")
+                raise Conflict(f"container {key} is not running")
             stop_signal = parse_signal(container.config.stop_signal or "SIGTERM")
             await self._deliver(
                 container, live, number, stopping=number in (SIGKILL, SIGTERM, stop_signal)
@@ -106,7 +133,7 @@ class Stopper:
             fault("kill.signalled")
             freed = live.freed
         if number == SIGKILL:
-            await _within(freed, KILL_GRACE)
+            await self._see_it_go(container, live, freed)
 
     def _cancel_restart(self, container: Container, live: Live) -> bool:
         """End the waiting for a restart; whether there was one."""
@@ -114,7 +141,7 @@ class Stopper:
             return False
         live.cancel_timers()
         state = replace(container.state, status=states.EXITED, manually_stopped=True)
-        self._context.store.put(replace(container, state=state))
+        self._context.store.keep(replace(container, state=state))
         if live.last is not None:
             live.resolve(live.last, "not-running", "next-exit")
         return True
@@ -127,9 +154,9 @@ class Stopper:
         shim = live.shim
         if shim is None:
             raise Internal(f"signal: container {container.id[:12]}: it has no shim")
-        if stopping and not container.state.manually_stopped:
+        if stopping and not container.state.manually_stopped and not context.stopping:
             container = replace(container, state=replace(container.state, manually_stopped=True))
-            context.store.put(container)
+            context.store.keep(container)
         try:
             await shim.signal(number)
         except (NotFound, Conflict):
@@ -154,7 +181,7 @@ class Stopper:
             await self._context.isolation(container.isolation_driver).pause(live.handle)
             state = replace(container.state, status=states.PAUSED)
             container = replace(container, state=state)
-            self._context.store.put(container)
+            self._context.store.keep(container)
             self._context.publish(container, "pause")
 
     async def unpause(self, key: str) -> None:
@@ -171,11 +198,17 @@ class Stopper:
             raise Internal(f"unpause: container {container.id[:12]}: it has no task")
         await self._context.isolation(container.isolation_driver).resume(live.handle)
         container = replace(container, state=replace(container.state, status=states.RUNNING))
-        self._context.store.put(container)
+        self._context.store.keep(container)
         self._context.publish(container, "unpause")
 
     async def stop_all(self, timeout: float) -> None:
-        """Stop every container at once (the daemon ends without live restore)."""
+        """Stop every container at once (the daemon ends without live restore).
+
+        It is not taken for a client's wish: what is restarted unless it was stopped comes back.
+        """
+        self._context.stopping = True
+        for live in list(self._context.live.values()):
+            live.cancel_timers()
         running = [entry.id for entry in self._context.store if entry.state.running]
 
         async def stop_one(key: str) -> None:
@@ -185,6 +218,19 @@ class Stopper:
                 log.error("stop %s: %s", key[:12], error)
 
         await asyncio.gather(*(stop_one(key) for key in running))
+
+
+def _waiting(pids: list[int]) -> str:
+    """Name the processes that not even SIGKILL ends, and what in the kernel they wait in."""
+    found = []
+    for pid in pids:
+        try:
+            name = Path(f"/proc/{pid}/comm").read_text().strip()
+            place = Path(f"/proc/{pid}/wchan").read_text().strip("0\n")
+        except OSError:
+            continue
+        found.append(f"process {pid} ({name}) waits in {place or 'the kernel'}")
+    return ", ".join(found) or "no process is left"
 
 
 async def _within(event: asyncio.Event, seconds: float | None) -> bool:

@@ -5,11 +5,18 @@ Readers get immutable values and take no lock; a change is one transaction and o
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from boxwood.errors import AlreadyExists, DataLoss, InvalidArgument, NotFound
+from boxwood.errors import (
+    AlreadyExists,
+    BoxwoodError,
+    DataLoss,
+    InvalidArgument,
+    NotFound,
+)
 from boxwood.model.container import Container
 from boxwood.model.wire import encode
 
@@ -17,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from boxwood.store.database import Records
+
+log = logging.getLogger(__name__)
 
 _decode = msgspec.json.Decoder(Container).decode
 
@@ -28,6 +37,8 @@ class ContainerStore:
         self._records = records
         self._by_id: dict[str, Container] = {}
         self._by_name: dict[str, str] = {}
+        self._owed: set[str] = set()
+        """Containers whose newest version the disk had no room for."""
 
     def load(self) -> None:
         """Read every record.
@@ -108,6 +119,30 @@ class ContainerStore:
         self._by_name[container.name] = container.id
         if before is not None and before.name != container.name:
             self._by_name.pop(before.name, None)
+        self._owed.discard(container.id)
+        self.pay()
+
+    def pay(self) -> None:
+        """Write what the disk had no room for; goes on owing it when there still is none."""
+        for key in list(self._owed):
+            if key in self._by_id:
+                try:
+                    self._records.put(key, encode(self._by_id[key]))
+                except BoxwoodError as error:
+                    log.debug("container %s: still no room for its record: %s", key[:12], error)
+                    return
+            self._owed.discard(key)
+
+    def keep(self, container: Container) -> None:
+        """Write a version that tells what has happened already: it is shown even if the disk has
+        no room for it. It is written with the next change of any container, or by :meth:`pay`.
+        """
+        try:
+            self.put(container)
+        except BoxwoodError as error:
+            log.error("container %s: its record could not be written: %s", container.id[:12], error)
+            self.show(container)
+            self._owed.add(container.id)
 
     def show(self, container: Container) -> None:
         """Make a version visible that need not survive the daemon (health, a passing state)."""

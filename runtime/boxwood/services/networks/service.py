@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 import re
 from typing import TYPE_CHECKING
@@ -136,6 +135,7 @@ def _match_one(network: Network, key: str, value: str) -> bool:
         case "type":
             return value == "builtin"
         case "label":
-            return fnmatch.fnmatchcase(network.labels.get(value.partition("=")[0], ""), value)
+            name, equals, wanted = value.partition("=")
+            return name in network.labels and (not equals or network.labels[name] == wanted)
         case _:  # dangling: a predefined network never is
             return value.lower() in ("false", "0")

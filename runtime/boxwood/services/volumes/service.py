@@ -7,7 +7,6 @@ never thrown away because a record is.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 from typing import TYPE_CHECKING
@@ -22,7 +21,7 @@ from boxwood.model.wire import encode
 from boxwood.services.locks import KeyedLocks
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
     from typing import Protocol
 
@@ -60,7 +59,7 @@ class VolumesService:
         records: Records,
         select: Callable[[str], VolumeDriver],
         events: Publisher,
-        delete_tree: Callable[[Path], Awaitable[None]],
+        discard: Callable[[Path], None],
     ) -> None:
         """Take the collaborators.
 
@@ -68,16 +67,15 @@ class VolumesService:
             records: of the kind ``volumes``.
             select: loads a driver by name; NotFound if there is none.
             events: where to publish.
-            delete_tree: deletes a directory in a worker, in its own time.
+            discard: has a directory deleted, in its own time.
         """
         self._records = records
         self._select = select
         self._events = events
-        self._delete_tree = delete_tree
+        self._discard = discard
         self._drivers: dict[str, VolumeDriver] = {}
         self._volumes: dict[str, VolumeRecord] = {}
         self._locks = KeyedLocks()
-        self._background: set[asyncio.Task[None]] = set()
         self.users_of: Callable[[str], list[str]] = lambda _: []
         """Ids of the containers whose record names a volume; the engine sets it."""
 
@@ -102,7 +100,7 @@ class VolumesService:
             for name, volume in self._volumes.items()
             if volume.driver == driver.name
         }
-        done = await driver.reconcile(users)
+        done = [*await driver.reconcile(users)]
         for found in await driver.list():
             if found.name not in self._volumes:
                 record = VolumeRecord(
@@ -130,9 +128,7 @@ class VolumesService:
                 ) from error
         return self._drivers[name]
 
-    def list(
-        self, filters: Mapping[str, Iterable[str]] | None = None
-    ) -> tuple[_Volumes, _Texts]:
+    def list(self, filters: Mapping[str, Iterable[str]] | None = None) -> tuple[_Volumes, _Texts]:
         """Return volumes by name, and warnings; raises InvalidArgument for an unknown filter."""
         wanted = _check_filters(filters, _LIST_FILTERS)
         found = [volume for volume in self._volumes.values() if self._matches(volume, wanted)]
@@ -184,7 +180,13 @@ class VolumesService:
                 labels=labels,
                 options=dict(options) if options else None,
             )
-            self._put(record)
+            try:
+                self._put(record)
+            except BaseException:
+                rest = await maker.remove(name)
+                if rest is not None:
+                    self._discard(rest)
+                raise
         self._publish("create", record)
         return record
 
@@ -268,17 +270,6 @@ class VolumesService:
         self._events.publish(
             "volume", action, record.name, {"driver": record.driver, **(attributes or {})}
         )
-
-    def _discard(self, path: Path) -> None:
-        task = asyncio.get_running_loop().create_task(self._delete(path))
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-
-    async def _delete(self, path: Path) -> None:
-        try:
-            await self._delete_tree(path)
-        except BoxwoodError as error:
-            log.error("volumes: delete %s: %s; the next start tries again", path, error)
 
     def _matches(self, volume: VolumeRecord, wanted: Mapping[str, tuple[str, ...]]) -> bool:
         return all(
