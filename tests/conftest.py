@@ -15,7 +15,7 @@ from tests.support import leaks, needs
 from tests.support.dockerd import Dockerd
 from tests.support.engine import Engine, running
 from tests.support.needs import need_root
-from tests.support.paths import MARK, make_room
+from tests.support.paths import MARK, ROOMS, make_room
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -30,9 +30,11 @@ def soak(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def nothing_left() -> Iterator[None]:
+def nothing_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Fail the run if a mount, link, namespace, cgroup, process or loop device of ours is left."""
-    os.environ[MARK] = uuid.uuid4().hex
+    # A run that a test starts bears the mark of the one it is part of.
+    os.environ[MARK] = f"{os.environ.get(MARK, '')}{uuid.uuid4().hex}."
+    ROOMS.add(str(tmp_path_factory.getbasetemp()))
     before = leaks.look()
     yield
     left = leaks.left_since(before)

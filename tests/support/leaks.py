@@ -1,23 +1,29 @@
 """The search for what an engine may leave behind on a machine.
 
-A snapshot of the machine is taken before the tests and after them. What is new and ours is a leak.
-In CI everything new counts, since nobody else is at work there; elsewhere only what can be told to
-be of this very test run, since other engines may come and go meanwhile.
+A snapshot of the machine is taken before the tests and after them. What is new and of this very
+test run is a leak; others may be at work on the machine meanwhile. A process is of this run by its
+environment, its arguments, its parents, or the files and mounts it holds; a mount and a loop device
+by the folder they stand for; a control group by its processes, and an empty one when no other
+engine claims it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from tests.support.needs import IN_CI
 from tests.support.paths import MARK, ROOMS
 
 SETTLE_SECONDS = 10.0
+# Where everybody keeps what is for a while: what is there has an owner to be told by its name.
+SHARED = ("/tmp", "/var/tmp", "/dev/shm", "/run")
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 
 
@@ -50,77 +56,78 @@ def _of_this_run(text: str) -> bool:
     return any(room in text for room in ROOMS)
 
 
-def _processes() -> Iterator[Path]:
-    for path in Path("/proc").iterdir():
-        if path.name.isdigit():
-            yield path
+def _pids() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
 
 
-def _words(process: Path) -> str:
-    return _read(process / "cmdline").replace("\0", " ").strip()
+def _words(pid: int) -> str:
+    return _read(Path("/proc", str(pid), "cmdline")).replace("\0", " ").strip()
 
 
-def _is_ours(process: Path) -> bool:
-    """Does the process come from this test run?"""
-    if process.name in (str(os.getpid()), str(os.getppid())):
-        return False
-    mark = f"{MARK}={os.environ.get(MARK, '')}"
+def _field(pid: int, name: str) -> str:
+    """Read a field of a process's status."""
+    found = re.search(rf"^{name}:\s*(\S+)", _read(Path("/proc", str(pid), "status")), re.MULTILINE)
+    return found.group(1) if found else ""
+
+
+def _links_to(pid: int) -> Iterator[tuple[Path, str]]:
+    """Name what a process has open, is in, and stands in."""
+    process = Path("/proc", str(pid))
+    paths = [process / "cwd", process / "root", *(process / "ns" / kind for kind in NAMESPACES)]
+    with contextlib.suppress(OSError):
+        paths += (process / "fd").iterdir()
+    for path in paths:
+        with contextlib.suppress(OSError):
+            yield path, os.readlink(path)
+
+
+def _is_marked(pid: int) -> bool:
+    """Does a process by itself, whoever its parents are, show that it is of this run?"""
+    process = Path("/proc", str(pid))
+    mark = f"{MARK}={os.environ[MARK]}"
     return (
-        mark in _read(process / "environ").split("\0")
+        any(word.startswith(mark) for word in _read(process / "environ").split("\0"))
         or _of_this_run(_read(process / "cmdline"))
-        or (IN_CI and "/boxwood/" in _read(process / "cgroup"))
+        or any(_of_this_run(target) for _, target in _links_to(pid))
+        # Many a process outside sees this run's mounts; in a container they are what it stands on.
+        or ("/boxwood/" in _read(process / "cgroup") and _of_this_run(_read(process / "mountinfo")))
     )
 
 
-def _counts(process: Path) -> bool:
-    """Is a process to be looked at: ours, or (in CI) anybody's that has an address space?"""
-    return _is_ours(process) or (IN_CI and _words(process) != "")
+def _ours() -> set[int]:
+    """Find the processes of this run: the marked ones and all that hang from them or from this."""
+    spared = _ancestors()
+    pids = _pids()
+    parents = {pid: int(_field(pid, "PPid") or 0) for pid in pids}
+    ours = {pid for pid in pids if pid not in spared and _is_marked(pid)}
+    found = ours | {os.getpid()}
+    while more := {pid for pid in pids if parents[pid] in found and pid not in found}:
+        found |= more
+    return found - spared
 
 
-def _ancestors() -> set[str]:
-    """Find the processes this one hangs from: they are not ours to judge."""
-    found, pid = set(), str(os.getpid())
-    while pid not in ("0", ""):
+def _ancestors() -> set[int]:
+    """Find this process and those it hangs from: they are not to be judged."""
+    found, pid = set(), os.getpid()
+    while pid:
         found.add(pid)
-        line = re.search(r"^PPid:\s*(\d+)", _read(Path("/proc", pid, "status")), re.MULTILINE)
-        pid = line.group(1) if line else ""
+        pid = int(_field(pid, "PPid") or 0)
     return found
 
 
 def processes() -> dict[str, str]:
     """Find the processes, by process id."""
-    spared = _ancestors()
-    return {
-        path.name: _words(path)
-        for path in _processes()
-        if path.name not in spared and _counts(path) and "\nState:\tZ" not in _read(path / "status")
-    }
+    return {str(pid): _words(pid) for pid in _ours() if _field(pid, "State") not in ("Z", "")}
 
 
 def namespaces() -> dict[str, str]:
-    """Find the namespaces that a process is in, and those that a mount or a descriptor holds."""
+    """Find the namespaces that our processes are in or hold, this one's included."""
     found: dict[str, str] = {}
-    for path in _processes():
-        if not _counts(path):
-            continue
-        for kind in NAMESPACES:
-            _note(found, path / "ns" / kind, path)
-        try:
-            descriptors = list((path / "fd").iterdir())
-        except OSError:
-            continue
-        for descriptor in descriptors:
-            _note(found, descriptor, path)
+    for pid in _ours() | {os.getpid()}:
+        for _, target in _links_to(pid):
+            if target.split(":")[0] in NAMESPACES:
+                found.setdefault(target, f"held by {pid} ({_words(pid)[:80]})")
     return found
-
-
-def _note(found: dict[str, str], link: Path, process: Path) -> None:
-    try:
-        target = os.readlink(link)
-    except OSError:
-        return
-    if target.split(":")[0] in NAMESPACES:
-        found.setdefault(target, f"held by {process.name} ({_words(process)[:80]})")
 
 
 def mounts() -> dict[str, str]:
@@ -131,22 +138,46 @@ def mounts() -> dict[str, str]:
         root, point = before.split()[3:5]
         kind, source = after.split()[:2]
         name = f"{point} ({kind} {source} {root})"
-        if IN_CI or _of_this_run(name):
+        # Nobody but an engine has a reason to mount something among the system's own folders.
+        if _of_this_run(name) or (IN_CI and not point.startswith(SHARED)):
             found[name] = ""
     return found
+
+
+def _claimed() -> set[str]:
+    """Find the ids of the tasks that other engines have noted: their mark is there first."""
+    roots = {path for folder in SHARED for path in Path(folder).glob("*/isolation")}
+    for pid in _pids():
+        words = _read(Path("/proc", str(pid), "cmdline")).split("\0")
+        roots |= {
+            Path(after, "isolation") for word, after in pairwise(words) if word == "--exec-root"
+        }
+    return {
+        path.name
+        for root in roots
+        if not _of_this_run(str(root)) and root.is_dir()
+        for path in root.iterdir()
+    }
 
 
 def cgroups() -> dict[str, str]:
     """Find the control groups below ours, by folder; the parent of them all may stay."""
     found = {}
+    ours, claimed = _ours(), _claimed()
     for folder, below, _ in os.walk("/sys/fs/cgroup"):
-        if "/boxwood/" in folder:
-            pids = _read(Path(folder, "cgroup.procs")).split()
-            others = not IN_CI and pids and not any(_is_ours(Path("/proc", pid)) for pid in pids)
-            if not others:
-                found[folder] = f"processes {pids}" if pids else ""
         below.sort()
+        if "/boxwood/" not in folder or claimed.intersection(folder.split("/")):
+            continue
+        pids = {int(pid) for path in _groups(folder) for pid in _read(path).split()}
+        if not pids or pids & ours:
+            found[folder] = f"processes {sorted(pids)}" if pids else ""
     return found
+
+
+def _groups(folder: str) -> Iterator[Path]:
+    """Name the lists of processes of a control group and of those below it."""
+    for path, _, _ in os.walk(folder):
+        yield Path(path, "cgroup.procs")
 
 
 def links() -> dict[str, str]:
@@ -159,7 +190,7 @@ def loops() -> dict[str, str]:
     found = {}
     for path in Path("/sys/block").glob("loop*/loop/backing_file"):
         name = _read(path).strip()
-        if IN_CI or _of_this_run(name):
+        if _of_this_run(name):
             found[path.parts[3]] = name
     return found
 
@@ -180,10 +211,14 @@ def look() -> Machine:
 
 
 def left_since(before: Machine, *, seconds: float = SETTLE_SECONDS) -> list[str]:
-    """Name what is left, once the machine has had time to finish what it was at."""
+    """Name what is left, once the machine has had time to finish what it was at.
+
+    What is not there all the time is somebody else's: the tests are over.
+    """
     end = time.monotonic() + seconds
-    while True:
-        left = look().since(before)
-        if not left or time.monotonic() > end:
-            return left
+    left = look().since(before)
+    while left and time.monotonic() < end:
         time.sleep(0.1)
+        now = {words.partition(": processes")[0] for words in look().since(before)}
+        left = [words for words in left if words.partition(": processes")[0] in now]
+    return left

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -20,6 +21,19 @@ MARK = "BOXWOOD_TEST_RUN"
 ROOMS: set[str] = set()
 
 
+# In the order of preference: here and there /run is but a folder on the disk.
+_MEMORY = ("/run", "/dev/shm")
+
+
+def _in_memory(folder: str) -> bool:
+    if not os.access(folder, os.W_OK):
+        return False
+    found = subprocess.run(
+        ["stat", "--file-system", "--format=%T", folder], capture_output=True, text=True, check=True
+    )
+    return found.stdout.strip() == "tmpfs"
+
+
 def make_room(purpose: str, *, memory: bool = False) -> Path:
     """Make an empty folder: on disk (snapshots need a real file system), or in memory.
 
@@ -27,7 +41,7 @@ def make_room(purpose: str, *, memory: bool = False) -> Path:
         purpose: a word for the name. It stays short: a unix socket's path has 107 bytes.
         memory: put it on a tmpfs where there is one, as exec roots are.
     """
-    default = "/run" if memory and os.access("/run", os.W_OK) else "/var/tmp"
+    default = next(filter(_in_memory, _MEMORY), "/var/tmp") if memory else "/var/tmp"
     parent = os.environ.get("BOXWOOD_TEST_DIR", default)
     path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{purpose}-", dir=parent))
     ROOMS.add(str(path))

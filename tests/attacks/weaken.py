@@ -1,0 +1,293 @@
+"""Builds of the shim and of the tar extractor that lack one guard, to show that it is the defence.
+
+A guard is taken out by replacing one piece of source text, which must stand there exactly once:
+who moves or renames a guard is told, by a failing test, to say here where it went.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+from tests.support.needs import need_program
+from tests.support.paths import ROOT
+
+SOURCES = ROOT / "ext" / "c"
+
+
+class Edit(NamedTuple):
+    """One place of a source file, and what stands there instead in the weakened build."""
+
+    file: str
+    old: str
+    new: str
+
+
+GUARDS: dict[str, Edit] = {
+    # How paths of a container are resolved
+    "paths.c: RESOLVE_IN_ROOT": Edit(
+        "paths.c",
+        "resolve |= RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;",
+        "resolve |= RESOLVE_NO_MAGICLINKS;",
+    ),
+    "paths.c: made by descriptor": Edit(
+        "paths.c",
+        "int status = create(parent, name, last, make);",
+        'int status = create(root, path + strspn(path, "/"), last, make);',
+    ),
+    "paths.c: bound of a path": Edit(
+        "paths.c",
+        "    if (length >= sizeof work)\n        return -ENAMETOOLONG;\n",
+        "",
+    ),
+    "mounts.c: no links under proc and sysfs": Edit(
+        "mounts.c",
+        'int no_links = flags & BXP_F_NO_SYMLINKS || !strcmp(fstype, "proc") || '
+        '!strcmp(fstype, "sysfs");',
+        "int no_links = 0;",
+    ),
+    "mounts.c: source beneath its base": Edit(
+        "mounts.c",
+        "fd = bx_openat2(directory, path, O_PATH, 0, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS);",
+        "fd = bx_openat2(directory, path, O_PATH, 0, 0);",
+    ),
+    # What a process of the container can reach of ours
+    "payload.c: cwd beneath the root": Edit(
+        "payload.c",
+        "bx_open_beneath(root, BX_STR(0), O_PATH | O_DIRECTORY, 0);",
+        "open(BX_STR(0), O_PATH | O_DIRECTORY | O_CLOEXEC);",
+    ),
+    "payload.c: cwd is inside": Edit("payload.c", "return inside_root();", "return 0;"),
+    "payload.c: close_range": Edit(
+        "payload.c", "syscall(SYS_close_range, 3u, ~0u, 4u /* CLOSE_RANGE_CLOEXEC */);", ""
+    ),
+    "shim_control.c: MSG_CMSG_CLOEXEC": Edit(
+        "shim_control.c",
+        "recvmsg(control, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);",
+        "recvmsg(control, &message, MSG_DONTWAIT);",
+    ),
+    "launch.c: not dumpable": Edit(
+        "launch.c",
+        "    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);\n    prctl(PR_SET_PDEATHSIG",
+        "    prctl(PR_SET_PDEATHSIG",
+    ),
+    "launch.c: not dumpable before the clone": Edit(
+        "launch.c",
+        "    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);\n    int pid = clone_child",
+        "    int pid = clone_child",
+    ),
+    "shim_control.c: SO_PEERCRED": Edit(
+        "shim_control.c", "return !peer.uid || peer.uid == geteuid();", "return 1;"
+    ),
+    # The kernel's own file systems
+    "nodes.c: the null device by number": Edit(
+        "nodes.c",
+        "if (!S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3))",
+        "if (0)",
+    ),
+    "nodes.c: the null device without links": Edit(
+        "nodes.c",
+        'bx_open_beneath(root, "/dev/null", O_PATH, RESOLVE_NO_SYMLINKS);',
+        'bx_open_beneath(root, "/dev/null", O_PATH, 0);',
+    ),
+    "kernel.c: private procfs": Edit(
+        "kernel.c",
+        "int proc = private_proc(child);",
+        'BX_FD proc = bx_open_beneath(bx_root(child), "/proc", O_PATH, 0);',
+    ),
+    "kernel.c: RESOLVE_NO_XDEV": Edit(
+        "kernel.c",
+        "resolve |= RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS;",
+        "resolve |= RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;",
+    ),
+    "kernel.c: PROC_SUPER_MAGIC": Edit(
+        "kernel.c", "if (fs.f_type != PROC_SUPER_MAGIC)", "if (0)"
+    ),
+    "kernel.c: dots in a sysctl": Edit("kernel.c", 'if (strstr(name, ".."))', "if (0)"),
+    "terminal.c: ptmx without links": Edit(
+        "terminal.c",
+        '"/dev/pts/ptmx", O_RDWR | O_NOCTTY, RESOLVE_NO_SYMLINKS);',
+        '"/dev/pts/ptmx", O_RDWR | O_NOCTTY, 0);',
+    ),
+    "terminal.c: console without links": Edit(
+        "terminal.c",
+        "{.kind = BX_FILE, .no_links = 1, .mode = 0600}",
+        "{.kind = BX_FILE, .mode = 0600}",
+    ),
+    # Who the process is
+    "posture.c: setgroups": Edit(
+        "posture.c",
+        "return bx_sys(syscall(SYS_setgroups, op->args[0].length / sizeof(gid_t), "
+        "op->args[0].data));",
+        "return 0;",
+    ),
+    "posture.c: bound of an id": Edit(
+        "posture.c", "return id >= UINT32_MAX ? -EINVAL : 0;", "return 0;"
+    ),
+    # What an exec may hold
+    "shim.h: EXEC_DRAIN": Edit("shim.h", "EXEC_DRAIN = 250,", "EXEC_DRAIN = 86400000,"),
+    # Archives
+    "tar/place.c: RESOLVE_IN_ROOT": Edit(
+        "tar/place.c",
+        "#define IN_ROOT (RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)",
+        "#define IN_ROOT (RESOLVE_NO_MAGICLINKS)",
+    ),
+}
+
+# Guards of the engine's Python: the module below runtime/boxwood, and its text.
+PYTHON_GUARDS: dict[str, Edit] = {
+    "worker_users: regular files only": Edit(
+        "execution/worker_users.py", "if not stat.S_ISREG(os.fstat(found).st_mode):", "if False:"
+    ),
+    "worker_users: O_NONBLOCK": Edit(
+        "execution/worker_users.py",
+        "flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY",
+        "flags = os.O_RDONLY | os.O_NOCTTY",
+    ),
+    "worker_users: FILE_LIMIT": Edit(
+        "execution/worker_users.py", "FILE_LIMIT = 1 << 20", "FILE_LIMIT = 1 << 40"
+    ),
+    "worker_users: beneath the root": Edit(
+        "execution/worker_users.py", "os.O_PATH, resolve=IN_ROOT)", "os.O_PATH)"
+    ),
+    "worker_users: bound of an id": Edit(
+        "execution/worker_users.py",
+        "    if int(text) > ID_LIMIT:\n        raise InvalidArgument(",
+        "    if False:\n        raise InvalidArgument(",
+    ),
+    "worker_users: whole numbers": Edit(
+        "execution/worker_users.py",
+        "    if _NUMBER.fullmatch(text) is None:\n        if re",
+        "    if _NUMBER.match(text):\n        return int(_NUMBER.match(text)[0])\n"
+        "    if _NUMBER.fullmatch(text) is None:\n        if re",
+    ),
+    "worker_init: O_NOFOLLOW": Edit(
+        "execution/worker_init.py",
+        "os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC",
+        "os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC",
+    ),
+    "worker_init: looks at the link": Edit(
+        "execution/worker_init.py",
+        "mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode",
+        "mode = os.stat(name, dir_fd=parent).st_mode",
+    ),
+    "worker_trees: a volume's seed beneath the root": Edit(
+        "execution/worker_trees.py",
+        'fds[0], relative(arguments["path"]), os.O_RDONLY | os.O_DIRECTORY, resolve=IN_ROOT',
+        'fds[0], relative(arguments["path"]), os.O_RDONLY | os.O_DIRECTORY',
+    ),
+    "worker_trees: only an empty volume": Edit(
+        "execution/worker_trees.py", "if os.listdir(target):", "if False:"
+    ),
+}
+
+
+class NotTheGuard(AssertionError):
+    """The text of a guard does not stand exactly once where the table says."""
+
+
+def weakened_text(text: str, edit: Edit) -> str:
+    """Return the source without the guard; raises NotTheGuard."""
+    found = text.count(edit.old)
+    if found != 1:
+        raise NotTheGuard(f"{edit.file}: {edit.old!r} stands there {found} times")
+    return text.replace(edit.old, edit.new)
+
+
+def spoil(folder: Path, names: tuple[str, ...], guards: dict[str, Edit]) -> set[str]:
+    """Take these guards out of a copy of the sources; return the files that changed."""
+    for name in names:
+        file = folder / guards[name].file
+        file.write_text(weakened_text(file.read_text(), guards[name]))
+    return {guards[name].file for name in names}
+
+
+class Builds:
+    """Weakened builds, each made once; what an edit does not touch is compiled once for all."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._made: dict[tuple[str, ...], Path] = {}
+        self._objects: dict[str, Path] = {}
+
+    def _compile(self, sources: Path, names: list[str], out: Path) -> dict[str, Path]:
+        compiler = need_program(os.environ.get("CC", "gcc"))
+        include = SOURCES / "generated"
+        command = [compiler, "-c", "-std=gnu11", "-O1", "-w", "-D_GNU_SOURCE",
+                   f"-I{sources}", f"-I{include}"]  # fmt: skip
+        subprocess.run([*command, *(sources / name for name in names)], check=True, cwd=out)
+        return {name: out / f"{Path(name).stem}.o" for name in names}
+
+    def _unchanged(self) -> dict[str, Path]:
+        if not self._objects:
+            out = self.folder / "objects"
+            out.mkdir()
+            names = sorted(path.name for path in SOURCES.glob("*.c"))
+            self._objects = self._compile(SOURCES, names, out)
+        return self._objects
+
+    def shim(self, *names: str) -> Path:
+        """Return a shim without these guards of GUARDS."""
+        if names not in self._made:
+            room = self.folder / f"build{len(self._made)}"
+            sources = Path(shutil.copytree(SOURCES, room / "c"))
+            changed = spoil(sources, names, GUARDS)
+            objects = dict(self._unchanged())
+            if any(name.endswith(".h") for name in changed):
+                changed = set(objects)
+            objects |= self._compile(sources, sorted(changed), room)
+            program = room / "boxwood-shim"
+            compiler = need_program(os.environ.get("CC", "gcc"))
+            subprocess.run([compiler, "-static", "-o", program, *objects.values()], check=True)
+            self._made[names] = program
+        return self._made[names]
+
+    def tar(self, name: str) -> ModuleType:
+        """Return boxwood_ext.tar, compiled without this guard."""
+        from Cython.Compiler.Main import CompilationOptions, compile_single
+
+        room = self.folder / "tar"
+        sources = Path(shutil.copytree(SOURCES, room / "ext" / "c"))
+        spoil(sources, (name,), GUARDS)
+        options = CompilationOptions(output_file=str(room / "tar.c"), language_level=3)
+        compile_single(str(ROOT / "ext/boxwood_ext/tar.pyx"), options, "boxwood_ext.tar")
+        import sysconfig
+
+        made = room / f"tar{sysconfig.get_config_var('EXT_SUFFIX')}"
+        compiler = need_program(os.environ.get("CC", "gcc"))
+        command = [compiler, "-shared", "-fPIC", "-std=gnu11", "-O0", "-w", "-D_GNU_SOURCE",
+                   f"-I{sources}", f"-I{sysconfig.get_path('include')}", "-o", made,
+                   room / "tar.c", *sorted((sources / "tar").glob("*.c"))]  # fmt: skip
+        subprocess.run(command, check=True)
+        return _load("weakened.tar", importlib.machinery.ExtensionFileLoader, made)
+
+    def python(self, *names: str) -> ModuleType:
+        """Return a module of the engine without these guards of PYTHON_GUARDS.
+
+        It is another module than the engine's: nothing of what runs is changed.
+        """
+        room = self.folder / f"python{len(self._made)}"
+        (room / "execution").mkdir(parents=True)
+        self._made[("python", *names)] = room
+        files = {PYTHON_GUARDS[name].file for name in names}
+        assert len(files) == 1, files
+        file = files.pop()
+        shutil.copy(ROOT / "runtime/boxwood" / file, room / file)
+        spoil(room, names, PYTHON_GUARDS)
+        name = f"weakened_{Path(file).stem}"
+        return _load(name, importlib.machinery.SourceFileLoader, room / file)
+
+
+def _load(name: str, how: type, path: Path) -> ModuleType:
+    loader = how(name, str(path))
+    spec = importlib.util.spec_from_loader(name, loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module

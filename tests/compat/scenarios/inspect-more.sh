@@ -1,0 +1,32 @@
+# Inspect: several kinds at once, what is not there, what a default container's record says.
+try() { "$@"; echo "status $?"; }
+docker volume create vv
+docker run -d --name cc --network none -v vv:/vv -v /tmp:/host:ro --mount type=tmpfs,target=/t,tmpfs-mode=700 busybox sleep 100
+try docker inspect -f '{{.Name}}' cc vv
+try docker inspect -f '{{.Name}}' cc nobody vv
+try docker inspect --type container -f '{{.Name}}' busybox
+try docker inspect --type image -f '{{json .RepoTags}}' busybox cc
+try docker inspect --type volume -f '{{.Name}}' vv nobody
+try docker inspect --type network -f '{{.Name}}' none nobody
+try docker inspect --type nonsense cc
+try docker inspect -f '{{.Nope' cc
+try docker inspect -f '{{json .State.Health}} {{.State.Nope}}' cc
+try docker inspect nobody
+try docker container inspect nobody
+try docker image inspect nobody
+try docker volume inspect nobody
+try docker network inspect nobody
+docker container inspect -s -f '{{if ge .SizeRootFs 0}}size{{end}}' cc
+docker network inspect none -f '{{.Name}} {{.Driver}} {{.Scope}} {{.Internal}} {{.EnableIPv6}} {{json .Labels}} {{json .Options}} {{.IPAM.Driver}} {{json .IPAM.Config}} {{.Attachable}} {{.Ingress}}'
+docker network inspect none -f '{{range .Containers}}{{.Name}} {{.MacAddress}}|{{.IPv4Address}}{{end}}'
+docker network ls --format '{{.Name}} {{.Driver}} {{.Scope}}' | grep -v bridge
+docker inspect cc | grep -vE '"(Id|Created|StartedAt|Pid|ResolvConfPath|HostnamePath|HostsPath|LogPath|SandboxID|SandboxKey|EndpointID|NetworkID|Hostname|LowerDir|MergedDir|UpperDir|WorkDir|Source|Image)":'
+docker inspect -f '{{len .NetworkSettings.SandboxID}} {{range .NetworkSettings.Networks}}{{len .NetworkID}} {{len .EndpointID}}{{end}}' cc
+docker inspect -f '{{range $k, $v := .GraphDriver.Data}}{{$k}} {{if $v}}set{{end}};{{end}}' cc
+docker inspect -f '{{range .Mounts}}{{json .}}{{println}}{{end}}' cc
+docker stop -t 0 cc
+docker inspect -f '{{json .State}}' cc | sed 's/Pid":[0-9]*/Pid/'
+docker inspect -f '{{len .NetworkSettings.SandboxID}} {{range .NetworkSettings.Networks}}{{len .NetworkID}} {{len .EndpointID}}{{end}}' cc
+docker rm -v cc
+docker volume rm vv
+docker image inspect busybox | grep -vE '"(Id|Created|LowerDir|MergedDir|UpperDir|WorkDir|sha256|Hostname|LastTagTime)|sha256:'
