@@ -108,6 +108,7 @@ class BuildExt(build_ext):
         """Build the shim where the extensions go, then the extensions."""
         in_place = self.inplace or getattr(self, "editable_mode", False)
         build_shim((Path("ext") if in_place else Path(self.build_lib)) / SHIM)
+        self.parallel = self.parallel or os.cpu_count()
         super().run()
 
 

@@ -4,23 +4,57 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.support import leaks, needs
 from tests.support.dockerd import Dockerd
 from tests.support.engine import Engine, running
-from tests.support.needs import need_root
+from tests.support.needs import IN_CI, need_root
 from tests.support.paths import MARK, ROOMS, make_room
+
+# Random in each: a run that always tries the same finds nothing new. What failed is printed as a
+# line to paste (@reproduce_failure). A slow machine is no failure, so there is no deadline.
+COMMON = {
+    "deadline": None,
+    "print_blob": True,
+    "suppress_health_check": [hypothesis.HealthCheck.too_slow],
+}
+hypothesis.settings.register_profile("default", max_examples=100, **COMMON)
+hypothesis.settings.register_profile("ci", max_examples=100, database=None, **COMMON)
+hypothesis.settings.register_profile("fuzz", max_examples=10_000, **COMMON)
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if IN_CI else "default")
+hypothesis.settings.load_profile(PROFILE)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--soak`: the full counts of the load and fault tests."""
+    """Add what says how long: `--soak` for the load and fault tests, the others for fuzzing."""
     parser.addoption("--soak", action="store_true", help="run the load and fault tests at length")
+    seconds = 60.0 if PROFILE == "fuzz" else 2.0
+    parser.addoption(
+        "--fuzz-seconds", type=float, default=seconds, metavar="S", help="time for each fuzz target"
+    )
+    parser.addoption("--fuzz-seed", type=int, default=0, metavar="N", help="repeat what was found")
+
+
+@pytest.fixture(scope="session")
+def fuzz_seconds(request: pytest.FixtureRequest) -> float:
+    """How long each fuzz target runs."""
+    return float(request.config.getoption("--fuzz-seconds"))
+
+
+@pytest.fixture
+def fuzz_random(request: pytest.FixtureRequest) -> random.Random:
+    """The source of a fuzz target's inputs; its seed is printed when the test fails."""
+    seed = request.config.getoption("--fuzz-seed") or random.SystemRandom().randrange(1, 1 << 32)
+    print(f"--fuzz-seed {seed}")
+    return random.Random(seed)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@
 from libc.errno cimport EAGAIN, EINTR
 from libc.stdint cimport uint32_t, int32_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 import os as _os
 import select as _select
@@ -91,15 +91,14 @@ def begin_program(bytes program, fds=(), stdio=(-1, -1, -1)):
         raise ValueError(f"launch: {len(fds)} descriptors: more than {BXP_MAX_SLOTS}")
     for i in range(len(fds)):
         slots[i] = fds[i]
+    cdef void *copy = _aligned(program)
+    memset(&launch, 0, sizeof(launch))
     for i in range(3):
         launch.stdio[i] = stdio[i]
-    cdef void *copy = _aligned(program)
     launch.program = copy
     launch.size = len(program)
     launch.slots = slots
     launch.count = len(fds)
-    launch.death = 0
-    launch.rows = launch.columns = 0
     try:
         with nogil:
             status = bx_launch_begin(&launch, &started, &failure)

@@ -47,6 +47,9 @@ CLIENT_STDOUT: Final = 2
 CLIENT_STDERR: Final = 4
 CLIENT_FRAMED: Final = 8
 """Each piece of output has Docker's 8-byte header (stream, length)."""
+CLIENT_HELD: Final = 16
+"""Output waits in a queue until a byte comes out of a second descriptor, a pipe's; its end without
+one drops the client. The daemon writes what the log has first."""
 
 # States of `state`.
 TASK_CREATED: Final = 0
@@ -63,7 +66,9 @@ TABLE: Final = (
               "file."),
     operation(2, "task", "request:u64 task:str tty:u64 open_stdin:u64", "Make an exec."),
     operation(3, "attach", "request:u64 task:str flags:u64 preread:bytes detach_keys:bytes",
-              "One descriptor: a client's connection, the shim's from now on."),
+              "One descriptor: a client's connection, the shim's from now on. With CLIENT_HELD a "
+              "second, and the reply's value is the moment (ns since the epoch) before which the "
+              "log has everything, and after which the client gets it."),
     operation(4, "start", "request:u64 task:str", "Descriptors: the program (a memfd), then its "
               "slots. The reply's value is the pid."),
     operation(5, "resize", "request:u64 task:str rows:u64 columns:u64", "Size of the terminal."),

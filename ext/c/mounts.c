@@ -111,7 +111,14 @@ static int attach(struct bx_child *child, int fd, const char *dest, uint64_t fla
                            .no_links = !!(flags & BXP_F_NO_SYMLINKS),
                            .mode = S_ISDIR(st.st_mode) ? 0755 : 0644};
     BX_FD target = bx_make_beneath(root, dest, &make, NULL);
-    return target < 0 ? target : bx_attach_fd(fd, target);
+    if (target < 0)
+        return target;
+    struct stat there;
+    if (fstat(target, &there) < 0)
+        return -errno;
+    if (!S_ISDIR(st.st_mode) != !S_ISDIR(there.st_mode))
+        return -ENOTDIR; /* the kernel only says EINVAL */
+    return bx_attach_fd(fd, target);
 }
 
 BX_OP(bind)

@@ -19,7 +19,7 @@
 
 enum { CONTROL_FD = 3, EVENTS = 32 };
 
-struct shim shim = {.epoll = -1, .signals = -1, .directory = -1};
+struct shim shim = {.epoll = -1, .signals = -1, .directory = -1, .root = -1};
 
 int64_t now_ms(void)
 {
@@ -86,6 +86,10 @@ static void dispatch(const struct epoll_event *event)
         struct client *client = &shim.clients[place];
         if (is_open(client) && client->generation == generation)
             client_event(client, event->events);
+    } else if (kind == ON_HOLD) {
+        struct client *client = &shim.clients[place];
+        if (is_open(client) && client->generation == generation)
+            client_release(client);
     } else {
         struct task *task = shim.tasks[place];
         if (task && task->generation == generation)

@@ -55,6 +55,7 @@ struct client {
     unsigned keys_count, keys_matched;
     char *queue;           /* queue[start, start + length), room bytes allocated */
     size_t start, length, room;
+    int hold;              /* nothing is sent before this can be read; -1: not held */
     int spill;             /* unlinked file, -1: none */
     off_t spill_read, spill_write;
 };
@@ -85,6 +86,7 @@ struct shim {
     int configured, quitting;
     char id[NAME_LIMIT];
     int directory;         /* of the exit file, O_DIRECTORY */
+    int root;              /* the container's, held to our very end: see keep_root */
     char exit_path[1024], exit_name[256];
     int durable;
     int has_log;
@@ -101,7 +103,7 @@ static inline int is_open(const struct client *client)
 }
 
 /* What an epoll event belongs to: kind, generation, place. */
-enum { ON_CONTROL, ON_LISTEN, ON_SIGNAL, ON_REPORT, ON_OUT, ON_ERR, ON_IN, ON_CLIENT };
+enum { ON_CONTROL, ON_LISTEN, ON_SIGNAL, ON_REPORT, ON_OUT, ON_ERR, ON_IN, ON_CLIENT, ON_HOLD };
 int watch(int fd, int kind, unsigned place, uint32_t generation, unsigned events, int operation);
 void watched_close(int *fd);
 void forget_text(void);
@@ -150,6 +152,8 @@ void client_put(struct client *client, int stream, const char *data, size_t size
 void client_event(struct client *client, unsigned events);
 void client_watch(struct client *client);
 void client_finish(struct client *client);
+int client_hold(struct client *client, int fd); /* takes the descriptor */
+void client_release(struct client *client);
 void client_drop(struct client *client);
 void client_step(struct client *client);
 size_t client_queued(const struct client *client);
@@ -160,6 +164,7 @@ int log_open(const char *path, const struct bx_arg *attributes, uint64_t max_siz
 void log_write(int stream, const char *data, size_t size);
 void log_flush(void);
 void log_end(void);
+size_t log_begun(int stream, const char **text); /* of the line that is not written yet */
 
 /* init.c */
 int init_main(int argc, char **argv);

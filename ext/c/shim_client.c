@@ -19,6 +19,7 @@ struct client *client_new(int fd, struct task *task, unsigned flags)
                                   .generation = ++shim.generation,
                                   .task = task,
                                   .flags = flags,
+                                  .hold = -1,
                                   .spill = -1};
         if (watch(fd, ON_CLIENT, place, client->generation, 0, EPOLL_CTL_ADD) < 0) {
             client->fd = -1;
@@ -42,7 +43,7 @@ void client_watch(struct client *client)
     int held = client->flags & BXM_CLIENT_STDIN && client->task && !client->shut &&
                client->task->pending_length;
     unsigned events = (client->half || held ? 0 : EPOLLIN) |
-                      (client_queued(client) && !client->shut ? EPOLLOUT : 0);
+                      (client_queued(client) && client->hold < 0 && !client->shut ? EPOLLOUT : 0);
     if (events == client->watched)
         return;
     client->watched = events;
@@ -56,6 +57,7 @@ void client_drop(struct client *client)
     if (!is_open(client))
         return;
     watched_close(&client->fd);
+    watched_close(&client->hold);
     bx_close(&client->spill);
     free(client->queue);
     client->queue = NULL;
@@ -86,6 +88,34 @@ static void shut(struct client *client)
         client_watch(client);
 }
 
+static int is_flushed(const struct client *client)
+{
+    return client->hold < 0 && !client_queued(client);
+}
+
+int client_hold(struct client *client, int fd)
+{
+    client->hold = fd;
+    return watch(fd, ON_HOLD, (unsigned)(client - shim.clients), client->generation, EPOLLIN,
+                 EPOLL_CTL_ADD);
+}
+
+/* The daemon has written what came before, or gave up (the pipe ends without a byte). */
+void client_release(struct client *client)
+{
+    char byte;
+    ssize_t count = client->hold < 0 ? -1 : read(client->hold, &byte, 1);
+    if (count < 0)
+        return;
+    watched_close(&client->hold);
+    if (!count)
+        client_drop(client);
+    else if (client->closing && is_flushed(client))
+        shut(client);
+    else
+        client_watch(client);
+}
+
 /* Everything that is queued, then the end. */
 void client_finish(struct client *client)
 {
@@ -93,7 +123,7 @@ void client_finish(struct client *client)
         return;
     client->closing = 1;
     client->deadline = now_ms() + SLOW_CLIENT;
-    if (!client_queued(client))
+    if (is_flushed(client))
         shut(client);
     else
         client_watch(client);
@@ -155,7 +185,7 @@ void client_put(struct client *client, int stream, const char *data, size_t size
     size_t framed = client->flags & BXM_CLIENT_FRAMED ? sizeof head : 0, done = 0;
     if (client->closing)
         return;
-    if (!client_queued(client)) {
+    if (is_flushed(client)) {
         struct iovec parts[2] = {{head, framed}, {(void *)(uintptr_t)data, size}};
         struct msghdr packet = {.msg_iov = parts, .msg_iovlen = 2};
         ssize_t sent = sendmsg(client->fd, &packet, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -226,7 +256,7 @@ void client_event(struct client *client, unsigned events)
         client_drop(client);
     if (is_open(client) && events & EPOLLOUT)
         flush_queue(client);
-    if (is_open(client) && client->closing && !client->shut && !client_queued(client))
+    if (is_open(client) && client->closing && !client->shut && is_flushed(client))
         shut(client);
     if (is_open(client))
         client_watch(client);

@@ -20,6 +20,7 @@ struct packet {
     struct bx_op op;
     int fds[MAX_FDS];
     unsigned count;
+    uint64_t value; /* for the reply */
 };
 
 struct writer {
@@ -237,15 +238,47 @@ static int do_task(struct packet *packet)
     return task_new(STR(1), !!NUM(2), !!NUM(3), 1) ? 0 : -ENOMEM;
 }
 
+/* The log has every line that was finished by now; a held client gets the rest, that of a line
+ * that is not finished first. Output and log are told apart by their times: entries are stamped
+ * when they are written, all of it in this one thread. */
+static int hold(struct packet *packet, struct client *client)
+{
+    struct timespec now;
+    const char *text;
+    if (client_hold(client, packet->fds[1]) < 0) {
+        int error = errno;
+        client->hold = -1;
+        client_drop(client);
+        return -error;
+    }
+    packet->fds[1] = -1;
+    for (int stream = 0; stream < 2 && !client->task->name[0] && shim.has_log; stream++) {
+        unsigned flag = stream ? BXM_CLIENT_STDERR : BXM_CLIENT_STDOUT;
+        size_t size = log_begun(stream, &text);
+        if (size && client->flags & flag)
+            client_put(client, stream, text, size);
+        if (!is_open(client))
+            return -ENOMEM;
+    }
+    log_flush();
+    clock_gettime(CLOCK_REALTIME, &now);
+    packet->value = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    return 0;
+}
+
 static int do_attach(struct packet *packet, struct task *task)
 {
     const struct bx_arg *preread = &packet->op.args[3], *keys = &packet->op.args[4];
-    if (packet->count != 1 || keys->length > KEYS_LIMIT || preread->length > BXM_MAX_PREREAD)
+    unsigned held = NUM(2) & BXM_CLIENT_HELD;
+    if (packet->count != (held ? 2 : 1) || keys->length > KEYS_LIMIT || preread->length > BXM_MAX_PREREAD)
         return -EINVAL;
     struct client *client = client_new(packet->fds[0], task, (unsigned)NUM(2));
     if (!client)
         return -EUSERS;
     packet->fds[0] = -1;
+    int status = held ? hold(packet, client) : 0;
+    if (status < 0)
+        return status;
     memcpy(client->keys, keys->data, keys->length);
     client->keys_count = keys->length;
     stream_preread(client, (const char *)preread->data, preread->length);
@@ -352,7 +385,7 @@ static void dispatch(struct packet *packet)
         }
         status = task ? on_task(packet, task) : -ENOENT;
     }
-    control_reply(NUM(0), -status, rows[code].name, "", 0);
+    control_reply(NUM(0), -status, rows[code].name, "", packet->value);
 }
 
 /* Strict, as the program's: version, size, a message for us, nothing after it. */
@@ -400,6 +433,7 @@ static int receive(struct packet *packet)
     if (size < 0 && (errno == EAGAIN || errno == EINTR))
         return 0;
     packet->count = 0;
+    packet->value = 0;
     if (size <= 0)
         return -1;
     take_fds(&message, packet);

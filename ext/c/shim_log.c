@@ -39,8 +39,8 @@ static int reopen(int truncate)
     sink.fd = open(sink.path,
                    O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | (truncate ? O_TRUNC : 0),
                    0640);
-    if (sink.fd < 0 || fstat(sink.fd, &st) < 0)
-        return -errno;
+    if (sink.fd < 0 || fchmod(sink.fd, 0640) < 0 || fstat(sink.fd, &st) < 0)
+        return -errno; /* the mode is Docker's, whatever our umask */
     sink.size = sink.written = (uint64_t)st.st_size;
     return 0;
 }
@@ -250,6 +250,12 @@ void log_write(int stream, const char *data, size_t size)
         if (newline || *length == LINE)
             put_entry(stream, *length, !!newline);
     }
+}
+
+size_t log_begun(int stream, const char **text)
+{
+    *text = sink.lines[stream].text;
+    return sink.lines[stream].length;
 }
 
 /* What has no newline at the end of the output is an entry without one. */

@@ -174,6 +174,16 @@ static int launch(struct task *task, int program, const int *slots, unsigned cou
     return 0;
 }
 
+/* Whoever lets go of an overlay last pays for its unmount, which writes its whole file system out:
+ * hundreds of milliseconds where somebody else has written much. Not the container, whose end would
+ * wait for it, nor the daemon, but we, when there is nothing left to be told. Only a container's
+ * program has its root in the first slot; holding anything else would do no harm. */
+static void keep_root(const struct task *task, int fd)
+{
+    if (!task->name[0] && shim.root < 0)
+        shim.root = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+}
+
 /* The descriptors are the caller's to close. */
 void task_start(struct task *task, uint64_t request, int *fds, unsigned count)
 {
@@ -182,6 +192,8 @@ void task_start(struct task *task, uint64_t request, int *fds, unsigned count)
         refuse(request, &failure);
         return;
     }
+    if (count > 1)
+        keep_root(task, fds[1]);
     close_childs(task);
     task->request = request;
     task->state = BXM_TASK_STARTING;

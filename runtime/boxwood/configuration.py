@@ -123,7 +123,8 @@ DOCS: dict[str, str] = {
     "seccomp-profile": "Default seccomp profile: a file in Docker's form, `builtin` or "
     "`unconfined`.",
     "log-driver": "Driver that keeps containers' logs: an entry point of `boxwood.log`.",
-    "log-opts": "Options of the log driver for containers that give none.",
+    "log-opts": "Options of the log driver for containers that give none; none at all by default "
+    "for another driver than `json-file`.",
     "dns": "DNS servers of containers; empty: the host's.",
     "dns-opts": "Resolver options of containers.",
     "dns-search": "DNS domains that containers search.",
@@ -132,11 +133,13 @@ DOCS: dict[str, str] = {
     "shutdown-timeout": "Seconds that containers have to stop when `live-restore` is false.",
     "idle-timeout": "Seconds without a request and without a running container after which the "
     "daemon ends; 0: never.",
-    "registry-mirrors": "Registries to ask before Docker Hub.",
-    "insecure-registries": "Registries to speak to without proof of their identity.",
-    "max-concurrent-downloads": "Layers that one pull fetches side by side.",
-    "max-concurrent-uploads": "Layers that one push sends side by side.",
-    "max-download-attempts": "Attempts at one layer.",
+    "registry-mirrors": "Registries to ask before Docker Hub. Not served yet: refused.",
+    "insecure-registries": "Registries to speak to without proof of their identity. Not served "
+    "yet: refused.",
+    "max-concurrent-downloads": "Layers that one pull fetches side by side. Not served yet: "
+    "refused.",
+    "max-concurrent-uploads": "Layers that one push sends side by side. Not served yet: refused.",
+    "max-download-attempts": "Attempts at one layer. Not served yet: refused.",
     "min-api-version": "Oldest version of the API that is served.",
     "plugins": "Extensions to load: entry points of `boxwood.extension`.",
 }
@@ -154,7 +157,16 @@ _REFUSED = {
     "userns_remap": "user namespaces are not supported yet",
     "init_path": "the init is the engine's own",
 }
+_NOT_YET = {
+    key: "this engine has no registries to pull from yet"
+    for key in (
+        "registry-mirrors", "insecure-registries", "max-concurrent-downloads",
+        "max-concurrent-uploads", "max-download-attempts",
+    )
+}  # fmt: skip
+"""Keys that are dockerd's, and would be without effect: refused unless they say the default."""
 _LEVELS = frozenset({"debug", "info", "warn", "error", "fatal"})
+_DEFAULTS = Configuration()
 _FIELDS = {field.name: field for field in msgspec.structs.fields(Configuration)}
 
 
@@ -244,7 +256,13 @@ def _convert(values: dict[str, Any], path: Path) -> Configuration:
         config = msgspec.convert(values, Configuration)
     except msgspec.ValidationError as error:
         raise InvalidArgument(f"configuration: {_key_of(error)}: {error}") from error
+    if config.log_driver != _DEFAULTS.log_driver and "log-opts" not in values:
+        config = msgspec.structs.replace(config, log_opts={})  # the default's are not another's
     _check(config)
+    for key, reason in _NOT_YET.items():
+        name = key.replace("-", "_")
+        if getattr(config, name) != getattr(_DEFAULTS, name):
+            raise InvalidArgument(f"configuration: {key}: {reason}")
     return config
 
 
@@ -303,8 +321,6 @@ def pairs(texts: tuple[str, ...]) -> dict[str, str]:
 RELOADED = frozenset(
     {
         "debug", "log-level", "labels", "live-restore", "shutdown-timeout", "default-stop-timeout",
-        "registry-mirrors", "insecure-registries", "max-concurrent-downloads",
-        "max-concurrent-uploads", "max-download-attempts",
     }
 )  # fmt: skip
 """Keys that a SIGHUP puts into effect without a restart."""

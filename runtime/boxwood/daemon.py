@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from boxwood.api import ApiServer, Listener, activated_sockets, open_tcp, open_unix
+from boxwood.api.versions import parse_minimum
 from boxwood.configuration import DEFAULT_GROUP, Configuration, load, reloaded
 from boxwood.engine import Engine
 from boxwood.errors import BoxwoodError, Conflict, InvalidArgument, Unavailable
@@ -148,6 +149,7 @@ class _Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end.set)
+        minimum = parse_minimum(self._config.min_api_version)
         # Open before anything is touched: an address that is taken costs nobody a container, and
         # who connects while the engine comes up waits instead of being refused.
         listeners = open_listeners(self._config)
@@ -157,7 +159,7 @@ class _Daemon:
             _close(listeners)
             raise
         try:
-            server = ApiServer(engine, extensions=engine.extensions)
+            server = ApiServer(engine, extensions=engine.extensions, minimum=minimum)
             await server.start(listeners)
             loop.add_signal_handler(signal.SIGHUP, self._reload, engine)
             for listener in listeners:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from boxwood import facts
 from boxwood.configuration import Configuration, pairs
-from boxwood.drivers import manager
+from boxwood.drivers import extensions, manager
 from boxwood.errors import BoxwoodError, Unavailable
 from boxwood.execution.mounting import open_root
 from boxwood.execution.shim import Shim
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from boxwood.drivers.network import NetworkDriver
     from boxwood.drivers.volume import VolumeDriver
     from boxwood.model.container import Container
-    from boxwood.model.event import Event
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +57,6 @@ class Engine:
         self._logs: dict[str, LogDriver] = {}
         self._isolation: dict[str, IsolationDriver] = {}
         self._background: list[asyncio.Task[None]] = []
-        self._quiet: set[str] = set()
 
     @classmethod
     async def start(cls, config: Configuration) -> Engine:
@@ -71,6 +69,9 @@ class Engine:
         try:
             await engine._start()
         except BaseException:
+            for task in engine._background:
+                task.cancel()
+            await asyncio.gather(*engine._background, return_exceptions=True)
             await engine.workers.close()
             raise
         return engine
@@ -79,9 +80,10 @@ class Engine:
         self._make_directories()
         self.extensions = manager.load_extensions(self.config.plugins)
         warm = asyncio.ensure_future(self.workers.warm())
+        self._background.append(warm)
         self.database = Database(self.data_root / "boxwood.db")
         self.id = self._engine_id()
-        self.events = EventsService(self._observe)
+        self.events = EventsService(extensions.Observer(self.extensions))
         self.content = ContentStore(self.data_root / "content")
         self.storage = manager.select(
             "storage",
@@ -103,9 +105,11 @@ class Engine:
             self.events,
             self.trash.discard,
         )
+        self.log_driver(self.config.log_driver).validate(self.config.log_opts)
         self.containers = ContainersService(self._context())
         self.images.in_use = self.containers.of_image
         self.volumes.users_of = self.containers.of_volume
+        self.volumes.mounted_by = self.containers.mounting
         await warm
         await self._reconcile()
         self._background.append(asyncio.ensure_future(self._checkpoints()))
@@ -225,29 +229,17 @@ class Engine:
         )
         return driver
 
-    # -- extensions --
-
     def _adjust(self, spec: dict[str, Any], container: Container) -> None:
-        if self.extensions.get_plugins():
-            self.extensions.hook.adjust_spec(spec=spec, container=container)
-
-    def _observe(self, event: Event) -> None:
-        if not self.extensions.get_plugins():
-            return
-        try:
-            self.extensions.hook.on_event(event=event)
-        except Exception as error:
-            if str(error) not in self._quiet:
-                self._quiet.add(str(error))
-                log.error("extension: on_event: %s", error, exc_info=error)
+        extensions.adjust_spec(self.extensions, spec, container)
 
     # -- start and end --
 
     async def _reconcile(self) -> None:
-        done = await self.containers.load()
+        self.containers.read()
+        # Before containers are settled: that unmounts volumes, and may remove them.
+        done = await self.volumes.load()
+        done += await self.containers.load()
         done += await self.images.reconcile()
-        done += await self.images.reconcile()
-        done += await self.volumes.load()
         for sentence in done:
             log.info("reconcile: %s", sentence)
         Shim.prewarm()
@@ -295,7 +287,7 @@ class Engine:
 
     def version(self) -> dict[str, Any]:
         """Return the object of ``GET /version``; the API adds its own versions."""
-        return facts.version()
+        return {**facts.version(), "MinAPIVersion": self.config.min_api_version}
 
     def plugins(self) -> list[manager.PluginInfo]:
         """Return every plugin that is installed."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
-import shutil
+import signal
 import socket
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,14 +63,23 @@ class Ground:
     tree: Path = field(init=False)
     plain: bool = False
     """Start the program from its file, not from a sealed copy."""
+    program: int = -1
+    """The program that was started last."""
 
     def __post_init__(self) -> None:
+        self.opened: list[int] = []
+        self._shims: set[int] = set()
         self.outside, self.data, self.run = (self.folder / n for n in ("out", "data", "run"))
         for path in (self.outside, self.data, self.run):
             path.mkdir()
         for path in (self.outside, self.data):
             (path / "marker").write_text(SECRET)
         self.tree = programs.make_tree(self.folder / "root")
+
+    def close(self) -> None:
+        """Let the programs go."""
+        while self.opened:
+            os.close(self.opened.pop())
 
     def launch(
         self,
@@ -87,11 +98,14 @@ class Ground:
 
     async def spawn(self, *, tty: bool = False, stdin: bool = False) -> Shim:
         """Start a shim of this ground's build."""
+        before = children()
         config = ShimConfig(
             id="attack", directory=self.run, exit_file=self.data / "exit", tty=tty,
             open_stdin=stdin, durable=False,
         )  # fmt: skip
         program = self._executable()
+        self.program = os.dup(program)
+        self.opened.append(self.program)
         with pytest.MonkeyPatch.context() as patch:
             # Which program is started; the engine has but one.
             patch.setattr(shim_process, "executable", lambda: program)
@@ -99,6 +113,7 @@ class Ground:
                 return await Shim.spawn(config)
             finally:
                 os.close(program)
+                self._shims |= children() - before
 
     async def _launch(
         self,
@@ -128,6 +143,27 @@ class Ground:
             theirs.close()
             await shim.kill()
             await shim.close()
+            await self._ended()
+
+    async def _ended(self) -> None:
+        """The shim ends by itself; a weakened one is not waited for."""
+        end = time.monotonic() + (SECONDS if self.shim is None else 0.2)
+        while left := self._shims & children():
+            if time.monotonic() > end:
+                assert self.shim is not None, "the shim stays"
+                for pid in left:
+                    os.kill(pid, signal.SIGKILL)
+            await asyncio.sleep(0.005)
+        self._shims.clear()
+
+
+def children() -> set[int]:
+    """The processes that this one has started."""
+    found = set()
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # a thread that has ended
+            found |= set(map(int, (task / "children").read_text().split()))
+    return found
 
 
 async def everything(stream: socket.socket) -> str:
@@ -169,8 +205,3 @@ def replaced(code: bytes, name: str, *instead: programs.Item) -> bytes:
         items[at : at + 1] = instead
 
     return edited(code, change)
-
-
-def without(folder: Path) -> None:
-    """Remove a ground's folders."""
-    shutil.rmtree(folder)

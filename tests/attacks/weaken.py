@@ -11,6 +11,9 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import sys
+import sysconfig
+import tempfile
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -106,9 +109,7 @@ GUARDS: dict[str, Edit] = {
         "resolve |= RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS;",
         "resolve |= RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;",
     ),
-    "kernel.c: PROC_SUPER_MAGIC": Edit(
-        "kernel.c", "if (fs.f_type != PROC_SUPER_MAGIC)", "if (0)"
-    ),
+    "kernel.c: PROC_SUPER_MAGIC": Edit("kernel.c", "if (fs.f_type != PROC_SUPER_MAGIC)", "if (0)"),
     "kernel.c: dots in a sysctl": Edit("kernel.c", 'if (strstr(name, ".."))', "if (0)"),
     "terminal.c: ptmx without links": Edit(
         "terminal.c",
@@ -132,6 +133,17 @@ GUARDS: dict[str, Edit] = {
     ),
     # What an exec may hold
     "shim.h: EXEC_DRAIN": Edit("shim.h", "EXEC_DRAIN = 250,", "EXEC_DRAIN = 86400000,"),
+    "shim.c: an exec that is over is freed": Edit(
+        "shim.c",
+        "        if (task->over && task->name[0] && control_connected())\n"
+        "            task_free(task);\n",
+        "",
+    ),
+    "shim_client.c: a client that left is closed": Edit(
+        "shim_client.c",
+        "    watched_close(&client->fd);\n",
+        "",
+    ),
     # Archives
     "tar/place.c: RESOLVE_IN_ROOT": Edit(
         "tar/place.c",
@@ -140,50 +152,57 @@ GUARDS: dict[str, Edit] = {
     ),
 }
 
-# Guards of the engine's Python: the module below runtime/boxwood, and its text.
+# Guards of the engine's Python; the files are relative to the checkout.
 PYTHON_GUARDS: dict[str, Edit] = {
     "worker_users: regular files only": Edit(
-        "execution/worker_users.py", "if not stat.S_ISREG(os.fstat(found).st_mode):", "if False:"
+        "runtime/boxwood/execution/worker_users.py",
+        "if not stat.S_ISREG(os.fstat(found).st_mode):",
+        "if False:",
     ),
     "worker_users: O_NONBLOCK": Edit(
-        "execution/worker_users.py",
+        "runtime/boxwood/execution/worker_users.py",
         "flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY",
         "flags = os.O_RDONLY | os.O_NOCTTY",
     ),
     "worker_users: FILE_LIMIT": Edit(
-        "execution/worker_users.py", "FILE_LIMIT = 1 << 20", "FILE_LIMIT = 1 << 40"
+        "runtime/boxwood/execution/worker_users.py", "FILE_LIMIT = 1 << 20", "FILE_LIMIT = 1 << 26"
     ),
     "worker_users: beneath the root": Edit(
-        "execution/worker_users.py", "os.O_PATH, resolve=IN_ROOT)", "os.O_PATH)"
+        "runtime/boxwood/execution/worker_users.py", "os.O_PATH, resolve=IN_ROOT)", "os.O_PATH)"
     ),
     "worker_users: bound of an id": Edit(
-        "execution/worker_users.py",
+        "runtime/boxwood/execution/worker_users.py",
         "    if int(text) > ID_LIMIT:\n        raise InvalidArgument(",
         "    if False:\n        raise InvalidArgument(",
     ),
     "worker_users: whole numbers": Edit(
-        "execution/worker_users.py",
+        "runtime/boxwood/execution/worker_users.py",
         "    if _NUMBER.fullmatch(text) is None:\n        if re",
         "    if _NUMBER.match(text):\n        return int(_NUMBER.match(text)[0])\n"
         "    if _NUMBER.fullmatch(text) is None:\n        if re",
     ),
     "worker_init: O_NOFOLLOW": Edit(
-        "execution/worker_init.py",
+        "runtime/boxwood/execution/worker_init.py",
         "os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC",
         "os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC",
     ),
     "worker_init: looks at the link": Edit(
-        "execution/worker_init.py",
+        "runtime/boxwood/execution/worker_init.py",
         "mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode",
         "mode = os.stat(name, dir_fd=parent).st_mode",
     ),
     "worker_trees: a volume's seed beneath the root": Edit(
-        "execution/worker_trees.py",
+        "runtime/boxwood/execution/worker_trees.py",
         'fds[0], relative(arguments["path"]), os.O_RDONLY | os.O_DIRECTORY, resolve=IN_ROOT',
         'fds[0], relative(arguments["path"]), os.O_RDONLY | os.O_DIRECTORY',
     ),
     "worker_trees: only an empty volume": Edit(
-        "execution/worker_trees.py", "if os.listdir(target):", "if False:"
+        "runtime/boxwood/execution/worker_trees.py", "if os.listdir(target):", "if False:"
+    ),
+    "volume/local: names are checked": Edit(
+        "plugins/boxwood_plugins/volume/local.py",
+        "    if NAME.match(name) is None or len(name) > 255:",
+        "    if False:",
     ),
 }
 
@@ -235,7 +254,7 @@ class Builds:
     def shim(self, *names: str) -> Path:
         """Return a shim without these guards of GUARDS."""
         if names not in self._made:
-            room = self.folder / f"build{len(self._made)}"
+            room = Path(tempfile.mkdtemp(dir=self.folder))
             sources = Path(shutil.copytree(SOURCES, room / "c"))
             changed = spoil(sources, names, GUARDS)
             objects = dict(self._unchanged())
@@ -250,20 +269,17 @@ class Builds:
 
     def tar(self, name: str) -> ModuleType:
         """Return boxwood_ext.tar, compiled without this guard."""
-        from Cython.Compiler.Main import CompilationOptions, compile_single
-
         room = self.folder / "tar"
         sources = Path(shutil.copytree(SOURCES, room / "ext" / "c"))
         spoil(sources, (name,), GUARDS)
-        options = CompilationOptions(output_file=str(room / "tar.c"), language_level=3)
-        compile_single(str(ROOT / "ext/boxwood_ext/tar.pyx"), options, "boxwood_ext.tar")
-        import sysconfig
-
+        translated = room / "tar.c"
+        cython = [sys.executable, "-m", "cython", "-3", "-o", str(translated)]
+        subprocess.run([*cython, str(ROOT / "ext/boxwood_ext/tar.pyx")], check=True)
         made = room / f"tar{sysconfig.get_config_var('EXT_SUFFIX')}"
         compiler = need_program(os.environ.get("CC", "gcc"))
         command = [compiler, "-shared", "-fPIC", "-std=gnu11", "-O0", "-w", "-D_GNU_SOURCE",
-                   f"-I{sources}", f"-I{sysconfig.get_path('include')}", "-o", made,
-                   room / "tar.c", *sorted((sources / "tar").glob("*.c"))]  # fmt: skip
+                   f"-I{sources}", f"-I{sysconfig.get_path('include')}", "-o", str(made),
+                   str(translated), *map(str, sorted((sources / "tar").glob("*.c")))]  # fmt: skip
         subprocess.run(command, check=True)
         return _load("weakened.tar", importlib.machinery.ExtensionFileLoader, made)
 
@@ -272,13 +288,12 @@ class Builds:
 
         It is another module than the engine's: nothing of what runs is changed.
         """
-        room = self.folder / f"python{len(self._made)}"
-        (room / "execution").mkdir(parents=True)
-        self._made[("python", *names)] = room
+        room = Path(tempfile.mkdtemp(dir=self.folder))
         files = {PYTHON_GUARDS[name].file for name in names}
         assert len(files) == 1, files
         file = files.pop()
-        shutil.copy(ROOT / "runtime/boxwood" / file, room / file)
+        (room / file).parent.mkdir(parents=True)
+        shutil.copy(ROOT / file, room / file)
         spoil(room, names, PYTHON_GUARDS)
         name = f"weakened_{Path(file).stem}"
         return _load(name, importlib.machinery.SourceFileLoader, room / file)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 FILE = Path(__file__).with_name("allowed-differences.toml")
 
@@ -24,7 +26,7 @@ class Hunk:
 
 @dataclass(frozen=True)
 class Allowed:
-    """One entry of the file: a hunk, where it may stand, and why."""
+    """One `[[difference]]`: a hunk, where it may stand, and why."""
 
     scenario: str
     stream: str
@@ -32,16 +34,57 @@ class Allowed:
     reason: str
 
 
+@dataclass(frozen=True)
+class Words:
+    """One `[[words]]`: what is said in other words, in every scenario, and why."""
+
+    docker: re.Pattern[str]
+    boxwood: re.Pattern[str]
+    shown: str
+    reason: str
+
+    def theirs(self, line: str) -> str:
+        """Return a line of Docker's with the common form instead of its words."""
+        return self.boxwood.sub(self.shown, self.docker.sub(self.shown, line))
+
+    def ours(self, line: str) -> str:
+        """Return a line of ours with the common form; Docker's words stay, and differ."""
+        return self.boxwood.sub(self.shown, line)
+
+
+def _tables(path: Path, name: str, keys: set[str]) -> list[dict[str, Any]]:
+    """Read the tables of one kind. One without a reason, or with other keys, is an error."""
+    tables = tomllib.loads(path.read_text()).get(name, [])
+    for table in tables:
+        if table.keys() != keys | {"reason"} or not table["reason"].strip():
+            raise ValueError(f"{path.name}: {table}: wrong keys or no reason")
+    return tables
+
+
 def allowed(path: Path = FILE) -> list[Allowed]:
-    """Read the file. An entry without a reason, or with a key of its own, is an error."""
-    entries = []
-    for table in tomllib.loads(path.read_text()).get("difference", []):
-        unknown = table.keys() - {"scenario", "stream", "docker", "boxwood", "reason"}
-        if unknown or not table["reason"].strip():
-            raise ValueError(f"{path.name}: {table}: unknown keys {unknown} or no reason")
-        hunk = Hunk(tuple(table["docker"]), tuple(table["boxwood"]))
-        entries.append(Allowed(table["scenario"], table["stream"], hunk, table["reason"]))
-    return entries
+    """Read the differences of single scenarios."""
+    return [
+        Allowed(
+            table["scenario"],
+            table["stream"],
+            Hunk(tuple(table["docker"]), tuple(table["boxwood"])),
+            table["reason"],
+        )
+        for table in _tables(path, "difference", {"scenario", "stream", "docker", "boxwood"})
+    ]
+
+
+def words(path: Path = FILE) -> list[Words]:
+    """Read the differences of words."""
+    return [
+        Words(
+            re.compile(table["docker"]),
+            re.compile(table["boxwood"]),
+            table["shown"],
+            table["reason"],
+        )
+        for table in _tables(path, "words", {"docker", "boxwood", "shown"})
+    ]
 
 
 def hunks(docker: list[str], boxwood: list[str]) -> list[Hunk]:

@@ -153,6 +153,7 @@ def test_exec_socket_half_closes(client: docker.DockerClient) -> None:
     received = b""
     while piece := raw.recv(4096):
         received += piece
+    raw.close()  # the library's own object does not
     wrapped.close()
     assert received.count(b"some words\n") == 1
     assert received.endswith(b"end\n")
@@ -173,6 +174,7 @@ def test_attach_socket(client: docker.DockerClient) -> None:
     size = 0
     while piece := raw.recv(65536):
         size += piece.count(b"x")
+    raw.close()  # the library's own object does not
     wrapped.close()
     assert size == 100_000
     assert made.wait()["StatusCode"] == 0

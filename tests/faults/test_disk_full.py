@@ -45,7 +45,8 @@ def small(server: SmallEngine, disk: SmallDisk) -> Iterator[SmallEngine]:
     before = server.tree()
     yield server
     disk.free()
-    if server.process is None:
+    if server.process is None or server.process.poll() is not None:
+        server.process = None
         server.start()
     check_service(server)
     server.remove_containers()
@@ -77,8 +78,9 @@ def run(engine: SmallEngine, *command: str) -> str:
 
 def state_of(engine: SmallEngine, key: str) -> dict[str, Any]:
     """Return the state that inspect shows."""
-    found: dict[str, Any] = engine.api("GET", f"/containers/{key}/json").json()
-    return found["State"]
+    found = engine.api("GET", f"/containers/{key}/json").json()
+    state: dict[str, Any] = found["State"]
+    return state
 
 
 def log_of(engine: SmallEngine, key: str) -> list[str]:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import os
+import random
 
 import pytest
 
 from tests.fuzz.fuzz_tar import main
 from tests.support.needs import need_root
 
-SECONDS = 60.0 if os.environ.get("HYPOTHESIS_PROFILE") == "fuzz" else 2.0
-
 
 @pytest.mark.property
-def test_mutated_archives() -> None:
+def test_mutated_archives(fuzz_random: random.Random, fuzz_seconds: float) -> None:
     need_root()
-    seed = int.from_bytes(os.urandom(4), "big")
-    print(f"seed {seed}")
     before = os.umask(0)
     try:
-        assert main(SECONDS, seed) > 10
+        assert main(fuzz_seconds, fuzz_random.getrandbits(32)) > 10
     finally:
         os.umask(before)

@@ -13,6 +13,7 @@ from pathlib import Path
 from tests.support import leaks
 from tests.support.engine import Engine
 from tests.support.leaks import Machine
+from tests.support.paths import PREFIX
 
 SETTLE_SECONDS = 15.0
 """For shims to go, trash to be emptied, a used spare to be replaced."""
@@ -35,16 +36,22 @@ class Footprint:
             "descriptors": len(list((process / "fd").iterdir())),
             "threads": len(list((process / "task").iterdir())),
             "processes below": len(family(engine.pid)),
-            "shims": shims_of(engine),
+            "shims": shims(),
             "run directories": _entries(engine.exec_root / "containers"),
             "data directories": _entries(engine.data_root / "containers"),
             "snapshots": _entries(engine.data_root / "storage" / "overlay" / "active"),
             "trash": _entries(engine.data_root / "storage" / "overlay" / "trash"),
-            "mounts in the daemon": len((process / "mountinfo").read_text().splitlines()),
+            "mounts in the daemon": sum(
+                not _is_foreign(line, engine)
+                for line in (process / "mountinfo").read_text().splitlines()
+            ),
         } | _kinds(process)
         found = leaks.look().found
         # These change names while they stay as many: a spare shim, a warm worker.
-        kept = {kind: found[kind] for kind in ("mount", "cgroup", "link", "loop device")}
+        kept: dict[str, dict[str, str]] = {}
+        for kind in ("mount", "cgroup", "link", "loop device"):
+            things = found[kind].items()
+            kept[kind] = {name: words for name, words in things if not _is_foreign(name, engine)}
         return cls(Machine(kept), counts, memory_of(engine.pid))
 
     def left(self, before: Footprint, allowance: int) -> list[str]:
@@ -58,6 +65,12 @@ class Footprint:
         if self.memory > before.memory + allowance:
             found.append(f"memory: {before.memory} KiB before, {self.memory} KiB after")
         return found
+
+
+def _is_foreign(line: str, engine: Engine) -> bool:
+    """Whether a mount is of another engine under test on this machine."""
+    ours = engine.data_root.name, engine.exec_root.name
+    return PREFIX in line and not any(name in line for name in ours)
 
 
 def _entries(folder: Path) -> int:
@@ -83,9 +96,8 @@ def family(pid: int) -> list[int]:
     return found
 
 
-def shims_of(engine: Engine) -> int:
-    """Count the shims of this test run that belong to the engine or to nobody any more."""
-    del engine
+def shims() -> int:
+    """Count the shims of this test run: the engine's, and those that nobody has any more."""
     return sum(
         words.startswith("boxwood-shim") or words.endswith("boxwood-shim")
         for words in leaks.processes().values()
@@ -103,8 +115,23 @@ def memory_of(pid: int) -> int:
 def settled(engine: Engine, before: Footprint, allowance: int) -> list[str]:
     """Name what the load has left once the engine has had time to tidy up."""
     end = time.monotonic() + SETTLE_SECONDS
-    while True:
-        left = Footprint.of(engine).left(before, allowance)
-        if not left or time.monotonic() > end:
-            return left
-        time.sleep(0.1)
+    while left := Footprint.of(engine).left(before, allowance):
+        time.sleep(0.2)
+        if time.monotonic() > end:
+            # What somebody else's engine made just now is not there a second time.
+            again = Footprint.of(engine).left(before, allowance)
+            return [words for words in left if words in again]
+    return []
+
+
+def at_rest(engine: Engine) -> Footprint:
+    """Look once what the last container has left behind is dealt with."""
+    before = Footprint.of(engine)
+    end = time.monotonic() + SETTLE_SECONDS
+    while time.monotonic() < end:
+        time.sleep(0.5)
+        after = Footprint.of(engine)
+        if after.counts == before.counts:
+            return after
+        before = after
+    return before

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.load.footprint import Footprint, settled
+from tests.load.footprint import Footprint, at_rest, settled
 from tests.load.runs import by_api, mixed
 from tests.support.engine import Engine, running
 from tests.support.needs import need_root
@@ -33,7 +32,6 @@ def loaded() -> Iterator[Engine]:
             list(pool.map(by_api, [server] * AT_ONCE))
         for way in mixed(WARM_UP, seed=1):
             way(server)
-        time.sleep(0.5)
         yield server
 
 
@@ -53,7 +51,7 @@ def check_same(engine: Engine, before: Footprint) -> None:
 
 def test_in_a_row(loaded: Engine, soak: bool) -> None:
     """One after another, by every kind of client."""
-    before = Footprint.of(loaded)
+    before = at_rest(loaded)
     for way in mixed(1000 if soak else 100, seeded()):
         way(loaded)
     check_same(loaded, before)
@@ -61,7 +59,7 @@ def test_in_a_row(loaded: Engine, soak: bool) -> None:
 
 def test_side_by_side(loaded: Engine, soak: bool) -> None:
     """All at the same time; the daemon is asked for nothing but its work."""
-    before = Footprint.of(loaded)
+    before = at_rest(loaded)
     ways = mixed(AT_ONCE, seeded()) if soak else [*[by_api] * (AT_ONCE - 12), *mixed(12, seeded())]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for done in [pool.submit(way, loaded) for way in ways]:

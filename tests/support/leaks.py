@@ -3,8 +3,7 @@
 A snapshot of the machine is taken before the tests and after them. What is new and of this very
 test run is a leak; others may be at work on the machine meanwhile. A process is of this run by its
 environment, its arguments, its parents, or the files and mounts it holds; a mount and a loop device
-by the folder they stand for; a control group by its processes, and an empty one when no other
-engine claims it.
+by the folder they stand for; a control group by its processes.
 """
 
 from __future__ import annotations
@@ -12,10 +11,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 from tests.support.needs import IN_CI
@@ -24,6 +23,8 @@ from tests.support.paths import MARK, ROOMS
 SETTLE_SECONDS = 10.0
 # Where everybody keeps what is for a while: what is there has an owner to be told by its name.
 SHARED = ("/tmp", "/var/tmp", "/dev/shm", "/run")
+# Set once other engines were seen at work meanwhile.
+COMPANY = threading.Event()
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 
 
@@ -144,32 +145,27 @@ def mounts() -> dict[str, str]:
     return found
 
 
-def _claimed() -> set[str]:
-    """Find the ids of the tasks that other engines have noted: their mark is there first."""
-    roots = {path for folder in SHARED for path in Path(folder).glob("*/isolation")}
-    for pid in _pids():
-        words = _read(Path("/proc", str(pid), "cmdline")).split("\0")
-        roots |= {
-            Path(after, "isolation") for word, after in pairwise(words) if word == "--exec-root"
-        }
-    return {
-        path.name
-        for root in roots
-        if not _of_this_run(str(root)) and root.is_dir()
-        for path in root.iterdir()
-    }
+def _is_company(pid: int) -> bool:
+    """Is a process an engine's, or that of other tests which make what an engine makes?"""
+    words = _words(pid)
+    return words.startswith("boxwood-shim") or "boxwood daemon" in words or "pytest" in words
 
 
 def cgroups() -> dict[str, str]:
-    """Find the control groups below ours, by folder; the parent of them all may stay."""
+    """Find the control groups below ours, by folder; the parent of them all may stay.
+
+    An empty one tells nobody whose it was: it counts when this run is alone on the machine.
+    """
     found = {}
-    ours, claimed = _ours(), _claimed()
+    ours, spared = _ours(), _ancestors()
+    if any(_is_company(pid) for pid in _pids() if pid not in ours | spared):
+        COMPANY.set()
     for folder, below, _ in os.walk("/sys/fs/cgroup"):
         below.sort()
-        if "/boxwood/" not in folder or claimed.intersection(folder.split("/")):
+        if "/boxwood/" not in folder:
             continue
         pids = {int(pid) for path in _groups(folder) for pid in _read(path).split()}
-        if not pids or pids & ours:
+        if pids & ours or not (pids or COMPANY.is_set()):
             found[folder] = f"processes {sorted(pids)}" if pids else ""
     return found
 

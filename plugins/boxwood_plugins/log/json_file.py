@@ -29,7 +29,7 @@ from boxwood.errors import DataLoss, InvalidArgument
 from boxwood.model.times import parse_rfc3339
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
     from pathlib import Path
 
 CHUNK = 65536
@@ -71,13 +71,12 @@ class JsonFileLog(LogDriver):
         for key in options:
             if key not in _OPTIONS:
                 raise_unknown_option(key, self.name)
-        size, files = self._rotation(options)
-        if files > 1 and not size:
-            raise InvalidArgument("max-file cannot be set without max-size")
+        self._rotation(options)
+        if options.get("mode", "blocking") not in ("", "blocking", "non-blocking"):
+            raise InvalidArgument(f"logger: logging mode not supported: {options['mode']}")
         if options.get("compress", "false").lower() not in ("false", "0"):
             raise InvalidArgument("log opt 'compress': not supported by this engine")
-        if "{{" in options.get("tag", ""):
-            raise InvalidArgument("log opt 'tag': templates are not supported by this engine")
+        _check_tag(options.get("tag", ""))
         for key in ("labels-regex", "env-regex"):
             _compile(options.get(key, ""))
 
@@ -98,20 +97,31 @@ class JsonFileLog(LogDriver):
         ended: asyncio.Event,
     ) -> AsyncIterator[LogRecord]:
         """Yield records; see the contract."""
+        async for batch in self.read_batches(source, options, wanted, ended):
+            for record in batch:
+                yield record
+
+    async def read_batches(
+        self,
+        source: LogSource,
+        options: Mapping[str, str],
+        wanted: ReadOptions,
+        ended: asyncio.Event,
+    ) -> AsyncIterator[list[LogRecord]]:
+        """Yield the records of each block that was read; see the contract."""
         spool = self.spool(source, options)
         attributes = spool.attributes or None
         with _Files(spool.path) as files:
             if wanted.tail >= 0:
                 files.seek_tail(wanted.tail)
-            async for raw in _lines(files, wanted.follow, ended):
-                record = _record(raw, attributes)
-                if wanted.since or wanted.until:
-                    when = parse_rfc3339(record.time)
-                    if when < wanted.since:
-                        continue
-                    if wanted.until and when > wanted.until:
-                        return
-                yield record
+            async for lines in _lines(files, wanted.follow, ended):
+                batch, past, fault = _batch(lines, attributes, wanted)
+                if batch:
+                    yield batch
+                if fault is not None:
+                    raise fault
+                if past:
+                    return
 
     def _rotation(self, options: Mapping[str, str]) -> tuple[int, int]:
         size = _bytes(options["max-size"]) if options.get("max-size") else 0
@@ -241,8 +251,8 @@ def _seek_back(fd: int, count: int) -> int:
     return wanted - 1
 
 
-async def _lines(files: _Files, follow: bool, ended: asyncio.Event) -> AsyncIterator[bytes]:
-    """Yield whole lines without their newline."""
+async def _lines(files: _Files, follow: bool, ended: asyncio.Event) -> AsyncIterator[list[bytes]]:
+    """Yield the whole lines of each block, without their newlines."""
     rest = b""
     silent = 0
     last = not follow
@@ -258,9 +268,8 @@ async def _lines(files: _Files, follow: bool, ended: asyncio.Event) -> AsyncIter
             continue
         silent = 0
         *whole, rest = (rest + data).split(b"\n")
-        for line in whole:
-            if line:
-                yield line
+        if whole:
+            yield whole
         await asyncio.sleep(0)
 
 
@@ -270,6 +279,29 @@ async def _pause(ended: asyncio.Event, seconds: float) -> None:
             await ended.wait()
     except TimeoutError:
         return
+
+
+def _batch(
+    lines: list[bytes], attributes: dict[str, str] | None, wanted: ReadOptions
+) -> tuple[list[LogRecord], bool, DataLoss | None]:
+    """Return the records that are wanted, whether one was past ``until``, and what is broken."""
+    batch: list[LogRecord] = []
+    timed = bool(wanted.since or wanted.until)
+    for raw in lines:
+        if not raw:
+            continue
+        try:
+            record = _record(raw, attributes)
+        except DataLoss as error:
+            return batch, False, error
+        if timed:
+            when = parse_rfc3339(record.time)
+            if wanted.until and when > wanted.until:
+                return batch, True, None
+            if when < wanted.since:
+                continue
+        batch.append(record)
+    return batch, False, None
 
 
 def _record(raw: bytes, attributes: dict[str, str] | None) -> LogRecord:
@@ -294,8 +326,32 @@ def _attributes(source: LogSource, options: Mapping[str, str]) -> dict[str, str]
             if name in names or (matcher is not None and matcher.search(name))
         }
     if options.get("tag"):
-        found["tag"] = options["tag"]
+        found["tag"] = _TAG.sub(lambda match: _TAGS[match[1]](source), options["tag"])
     return found
+
+
+def _check_tag(tag: str) -> None:
+    """Raises InvalidArgument: it has more than plain fields, or one that is not known."""
+    unknown = [name for name in _TAG.findall(tag) if name not in _TAGS]
+    if unknown:
+        raise InvalidArgument(f"log opt 'tag': {tag}: unknown field {unknown[0]}")
+    if "{{" in _TAG.sub("", tag):
+        raise InvalidArgument(f"log opt 'tag': {tag}: only fields like {{{{.Name}}}} are supported")
+
+
+_TAG = re.compile(r"\{\{\s*\.(\w+)\s*\}\}")
+_SHORT_ID = 12
+_TAGS: Mapping[str, Callable[[LogSource], str]] = {
+    "ID": lambda source: source.id[:_SHORT_ID],
+    "FullID": lambda source: source.id,
+    "Name": lambda source: source.name,
+    "FullName": lambda source: f"/{source.name}",
+    "ImageID": lambda source: source.image_id.rpartition(":")[2][:_SHORT_ID],
+    "ImageFullID": lambda source: source.image_id,
+    "ImageName": lambda source: source.image_name,
+    "DaemonName": lambda _: "docker",
+}
+"""What a tag may name, as Docker has it but for the command line."""
 
 
 def _compile(pattern: str) -> re.Pattern[str] | None:

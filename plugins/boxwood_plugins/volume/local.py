@@ -40,6 +40,7 @@ _DATA = "_data"
 _OPTIONS_FILE = "options.json"
 _TRASH = ".trash"
 _KNOWN = frozenset({"type", "device", "o"})
+_NEEDS = {"device": ("type",), "type": ("device",), "o": ("device", "type")}
 
 
 class LocalVolumes(VolumeDriver):
@@ -179,8 +180,10 @@ def _check_options(options: Mapping[str, str]) -> None:
     for key in options:
         if key not in _KNOWN:
             raise InvalidArgument(f"invalid option: {key!r}".replace("'", '"'))
-    if options.get("o") and not (options.get("type") or options.get("device")):
-        raise InvalidArgument('missing required option: "type"')
+    for key, needed in _NEEDS.items():
+        for other in needed if options.get(key) else ():
+            if not options.get(other):
+                raise InvalidArgument(f'missing required option: "{other}"')
     flags = options.get("o", "").split(",")
     if ("bind" in flags or "rbind" in flags) and not options.get("device", "").startswith("/"):
         raise InvalidArgument('missing required option: "device"')

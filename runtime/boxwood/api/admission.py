@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from boxwood.drivers.extension import AdmissionRequest, Peer
+from boxwood.drivers.extensions import implementations
 from boxwood.errors import BoxwoodError, PluginError
 
 if TYPE_CHECKING:
@@ -26,17 +27,24 @@ def hooks_of(manager: pluggy.PluginManager) -> Hooks | None:
 
     None when no extension has the hook.
     """
-    impls = manager.hook.admit.get_hookimpls()[::-1]
-    if not impls:
+    hooks = list(implementations(manager, "admit"))
+    if not hooks:
         return None
 
     def ask(request: AdmissionRequest) -> AdmissionRequest:
-        for impl in impls:
-            answer = impl.function(*([request] * len(impl.argnames)))
+        for name, hook in hooks:
+            try:
+                answer = hook(request=request)
+            except BoxwoodError:
+                raise
+            except Exception as error:  # a stranger's code: whatever it raises gets its name
+                raise PluginError(f"admit: {request.action}: {name}: {error}") from error
             if isinstance(answer, AdmissionRequest):
                 request = answer
             elif answer is not None:
-                raise PluginError(f"admit: {impl.plugin_name}: returned {type(answer).__name__}")
+                raise PluginError(
+                    f"admit: {request.action}: {name}: returned {type(answer).__name__}"
+                )
         return request
 
     return ask
@@ -73,12 +81,7 @@ class Admission:
         asked = AdmissionRequest(
             action=self._action, object=name or self._object, peer=_peer(self._peer), value=value
         )
-        try:
-            answer = self._hooks(asked)
-        except BoxwoodError:
-            raise
-        except Exception as error:
-            raise PluginError(f"admit: {self._action}: {error}") from error
+        answer = self._hooks(asked)
         if not isinstance(answer.value, type(value)):
             got, want = type(answer.value).__name__, type(value).__name__
             raise PluginError(f"admit: {self._action}: a plugin returned {got}, not {want}")

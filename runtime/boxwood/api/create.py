@@ -28,8 +28,10 @@ class CreateBody(NamedTuple):
     warnings: list[str]
 
 
-def decode_create(value: Any, minor: int) -> CreateBody:
+def decode_create(value: Any, minor: int, default_network: str = "bridge") -> CreateBody:
     """Return the create body of a client that speaks API 1.``minor``.
+
+    ``default_network`` is that of a container which asks for none.
 
     Raises:
         InvalidArgument: a field is of a wrong type or refused, or contradicts the version.
@@ -45,7 +47,7 @@ def decode_create(value: Any, minor: int) -> CreateBody:
     )
     warnings: list[str] = []
     config = _config_rules(config, minor)
-    host = _host_rules(host, minor)
+    host = _host_rules(host, minor, default_network)
     networking = _network_rules(networking, minor)
     networking = _legacy_mac(_part(value, "MacAddress"), networking, host, minor, warnings)
     _check_fields(host, networking, warnings)
@@ -69,7 +71,7 @@ def _config_rules(config: ContainerConfig, minor: int) -> ContainerConfig:
     return config
 
 
-def _host_rules(host: HostConfig, minor: int) -> HostConfig:
+def _host_rules(host: HostConfig, minor: int, default_network: str) -> HostConfig:
     changes: dict[str, Any] = {}
     if minor < 40 and not host.ipc_mode:
         changes["ipc_mode"] = "shareable"
@@ -81,7 +83,7 @@ def _host_rules(host: HostConfig, minor: int) -> HostConfig:
     if minor < 43 and host.annotations:
         changes["annotations"] = None
     if host.network_mode in ("", "default"):
-        changes["network_mode"] = "bridge"
+        changes["network_mode"] = default_network
     if host.port_bindings:
         changes["port_bindings"] = {
             port: bindings or (PortBinding(),) for port, bindings in host.port_bindings.items()

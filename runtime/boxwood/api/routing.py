@@ -92,6 +92,10 @@ class Router:
                 return route, found.groupdict()
         return None
 
+    def __contains__(self, key: tuple[str, str]) -> bool:
+        """Whether method and pattern are served."""
+        return key in self._routes
+
     def __iter__(self) -> Iterator[Route]:
         return iter(self._routes.values())
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 from boxwood.api import query, routing, versions
-from boxwood.api.admission import Admission, hooks_of
+from boxwood.api.admission import Admission, Hooks, hooks_of
 from boxwood.api.call import Call
 from boxwood.api.http.message import (
     TEXT,
@@ -19,10 +19,12 @@ from boxwood.api.http.message import (
     Request,
     Response,
     error_response,
+    json_response,
 )
 from boxwood.api.http.server import HttpServer
 from boxwood.api.routes import all_routes
-from boxwood.errors import BoxwoodError, InvalidArgument
+from boxwood.drivers.extensions import register_routes
+from boxwood.errors import AlreadyExists, BoxwoodError, InvalidArgument
 
 if TYPE_CHECKING:
     import pluggy
@@ -51,6 +53,7 @@ class ApiServer:
         engine: the engine; it is started, and stopped, by the caller.
         extensions: the plugins that admit requests and add routes.
         server_version: the version in the ``Server`` header.
+        minimum: minor of the oldest version of the API that is served.
     """
 
     def __init__(
@@ -59,14 +62,14 @@ class ApiServer:
         *,
         extensions: pluggy.PluginManager | None = None,
         server_version: str = "",
+        minimum: int = versions.MINIMUM,
     ) -> None:
         self._engine = engine
-        self._admit = hooks_of(extensions) if extensions is not None else None
+        self._minimum = minimum
         self._router = routing.Router()
         for route in all_routes():
             self._router.add(route)
-        if extensions is not None:
-            extensions.hook.register_routes(api=ExtensionRoutes(self._router))
+        self._admit = self._extend(extensions) if extensions is not None else None
         self._http = HttpServer(
             self.handle,
             (
@@ -76,6 +79,17 @@ class ApiServer:
                 ("Server", f"Docker/{server_version or _own_version()} (linux)"),
             ),
         )
+
+    def _extend(self, plugins: pluggy.PluginManager) -> Hooks | None:
+        """Add the extensions' routes; returns what asks their ``admit``.
+
+        Routes first: a plugin that fails in them is gone for good.
+        """
+        tables = register_routes(plugins, lambda name: ExtensionRoutes(self._router, name))
+        for _, table in tables:
+            for route in table:
+                self._router.add(route)
+        return hooks_of(plugins)
 
     async def start(self, listeners: Sequence[Listener]) -> None:
         """Accept connections on ``listeners``, which are ours from now on."""
@@ -137,10 +151,10 @@ class ApiServer:
         request.minor = versions.NEWEST if version is None else version[1]
         if version is None:
             return None
-        refusal = versions.refusal(version)
+        refusal = versions.refusal(version, self._minimum)
         if refusal is None:
             return None
-        if version < (1, versions.MINIMUM):
+        if version < (1, self._minimum):
             return Response(400, refusal.encode() + b"\n", TEXT)
         return error_response(400, refusal)
 
@@ -153,30 +167,48 @@ class ApiServer:
 
 
 class ExtensionRoutes:
-    """The table that ``register_routes`` gets."""
+    """The table that ``register_routes`` of one extension gets; served once that returned."""
 
-    def __init__(self, router: routing.Router) -> None:
+    def __init__(self, router: routing.Router, plugin: str) -> None:
+        """``plugin`` is the extension's name; ``router`` says what is served already."""
         self._router = router
+        self._prefix = f"{EXTENSION_PREFIX}{plugin}/"
+        self._routes: dict[tuple[str, str], routing.Route] = {}
 
     def add(self, method: str, path: str, handler: Callable[[Any], Awaitable[Any]]) -> None:
-        """Serve ``path`` below ``/ext/`` with ``handler(call) -> Response``.
+        """Serve ``path`` below ``/ext/<plugin>/`` with what ``handler(call)`` returns.
 
         Raises:
-            InvalidArgument: the path is not below ``/ext/``.
+            InvalidArgument: the path is not below ``/ext/<plugin>/``.
             AlreadyExists: it is served already.
         """
-        if not path.startswith(EXTENSION_PREFIX):
-            raise InvalidArgument(f"register route: {path}: not below {EXTENSION_PREFIX}")
-        self._router.add(
-            routing.Route(
-                method.upper(),
-                path,
-                handler,
-                body=routing.JSON_BODY,
-                action="extension.call",
-                state=routing.OWN,
-            )
+        if not path.startswith(self._prefix):
+            raise InvalidArgument(f"register route: {path}: not below {self._prefix}")
+        key = (method.upper(), path)
+        if key in self._routes or key in self._router:
+            raise AlreadyExists(f"route: {key[0]} {path}: is served already")
+        self._routes[key] = routing.Route(
+            *key,
+            _answering(handler),
+            body=routing.JSON_BODY,
+            action="extension.call",
+            state=routing.OWN,
         )
+
+    def __iter__(self) -> Iterator[routing.Route]:
+        return iter(self._routes.values())
+
+
+def _answering(
+    handler: Callable[[Any], Awaitable[Any]],
+) -> Callable[[Call], Awaitable[Response | None]]:
+    """A plugin knows no class of the API: what it returns is sent as JSON."""
+
+    async def answer(call: Call) -> Response | None:
+        value = await handler(call)
+        return value if isinstance(value, Response) else json_response(value)
+
+    return answer
 
 
 async def _take_body(request: Request, route: routing.Route) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from boxwood.errors import InvalidArgument
+
 MINIMUM = 24
 """Oldest minor served: Docker's compiled floor; docker-compose 1.29 asks for 1.38."""
 NEWEST = 51
@@ -25,13 +27,27 @@ def split(path: str) -> tuple[tuple[int, int] | None, str]:
     return (int(found[1]), int(found[2])), path[found.end() :]
 
 
-def refusal(version: tuple[int, int]) -> str | None:
+def parse_minimum(text: str) -> int:
+    """Return the minor of the configuration's ``min-api-version``.
+
+    Raises:
+        InvalidArgument: not ``1.N``, or not a version that is served.
+    """
+    found = re.fullmatch(r"1\.(\d{1,3})", text)
+    if found is None or not MINIMUM <= int(found[1]) <= NEWEST:
+        raise InvalidArgument(
+            f"configuration: min-api-version: {text!r}: not one of 1.{MINIMUM} to 1.{NEWEST}"
+        )
+    return int(found[1])
+
+
+def refusal(version: tuple[int, int], minimum: int = MINIMUM) -> str | None:
     """Return why ``version`` is not served, or None. Docker's words: clients search them."""
     asked = f"{version[0]}.{version[1]}"
-    if version < (1, MINIMUM):
+    if version < (1, minimum):
         return (
             f"client version {asked} is too old. Minimum supported API version is "
-            f"{text(MINIMUM)}, please upgrade your client to a newer version"
+            f"{text(minimum)}, please upgrade your client to a newer version"
         )
     if version > (1, NEWEST):
         return f"client version {asked} is too new. Maximum supported API version is {text(NEWEST)}"

@@ -23,7 +23,8 @@ _LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 class Context:
     """`prog` is how the program was called, `name` that with the command (`boxwood run`).
 
-    `argv` is the whole command line behind the program's name.
+    `argv` is the whole command line behind the program's name, `given` the names of the command's
+    flags that were in it.
     """
 
     def __init__(self, prog: str, options: Values, argv: list[str]) -> None:
@@ -31,6 +32,7 @@ class Context:
         self.argv = argv
         self.name = prog
         self.options = options
+        self.given: set[str] = set()
         self._client: Client | None = None
         self._config: dict[str, Any] | None = None
 

@@ -35,7 +35,7 @@ class Creation:
         self._values = values
         self.image = args[0]
         try:
-            request = build_create_body(values, args[0], args[1:])
+            request = build_create_body({**values, "given": ctx.given}, args[0], args[1:])
         except OptError as error:
             if error.in_flag:
                 raise UsageError(str(error), flag=True) from error

@@ -160,7 +160,7 @@ def _run(ctx: Context, module: str, argv: list[str]) -> int:
 
     command = tree.load(module)
     try:
-        values, args = parse(command, argv)
+        values, args = parse(command, argv, ctx.given)
         check_count(command, len(args), ctx.name)
         return command.run(ctx, values, args)
     except HelpRequested:

@@ -22,10 +22,17 @@ _TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
 _FALSE = frozenset(("0", "f", "F", "FALSE", "false", "False"))
 
 
-def parse(command: Command, argv: list[str]) -> tuple[Values, list[str]]:
-    """The flags' values and the positional arguments. Raises UsageError, HelpRequested."""
+def parse(
+    command: Command, argv: list[str], given: set[str] | None = None
+) -> tuple[Values, list[str]]:
+    """The flags' values and the positional arguments. Raises UsageError, HelpRequested.
+
+    The names of the flags that were there are added to `given`.
+    """
     parser = FlagParser(command.flags, defaults(command.flags), interspersed=command.interspersed)
     positional = parser.parse(argv)
+    if given is not None:
+        given |= parser.given
     return parser.values, positional
 
 

@@ -46,8 +46,13 @@ class RouteTable(Protocol):
     ) -> None:  # pragma: no cover - a protocol
         """Serve ``path`` (below ``/ext/<plugin>/``) with ``handler``.
 
+        A ``{name}`` in the path is a variable. The handler is a coroutine function; it gets the
+        call (``params``: the variables, ``text(name)``: a query field, ``request.content``: the
+        body) and returns what is sent as JSON.
+
         Raises:
             AlreadyExists: the path is served already.
+            InvalidArgument: it is not below ``/ext/<plugin>/``.
         """
 
 

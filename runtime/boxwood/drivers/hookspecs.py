@@ -107,7 +107,7 @@ class ExtensionHooks:
 
     @hookspec
     def adjust_spec(self, spec: dict[str, Any], container: Container) -> None:
-        """Change the OCI runtime document in place, before each start and each exec.
+        """Change the OCI runtime document in place, before each start.
 
         Called in the daemon's thread: it must not wait for anything. An exception refuses the
         start with :class:`boxwood.errors.PluginError`.
@@ -126,7 +126,10 @@ class ExtensionHooks:
 
     @hookspec
     def register_routes(self, api: RouteTable) -> None:
-        """Add routes below ``/ext/<plugin>/``; called once, when the engine starts."""
+        """Add routes below ``/ext/<plugin>/``; called once, when the engine starts.
+
+        What it raises is logged, and the engine goes on without this plugin.
+        """
 
     @hookspec
     def register_metrics(self, registry: Metrics) -> None:

@@ -123,15 +123,29 @@ def select(kind: str, name: str, **arguments: Any) -> Any:
 def load_extensions(names: Iterable[str]) -> pluggy.PluginManager:
     """Return a manager with the extensions ``names`` registered; a bad one is left out and logged.
 
-    The engine goes on without it: an extension is never what a container needs.
+    The engine goes on without one that is missing or fails. One with a hook that does not exist,
+    or that wants arguments which its hook does not have, would never be asked: a spelling mistake
+    in ``admit`` must not open the door, so that is an error.
+
+    Raises:
+        PluginError: a hook is unknown; names plugin and hook.
     """
     manager = load_manager("extension")
     for name in names:
         try:
             register(manager, "extension", name)
         except (NotFound, PluginError) as error:
-            log.error("%s", error)
+            if isinstance(error.__cause__, pluggy.PluginValidationError):
+                raise
+            log.error("%s; the engine goes on without it", error)
     return manager
+
+
+def drop(manager: pluggy.PluginManager, kind: str, name: str, cause: str) -> None:
+    """Go on without a plugin that failed after it was loaded; :func:`available` shows ``cause``."""
+    manager.unregister(name=name)
+    _failed[kind, name] = cause
+    log.error("plugin: %s/%s: %s; the engine goes on without it", kind, name, cause)
 
 
 def _points(kind: str) -> Iterable[metadata.EntryPoint]:

@@ -49,13 +49,14 @@ from boxwood.execution.shim_process import (
     shim_path,
     spawn_process,
 )
-from boxwood.execution.shim_values import Client, ExitStatus, ShimConfig, read_exit_file
+from boxwood.execution.shim_values import Client, ExitStatus, Held, ShimConfig, read_exit_file
 from boxwood_ext import protocol
 from boxwood_ext.wire import Op, ProgramError, Value
 
 __all__ = [
     "Client",
     "ExitStatus",
+    "Held",
     "Shim",
     "ShimConfig",
     "executable",
@@ -248,6 +249,24 @@ class Shim:
         """
         await self._bounded(self._attach(client, exec_id), "attach")
         os.close(client.fd)
+
+    async def attach_held(self, client: Client) -> Held:
+        """Hand a connection over as :meth:`attach`, but it gets nothing before it is released.
+
+        The shim has a duplicate: the descriptor stays the caller's, who writes to it what the log
+        has. Raises as :meth:`attach`.
+        """
+        reading, writing = os.pipe2(os.O_CLOEXEC)
+        flags = client.flags | protocol.CLIENT_HELD
+        keys, preread = client.detach_keys, client.preread
+        try:
+            reply = self._post("attach", "", flags, preread, keys, fds=[client.fd, reading])
+            return Held(await self._bounded(reply, "attach"), writing)
+        except BaseException:
+            os.close(writing)
+            raise
+        finally:
+            os.close(reading)
 
     async def exec(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 
 import msgspec
@@ -56,6 +58,33 @@ class Client(msgspec.Struct, frozen=True, kw_only=True):
             | self.stderr * protocol.CLIENT_STDERR
             | self.framed * protocol.CLIENT_FRAMED
         )
+
+
+class Held:
+    """A client that the shim has, and sends nothing to before :meth:`release`.
+
+    Attributes:
+        moment: nanoseconds since the epoch: what the container wrote before it is in the log, what
+            it writes later waits for the client.
+    """
+
+    def __init__(self, moment: int, pipe: int) -> None:
+        """``pipe`` is the writing end of what the shim waits for; this object's from now on."""
+        self.moment = moment
+        self._pipe = pipe
+
+    def release(self) -> None:
+        """Let the shim send. Idempotent, and nothing happens to a client that has gone."""
+        if self._pipe >= 0:
+            with contextlib.suppress(BrokenPipeError):
+                os.write(self._pipe, b"\0")
+            self.drop()
+
+    def drop(self) -> None:
+        """Have the shim hang up on a client that was not released. Idempotent."""
+        if self._pipe >= 0:
+            os.close(self._pipe)
+            self._pipe = -1
 
 
 class ExitStatus(msgspec.Struct, frozen=True):

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LATER = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0, 1280.0, 2560.0)
+"""Seconds between the attempts to remove what a hung process holds: more than an hour in all. The
+next start of the daemon tries again."""
+
 PROGRAM_FILE = "program"
 SPEC_FILE = "spec.json"
 
@@ -49,6 +53,7 @@ class Launcher:
 
     def __init__(self) -> None:
         self._launching: dict[str, tuple[Shim, asyncio.Event]] = {}
+        self._leftovers: dict[str, asyncio.Future[None]] = {}
 
     async def launch(
         self,
@@ -73,6 +78,7 @@ class Launcher:
             LaunchError: the program failed; operation, object and errno are in it.
             BoxwoodError: whatever the driver or the shim said.
         """
+        self._drop_leftover(bundle.id)
         _make_directory(bundle.directory)
         shim: Shim | None = None
         handle = TaskHandle(id=bundle.id, spec=bundle.spec)
@@ -136,7 +142,27 @@ class Launcher:
             await driver.delete(handle)
         except BoxwoodError as error:
             log.error("task %s: delete: %s", handle.id[:12], error)
+            self._leftovers[handle.id] = asyncio.ensure_future(self._delete_later(driver, handle))
         remove_directory(directory)
+
+    async def _delete_later(self, driver: IsolationDriver, handle: TaskHandle) -> None:
+        """Try again what a process hinders that waits in a file system and cannot be killed."""
+        for pause in LATER:
+            await asyncio.sleep(pause)
+            try:
+                await driver.delete(handle)
+            except BoxwoodError as error:
+                log.debug("task %s: delete: %s", handle.id[:12], error)
+                continue
+            log.info("task %s: its control groups are gone after all", handle.id[:12])
+            break
+        self._leftovers.pop(handle.id, None)
+
+    def _drop_leftover(self, task: str) -> None:
+        """What is left of an earlier task is the new one's from now on."""
+        left = self._leftovers.pop(task, None)
+        if left is not None:
+            left.cancel()
 
 
 def remove_directory(directory: Path) -> None:

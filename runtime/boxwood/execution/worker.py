@@ -31,7 +31,7 @@ import boxwood
 import boxwood_ext
 from boxwood import errors
 from boxwood.errors import BoxwoodError, DeadlineExceeded, Internal, Unavailable
-from boxwood.execution.worker_wire import MESSAGE_LIMIT, Answer, Request
+from boxwood.execution.worker_wire import HOST_DIRECTORY, MESSAGE_LIMIT, Answer, Request
 
 DEFAULT_DEADLINE = 60.0
 """Seconds for a job whose caller says nothing."""
@@ -58,6 +58,8 @@ class WorkerPool:
         self._keeper: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._slots = asyncio.Semaphore(JOBS_AT_ONCE)
+        # Apart: a hung file system of the host must not use up what everybody needs.
+        self._host_slots = asyncio.Semaphore(JOBS_AT_ONCE)
         self._closed = False
 
     async def warm(self) -> None:
@@ -90,7 +92,8 @@ class WorkerPool:
             Unavailable: no worker could be started, or it died.
             BoxwoodError: what the job itself raised.
         """
-        async with self._slots:
+        on_host = function_name == "probe_path" or HOST_DIRECTORY in args
+        async with self._host_slots if on_host else self._slots:
             for _ in range(_TRIES):
                 data = await self._once(Request(function_name, dict(args)), fds, deadline)
                 if data is not None:
@@ -171,8 +174,10 @@ class WorkerPool:
 def _start_keeper() -> tuple[socket.socket, subprocess.Popen[bytes]]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setblocking(False)
+    # msgspec asks for typing_extensions and does without; where something else has brought it, it
+    # would bring inspect, dis and ast along: 1.2 MB in every worker.
     code = (
-        f"import sys; sys.path[:] = {search_path()!r}; "
+        f"import sys; sys.path[:] = {search_path()!r}; sys.modules['typing_extensions'] = None; "
         f"from boxwood.execution.worker_keeper import main; main({theirs.fileno()})"
     )
     with theirs:

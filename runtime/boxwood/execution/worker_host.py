@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from boxwood.errors import NotFound
 from boxwood.execution.worker_trees import relative
 
 
@@ -24,6 +25,19 @@ def probe_path(arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
     except OSError as error:
         return {"exists": False, "error": error.strerror or str(error)}
     return {"exists": True, "error": ""}
+
+
+def real_path(arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+    """Answers ``path`` without symbolic links. Descriptors and arguments as above.
+
+    Raises:
+        NotFound: nothing has this path.
+    """
+    try:
+        fd = os.open(relative(arguments["path"]), os.O_PATH | os.O_CLOEXEC, dir_fd=fds[0])
+    except OSError as error:
+        raise NotFound(f"look at path: {arguments['path']}: {error.strerror}") from error
+    return {"path": os.readlink(f"/proc/self/fd/{fd}")}
 
 
 def _exists(path: str, root: int) -> bool:

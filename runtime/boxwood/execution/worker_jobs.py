@@ -69,6 +69,7 @@ JOBS: dict[str, Job] = {
     "copy_tree": Job(worker_trees.copy_tree, _ALL),
     "seed_volume": Job(worker_trees.seed_volume, _ALL),
     "probe_path": Job(worker_host.probe_path, _WRITE),
+    "real_path": Job(worker_host.real_path, _READ),
     "stat_path": Job(worker_trees.stat_path, _READ),
     "lookup_user": Job(worker_users.lookup_user, _READ),
 }

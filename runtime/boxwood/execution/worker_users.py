@@ -115,9 +115,13 @@ def _group(groups: list[_Entry], wanted: str) -> int:
 
 
 def split_user(user: str) -> tuple[str, str]:
-    """Return user and group of ``user[:group]``; raises InvalidArgument for an empty half."""
+    """Return user and group of ``user[:group]``; without a user (``:group``) it is ``0``.
+
+    Raises:
+        InvalidArgument: the group is empty or no name.
+    """
     name, colon, group = user.partition(":")
-    if colon and (not name or not group or ":" in group):
+    if colon and (not group or ":" in group):
         raise InvalidArgument(f"invalid user: {user!r}: must be user[:group]")
     if any(character in user for character in "\0\n/"):
         raise InvalidArgument(f"invalid user: {user!r}")

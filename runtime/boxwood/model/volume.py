@@ -17,11 +17,11 @@ class VolumeRecord(Wire):
     driver: str = msgspec.field(name="Driver")
     mountpoint: str = msgspec.field(name="Mountpoint")
     created_at: int = 0
-    labels: dict[str, str] = msgspec.field(default_factory=dict, name="Labels")
+    labels: dict[str, str] | None = msgspec.field(default=None, name="Labels")
     options: dict[str, str] | None = msgspec.field(default=None, name="Options")
     scope: str = msgspec.field(default="local", name="Scope")
 
     @property
     def anonymous(self) -> bool:
         """Whether it got its name from the engine."""
-        return ANONYMOUS_LABEL in self.labels
+        return ANONYMOUS_LABEL in (self.labels or {})

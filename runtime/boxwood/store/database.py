@@ -71,6 +71,7 @@ class Records:
     def put(self, key: str, body: bytes) -> None:
         """Write a record, whether it was there or not; ResourceExhausted on a full disk."""
         self._database.run(self._put, (key, body))
+        self._database.renew_reserve()
 
     def delete(self, key: str) -> None:
         """Delete a record; nothing happens when there is none.
@@ -100,6 +101,7 @@ class Database:
         self.path = path
         self._depth = 0
         self._reserve = path.with_name(f"{path.name}-reserve")
+        self._reserve_is_short = False
         try:
             self._connection = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_MS / 1000)
         except sqlite3.Error as error:
@@ -187,7 +189,13 @@ class Database:
             return True
         return found.f_bavail * found.f_frsize > _INDEX_SIZE
 
+    def renew_reserve(self) -> None:
+        """Hold back again what a full disk has cost; for after a write that there was room for."""
+        if self._reserve_is_short and not self._depth:
+            self._take_reserve()
+
     def _take_reserve(self) -> None:
+        self._reserve_is_short = True
         try:
             fd = os.open(self._reserve, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError:
@@ -196,6 +204,7 @@ class Database:
             for size in (RESERVE, RESERVE // 2, RESERVE // 4):
                 try:
                     os.posix_fallocate(fd, 0, size)
+                    self._reserve_is_short = size < RESERVE
                     return
                 except OSError:
                     os.truncate(fd, 0)
@@ -218,6 +227,7 @@ class Database:
         if self._depth or not self._reserve.exists():
             return False
         self._reserve.unlink()
+        self._reserve_is_short = True
         return True
 
     def checkpoint(self) -> None:

@@ -30,9 +30,10 @@ seen --filter label=a=x --format '{{.Action}}'
 seen --filter event=exec_create --format '{{.Action}}'
 seen --filter event=exec_die --format '{{.Action}} {{.Actor.Attributes.exitCode}}'
 seen --filter event=stop --filter event=restart --format '{{.Action}} {{.Scope}} {{.From}} {{.Status}}'
+docker events --since $since --until $until | cut -d' ' -f 2-
 seen --filter event=nonsense
 seen --filter type=nonsense
-seen --filter nonsense=1
+seen --filter nonsense=1 | wc -l
 echo "status $?"
 docker events --since nonsense
 echo "status $?"

@@ -31,7 +31,7 @@ try docker exec cc sh -c 'ls -l /proc/self/fd | wc -l; echo 1 >&2' 2>/dev/null
 docker exec cc sleep 33 &
 until docker exec cc ps | grep -q '[s]leep 33'; do sleep 0.05; done
 docker inspect -f '{{len .ExecIDs}}' cc
-docker exec cc pkill -f 'sleep 33'
+docker exec cc sh -c 'kill $(ps | grep "[s]leep 33" | sed "s/^ *//" | cut -d" " -f 1)'
 wait $!
 echo "status $?"
 docker exec cc sleep 44 & a=$!

@@ -29,14 +29,15 @@ try docker rmi 'BAD'
 try docker rmi $id
 docker run -d --name user --network none busybox sleep 100
 try docker rmi two
-try docker rmi busybox
+try docker rmi one
 docker rmi -f three:v1.2-x_y
 try docker rmi -f $id
 docker stop -t 0 user
-try docker rmi busybox
 try docker rmi "$(echo $id | cut -c 8-19)"
+try docker rmi busybox:latest
 docker rm user
-try docker image inspect nobody busybox -f '{{json .RepoTags}} {{json .RepoDigests}} {{.Parent}}|{{.Comment}}|{{.Author}}|{{.DockerVersion}}|{{.Variant}}'
+docker images --format '{{.Repository}}:{{.Tag}}' | sort
+try docker image inspect nobody busybox -f '{{json .RepoTags}} {{json .RepoDigests}} {{.Parent}}|{{.Comment}}|{{.Author}}|{{.Variant}}'
 docker image inspect -f '{{.GraphDriver.Name}}' busybox >/dev/null
 docker image inspect -f '{{json .Config.Volumes}} {{json .Config.OnBuild}} {{json .Config.Labels}} {{.Config.User}}|{{.Config.WorkingDir}}|{{.Config.StopSignal}}' busybox
 try docker history nobody
@@ -51,8 +52,8 @@ for f in t.tar t.tar.gz t.tar.xz; do docker import $f "imp:$f" | cut -c 1-7; don
 docker images -q imp | sort -u | wc -l
 try docker import t.tar 'BAD:name' >/dev/null
 try docker import t.tar imp@sha256:0000000000000000000000000000000000000000000000000000000000000000
-try docker import -c 'CMD x y' -c 'USER u' -c 'EXPOSE 80 53/udp' -c 'VOLUME /v' -c 'ONBUILD RUN x' -c 'STOPSIGNAL INT' -c 'HEALTHCHECK CMD x' t.tar imp:changed | cut -c 1-7
-docker image inspect -f '{{json .Config.Cmd}} {{.Config.User}} {{json .Config.ExposedPorts}} {{json .Config.Volumes}} {{json .Config.OnBuild}} {{.Config.StopSignal}} {{json .Config.Healthcheck}}' imp:changed
+try docker import -c 'CMD x y' -c 'USER u' -c 'EXPOSE 80 53/udp' -c 'VOLUME /v' -c 'ONBUILD RUN x' -c 'HEALTHCHECK CMD x' t.tar imp:changed | cut -c 1-7
+docker image inspect -f '{{json .Config.Cmd}} {{.Config.User}} {{json .Config.ExposedPorts}} {{json .Config.Volumes}} {{json .Config.OnBuild}} {{json .Config.Healthcheck}}' imp:changed
 for c in 'RUN x' 'FROM x' 'COPY a b' 'ENV' 'ENV A' 'EXPOSE x' 'WORKDIR' 'USER' 'CMD [x' 'STOPSIGNAL NOSUCH' 'VOLUME' 'HEALTHCHECK' 'HEALTHCHECK NONSENSE' 'ONBUILD ONBUILD RUN x' 'LABEL' ''; do
   echo "<$c>"; docker import -c "$c" t.tar bad >/dev/null; echo "status $?"
 done

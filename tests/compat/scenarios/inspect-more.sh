@@ -20,13 +20,20 @@ docker container inspect -s -f '{{if ge .SizeRootFs 0}}size{{end}}' cc
 docker network inspect none -f '{{.Name}} {{.Driver}} {{.Scope}} {{.Internal}} {{.EnableIPv6}} {{json .Labels}} {{json .Options}} {{.IPAM.Driver}} {{json .IPAM.Config}} {{.Attachable}} {{.Ingress}}'
 docker network inspect none -f '{{range .Containers}}{{.Name}} {{.MacAddress}}|{{.IPv4Address}}{{end}}'
 docker network ls --format '{{.Name}} {{.Driver}} {{.Scope}}' | grep -v bridge
-docker inspect cc | grep -vE '"(Id|Created|StartedAt|Pid|ResolvConfPath|HostnamePath|HostsPath|LogPath|SandboxID|SandboxKey|EndpointID|NetworkID|Hostname|LowerDir|MergedDir|UpperDir|WorkDir|Source|Image)":'
+sorted='import json, sys
+found = json.load(sys.stdin)
+for one in found:
+    one.get("Mounts", []).sort(key=lambda mount: mount["Destination"])
+    one.get("HostConfig", {}).get("MaskedPaths", []).sort()
+print(json.dumps(found, indent=1, sort_keys=True))'
+plain() { python3 -c "$sorted" | grep -vE '"(Id|Created|StartedAt|Pid|ResolvConfPath|HostnamePath|HostsPath|LogPath|SandboxID|SandboxKey|EndpointID|NetworkID|LowerDir|MergedDir|UpperDir|WorkDir|Source|Image|Size|VirtualSize|LastTagTime|Hostname|DockerVersion)":|"sha256:' | sed 's/,$//'; }
+docker inspect cc | plain
 docker inspect -f '{{len .NetworkSettings.SandboxID}} {{range .NetworkSettings.Networks}}{{len .NetworkID}} {{len .EndpointID}}{{end}}' cc
 docker inspect -f '{{range $k, $v := .GraphDriver.Data}}{{$k}} {{if $v}}set{{end}};{{end}}' cc
-docker inspect -f '{{range .Mounts}}{{json .}}{{println}}{{end}}' cc
+docker inspect -f '{{range .Mounts}}{{json .}}{{println}}{{end}}' cc | sort
 docker stop -t 0 cc
 docker inspect -f '{{json .State}}' cc | sed 's/Pid":[0-9]*/Pid/'
 docker inspect -f '{{len .NetworkSettings.SandboxID}} {{range .NetworkSettings.Networks}}{{len .NetworkID}} {{len .EndpointID}}{{end}}' cc
 docker rm -v cc
 docker volume rm vv
-docker image inspect busybox | grep -vE '"(Id|Created|LowerDir|MergedDir|UpperDir|WorkDir|sha256|Hostname|LastTagTime)|sha256:'
+docker image inspect busybox | plain

@@ -30,7 +30,6 @@ new --cap-drop NO_SUCH busybox true
 new --security-opt nonsense busybox true
 new --security-opt nonsense=1 busybox true
 new --security-opt no-new-privileges:maybe busybox true
-new --log-driver nonsense busybox true
 new --log-opt nonsense=1 busybox true
 new --log-opt max-size=x busybox true
 new --log-opt max-file=x busybox true
@@ -53,15 +52,15 @@ new -v /a:/ busybox true
 new -v /a:/b:nonsense busybox true
 new -v /a:/b:ro,rw busybox true
 new -v /a:/b:shared,slave busybox true
-new -v n:/b:rshared busybox true
-new -v x:/b -v y:/b busybox true
-new -v x:/b --tmpfs /b busybox true
+new -v nn:/b:rshared busybox true
+new -v xx:/b -v yy:/b busybox true
+new -v xx:/b --tmpfs /b busybox true
 new -v 'bad name:/b' busybox true
 new -v x/y:/b busybox true
 new --mount type=bind,source=/no/such,target=/b busybox true
 new --mount type=bind,source=relative,target=/b busybox true
 new --mount type=tmpfs,target=relative busybox true
-new --mount type=volume,source=x,target=relative busybox true
+new --mount type=volume,source=xx,target=relative busybox true
 new --mount type=volume,source='bad name',target=/b busybox true
 new --tmpfs relative busybox true
 new --tmpfs /t:nonsense busybox true
@@ -78,10 +77,8 @@ new --storage-opt nonsense=1 busybox true
 new --gpus all busybox true
 new --dns nonsense busybox true
 new --add-host nonsense busybox true
-new --link nobody:x busybox true
 new --ulimit nonsense=1 busybox true
 new --group-add nonsense busybox true
-new --volume-driver nonsense -v x:/y busybox true
 new --network nonsense busybox true
 new --network container:nobody busybox true
 new --network container:a -p 80:80 busybox true
@@ -95,6 +92,9 @@ new --pull never 'busybox@sha256:short' true
 new --pull never sha256:0000 true
 new --pull never busybox:absent true
 new ''
+docker rm -f $(docker ps -aq) >/dev/null
 no docker run --network none busybox ''
 no docker run --network none --name nothing --entrypoint '' busybox
-docker ps -a --format '{{.Names}} {{.Status}}' | sed 's/^[a-z]*_[a-z]*[0-9]* /random /' | sort | uniq -c
+docker ps -a --format '{{.Names}} {{.Status}}' | sed 's/^[a-z]*_[a-z]*[0-9]* /random /'
+docker volume prune -f >/dev/null
+docker volume rm xx yy nn >/dev/null 2>&1

@@ -82,6 +82,7 @@ def test_attach_with_a_socket(client):
     plain.sendall(b"through\n")
     assert plain.recv(8) == b"\x01\0\0\0\0\0\0\x08"
     assert plain.recv(8) == b"through\n"
+    plain.close()  # the library's own object does not
     sock.close()
     container.remove(force=True)
 

@@ -226,18 +226,77 @@ def test_logs(api: Api, chatter: str) -> None:
         assert len(sizes) == 3
         assert max(sizes) < 20_000
     assert "no-such" in api.refused(host={"LogConfig": {"Type": "no-such"}})
-    wrong = {"Type": "json-file", "Config": {"nonsense": "1"}}
-    assert "nonsense" in api.refused(host={"LogConfig": wrong})
+    for option, value in (("nonsense", "1"), ("tag", "{{.Nonsense}}"), ("mode", "sometimes")):
+        wrong = {"Type": "json-file", "Config": {option: value}}
+        assert value in api.refused(host={"LogConfig": wrong}) or option == "nonsense"
 
 
 def test_attributes_of_log_lines(api: Api) -> None:
-    options = {"labels": "colour", "env": "STAGE,NONE", "env-regex": "^OS_", "tag": "fixed-tag"}
+    options = {
+        "labels": "colour",
+        "env": "STAGE,NONE",
+        "env-regex": "^OS_",
+        "tag": "t-{{.Name}}/{{ .ID }}",
+    }
     config = {"Labels": {"colour": "blue", "other": "1"}, "Env": ["STAGE=test", "OS_A=1", "B=2"]}
     host = {"LogConfig": {"Type": "json-file", "Config": options}}
     with api.living("echo", "x", config=config, host=host) as box:
         box.wait()
         record = json.loads(log_of(api, box).read_text())
-        want = {"colour": "blue", "STAGE": "test", "OS_A": "1", "tag": "fixed-tag"}
+        name = box.inspect()["Name"][1:]
+        tag = f"t-{name}/{box.id[:12]}"
+        want = {"colour": "blue", "STAGE": "test", "OS_A": "1", "tag": tag}
         assert record["attrs"] == want
         details = box.logs("&details=1").body.decode(errors="replace")
         assert "colour=blue" in details
+
+
+def test_an_explicit_driver_is_rotated_by_the_daemons_default(api: Api) -> None:
+    with api.made("true", host={"LogConfig": {"Type": "json-file", "Config": {}}}) as box:
+        assert box.inspect()["HostConfig"]["LogConfig"]["Config"]["max-size"] == "10m"
+
+
+def test_no_probe_while_it_is_paused(api: Api) -> None:
+    with api.living(config=probe(["CMD", "date"])) as box:
+        until(lambda: health(box)["Log"], "a probe has run")
+        api.ok("POST", f"/containers/{box.id}/pause")
+        time.sleep(0.1)  # one that was under way when it was frozen
+        before = health(box)["Log"]
+        time.sleep(0.3)
+        assert health(box)["Log"] == before
+        api.ok("POST", f"/containers/{box.id}/unpause")
+        until(lambda: health(box)["Log"] != before, "they go on")
+
+
+def test_life_goes_on_after_the_daemon_was_killed(make_engine: Callable[..., Engine]) -> None:
+    """Back-off, health checks, AutoRemove and stop signals: all of it is in the records."""
+    engine = make_engine()
+    api = Api(engine)
+    always = {"RestartPolicy": {"Name": "always"}}
+    try:
+        with (
+            api.living("sh", "-c", "sleep 0.05; exit 1", host=always) as failing,
+            api.living(config=probe(["CMD-SHELL", "test -e /tmp/well"])) as watched,
+            api.made("sleep", "0.3", host={"AutoRemove": True},
+                     config={"Volumes": {"/anon": {}}}) as brief,
+        ):  # fmt: skip
+            until(lambda: failing.inspect()["RestartCount"] >= 3, "it is in its back-off")
+            watched.sh("touch /tmp/well")
+            until(lambda: health(watched)["Status"] == "healthy", "it is healthy")
+            volume = brief.inspect()["Mounts"][0]["Name"]
+            pid = watched.pid
+            brief.start()
+            api.reconnect()
+            engine.kill()
+            time.sleep(0.4)
+            engine.start()
+            before = failing.inspect()["RestartCount"]
+            assert before >= 3
+            until(lambda: failing.inspect()["RestartCount"] > before, "it is restarted again")
+            assert watched.pid == pid
+            watched.sh("rm /tmp/well")
+            until(lambda: health(watched)["Status"] == "unhealthy", "it is still watched")
+            until(lambda: api.call("GET", f"/containers/{brief.id}/json").status == 404, "removed")
+            until(lambda: api.call("GET", f"/volumes/{volume}").status == 404, "its volume too")
+    finally:
+        api.connection.close()

@@ -420,6 +420,23 @@ async def test_killed_shim_takes_its_container_along(box: Any) -> None:
     made.shim = None
 
 
+def mount_id(fdinfo: str) -> str:
+    """Which mount a descriptor is on (proc(5), fdinfo)."""
+    return fdinfo.split("mnt_id:")[1].split(maxsplit=1)[0]
+
+
+async def test_the_shim_holds_the_root_to_its_own_end(box: Any) -> None:
+    """Whoever lets go last unmounts: that is not to be the container, whose end would wait."""
+    shim = await box().start(container(["sleep", "100"]))
+    root = os.open(f"/proc/{shim.pid}/root", os.O_PATH)
+    try:
+        wanted = mount_id(Path(f"/proc/self/fdinfo/{root}").read_text())
+    finally:
+        os.close(root)
+    infos = Path(f"/proc/{_shim_pid(shim)}/fdinfo").iterdir()
+    assert wanted in {mount_id(info.read_text()) for info in infos}
+
+
 @pytest.mark.skipif("BOXWOOD_SANITIZE" in os.environ, reason="the sanitizer has its own")
 async def test_own_memory_is_small(box: Any) -> None:
     made = box()

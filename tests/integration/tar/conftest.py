@@ -22,8 +22,8 @@ def _root() -> Iterator[None]:
     os.umask(before)
 
 
-def extract_into(data: bytes, root: Path, **options: Any) -> Any:
-    """Extract the archive through a pipe, as a worker does."""
+def extract_into(data: bytes, root: Path, module: Any = None, **options: Any) -> Any:
+    """Extract the archive through a pipe, as a worker does; ``module``: with another extractor."""
     root.mkdir(exist_ok=True)
     read_end, write_end = os.pipe()
 
@@ -39,7 +39,7 @@ def extract_into(data: bytes, root: Path, **options: Any) -> Any:
     directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     try:
         options.setdefault("whiteouts", "delete")
-        return tar.extract(read_end, directory, **options)
+        return (module or tar).extract(read_end, directory, **options)
     finally:
         os.close(directory)
         os.close(read_end)

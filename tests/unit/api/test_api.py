@@ -35,8 +35,8 @@ def plugins():
 @pytest.fixture
 def server(tmp_path, plugins):
     extensions = load_manager("extension")
-    for plugin in plugins:
-        extensions.register(plugin)
+    for plugin, name in zip(plugins, ("mine", "second"), strict=False):
+        extensions.register(plugin, name=name)
     api = ApiServer(NoEngine(), extensions=extensions, server_version="9.9")
     with serving(api.handle, tmp_path / "s") as running:
         yield running

@@ -146,10 +146,11 @@ async def test_attributes_come_from_labels_and_environment(tmp_path: Path) -> No
         {"bogus": "1"},
         {"max-size": "much"},
         {"max-file": "0", "max-size": "1m"},
-        {"max-file": "2"},
+        {"mode": "sometimes"},
         {"compress": "true", "max-size": "1m"},
         {"labels-regex": "("},
-        {"tag": "{{.Name}}"},
+        {"tag": "{{upper .Name}}"},
+        {"tag": "{{.Nonsense}}"},
     ],
 )
 def test_bad_options(options: dict[str, str]) -> None:

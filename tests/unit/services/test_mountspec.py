@@ -26,7 +26,7 @@ from boxwood.services.containers import mountspec
         ("/a:/b:ro,z", "bind", "/a", "", "/b", False, "ro,z"),
         ("vol:/b", "volume", "", "vol", "/b", True, "z"),
         ("vol:/b:ro,nocopy", "volume", "", "vol", "/b", False, "ro,nocopy"),
-        ("/b", "volume", "", "", "/b", True, ""),
+        ("/b", "volume", "", "", "/b", True, "z"),
     ],
 )
 def test_binds(

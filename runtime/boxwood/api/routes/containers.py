@@ -47,7 +47,7 @@ async def _sizes(call: Call, ref: str) -> dict[str, int]:
 
 async def create(call: Call) -> Response:
     """``POST /containers/create``"""
-    body = decode_create(call.required(), call.minor)
+    body = decode_create(call.required(), call.minor, call.engine.config.default_network)
     name = call.text("name")
     request = CreateRequest(
         config=body.config, host_config=body.host_config, networking=body.networking
@@ -168,6 +168,12 @@ async def remove(call: Call) -> Response:
     return _DONE
 
 
+async def prune(call: Call) -> Response:
+    """``POST /containers/prune``"""
+    removed, freed = await call.engine.containers.prune(call.filters())
+    return json_response({"ContainersDeleted": removed, "SpaceReclaimed": freed})
+
+
 def _route(method: str, tail: str, handler: Any, action: str, **more: Any) -> Route:
     path = "/containers/{id}" + tail
     return Route(method, path, handler, action=f"container.{action}", about="id", **more)
@@ -183,6 +189,7 @@ ROUTES = (
         action="container.create",
         typed=True,
     ),
+    Route("POST", "/containers/prune", prune, action="container.prune"),
     _route("GET", "/json", inspect, "inspect"),
     _route("POST", "/start", start, "start", body=STREAM_BODY, typed=True),
     _route("POST", "/stop", stop, "stop"),

@@ -40,8 +40,9 @@ async def ping_head(_call: Call) -> Response:
 
 async def version(call: Call) -> Response:
     """``GET /version``"""
-    newest, minimum = versions.text(versions.NEWEST), versions.text(versions.MINIMUM)
     shown: dict[str, Any] = dict(call.engine.version())
+    newest = versions.text(versions.NEWEST)
+    minimum = shown.get("MinAPIVersion") or versions.text(versions.MINIMUM)
     shown["ApiVersion"], shown["MinAPIVersion"] = newest, minimum
     for component in shown.get("Components") or ():
         if component["Name"] == "Engine":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,7 +30,7 @@ _UNSHOWN = ("options", "subpath", "anonymous")
 
 def summary(container: Container, now: int) -> Object:
     """Return the entry of ``GET /containers/json``; ``now`` in nanoseconds since the epoch."""
-    networks = {name: endpoint(at) for name, at in container.networks.items()}
+    networks = endpoints(container)
     return {
         "Id": container.id,
         "Names": [f"/{container.name}"],
@@ -43,7 +44,7 @@ def summary(container: Container, now: int) -> Object:
         "Status": text.status(container, now),
         "HostConfig": {"NetworkMode": container.host_config.network_mode},
         "NetworkSettings": {"Networks": networks},
-        "Mounts": [mount(point) for point in container.mounts],
+        "Mounts": _mounts(container),
     }
 
 
@@ -91,7 +92,7 @@ def inspect(container: Container, details: Mapping[str, Any]) -> Object:
             "Name": container.storage_driver,
             "Data": details.get("GraphDriver") or None,
         },
-        "Mounts": [mount(point) for point in container.mounts],
+        "Mounts": _mounts(container),
         "Config": config(container),
         "NetworkSettings": network_settings(container, details),
     }
@@ -140,6 +141,8 @@ def host_config(container: Container) -> Object:
     for name in _HOST_OMITTED:
         if not shown[name] and shown[name] is not False:
             del shown[name]
+    if "Mounts" in shown:
+        shown["Mounts"] = [_dense(entry) for entry in shown["Mounts"]]
     shown["ConsoleSize"] = shown["ConsoleSize"] or [0, 0]
     # What was not asked for is shown as what it became.
     host = container.host_config
@@ -160,6 +163,32 @@ _OMITTED = (
 )
 
 
+def _mounts(container: Container) -> list[Object]:
+    """Return ``Mounts``: the record's, and each tmpfs of ``--mount``, by destination."""
+    shown = [mount(point) for point in container.mounts]
+    for request in container.host_config.mounts or ():
+        if request.type == "tmpfs":
+            shown.append(
+                {
+                    "Type": "tmpfs",
+                    "Source": "",
+                    "Destination": request.target,
+                    "Mode": "",
+                    "RW": not request.read_only,
+                    "Propagation": "",
+                }
+            )
+    return sorted(shown, key=lambda one: str(one["Destination"]))
+
+
+def _dense(value: object) -> object:
+    """Return an object without its empty fields, all the way down."""
+    if not isinstance(value, dict):
+        return value
+    kept = {name: _dense(field) for name, field in value.items()}
+    return {name: field for name, field in kept.items() if field not in (None, "", False, 0)}
+
+
 def mount(point: MountPoint) -> Object:
     """Return one of ``Mounts``."""
     shown: Object = msgspec.to_builtins(point)
@@ -171,10 +200,26 @@ def mount(point: MountPoint) -> Object:
     return shown
 
 
-def endpoint(at: EndpointSettings) -> Object:
-    """Return one of ``NetworkSettings.Networks``."""
+def endpoints(container: Container) -> Object:
+    """Return ``NetworkSettings.Networks``."""
+    return {name: _endpoint(container, at) for name, at in container.networks.items()}
+
+
+def _endpoint(container: Container, at: EndpointSettings) -> Object:
     shown: Object = msgspec.to_builtins(at)
+    shown["EndpointID"] = endpoint_id(container, at)
     return shown
+
+
+def endpoint_id(container: Container, at: EndpointSettings) -> str:
+    """Return the id of the place of a running container in a network; empty: it has none.
+
+    One that no driver gave is derived: there is one endpoint of a container in a network.
+    """
+    if not container.state.running:
+        return ""
+    derived = hashlib.sha256(f"{container.id}/endpoint/{at.network_id}".encode()).hexdigest()
+    return at.endpoint_id or derived
 
 
 def network_settings(container: Container, details: Mapping[str, Any]) -> Object:
@@ -185,5 +230,5 @@ def network_settings(container: Container, details: Mapping[str, Any]) -> Object
         "SandboxID": details.get("SandboxID", "") if running else "",
         "SandboxKey": details.get("SandboxKey", "") if running else "",
         "Ports": dict.fromkeys(exposed) if _shows_ports(container) else {},
-        "Networks": {name: endpoint(at) for name, at in container.networks.items()},
+        "Networks": endpoints(container),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from boxwood.api.shapes.containers import endpoint_id
 from boxwood.model import times
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def inspect(network: Network, containers: Iterable[Container]) -> dict[str, Any]
             continue
         shown["Containers"][container.id] = {
             "Name": container.name,
-            "EndpointID": endpoint.endpoint_id,
+            "EndpointID": endpoint_id(container, endpoint),
             "MacAddress": endpoint.mac_address,
             "IPv4Address": _address(endpoint.ip_address, endpoint.ip_prefix_len),
             "IPv6Address": _address(endpoint.global_ipv6_address, endpoint.global_ipv6_prefix_len),

@@ -15,7 +15,7 @@ def volume(record: VolumeRecord) -> dict[str, Any]:
     return {
         "CreatedAt": times.rfc3339(record.created_at // times.SECOND * times.SECOND),
         "Driver": record.driver,
-        "Labels": record.labels or {},
+        "Labels": record.labels,
         "Mountpoint": record.mountpoint,
         "Name": record.name,
         "Options": record.options,

@@ -34,7 +34,12 @@ HEADERS = {
 
 def run(ctx: Context, values: Values, args: list[str]) -> int:
     """Print the containers, the newest first."""
-    template = chosen_format(ctx, values["format"], "psFormat", quiet=values["quiet"])
+    quiet = values["quiet"]
+    if quiet and values["format"]:
+        ctx.err(
+            "WARNING: Ignoring custom format, because both --format and --quiet are set."
+        )
+    template = chosen_format(ctx, values["format"], "psFormat", quiet=quiet)
     size = values["size"]
     containers = ctx.client.get("/containers/json", _query(values, template))
     from boxwood.cli.format import container_row
@@ -44,7 +49,7 @@ def run(ctx: Context, values: Values, args: list[str]) -> int:
         template=template,
         table=TABLE + ("\t{{.Size}}" if size else ""),
         headers=HEADERS,
-        quiet="ID" if values["quiet"] and not values["format"] else None,
+        quiet="ID" if quiet else None,
     )
     return 0
 

@@ -61,21 +61,21 @@ def _one(option: str, found: dict[str, object], labels: list[str]) -> None:
     elif key in ("apparmor", "seccomp"):
         found[key] = value
     elif key == "no-new-privileges":
-        found["no_new_privileges"] = _boolean(key, value)
+        found["no_new_privileges"] = _boolean(option, value)
     elif key == "writable-cgroups":
-        found["writable_cgroups"] = _boolean(key, value)
+        found["writable_cgroups"] = _boolean(option, value)
     elif key == "systempaths" and value == UNCONFINED:
         found["unmask"] = True
     else:
         raise InvalidArgument(f'invalid --security-opt 2: "{option}"')
 
 
-def _boolean(key: str, value: str) -> bool:
+def _boolean(option: str, value: str) -> bool:
     if value in ("1", "t", "T", "true", "TRUE", "True"):
         return True
     if value in ("0", "f", "F", "false", "FALSE", "False"):
         return False
-    raise InvalidArgument(f'invalid --security-opt 2: "{key}={value}"')
+    raise InvalidArgument(f'invalid --security-opt 2: "{option}"')
 
 
 def of(host_config: HostConfig, *, no_new_privileges: bool = False) -> Security:

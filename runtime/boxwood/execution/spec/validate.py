@@ -144,7 +144,7 @@ def _cpusets(_: ContainerConfig, host: HostConfig, machine: Machine, warnings: l
         if not text:
             continue
         field = "cpuset cpus" if what == "CPUs" else "cpuset mems"
-        wanted = parse_set(text, f"Invalid value {text} for {field}")
+        wanted = parse_set(text, f"Invalid value {text} for {field}: invalid format: {text}")
         if not wanted <= available:
             shown = format_set(available)
             raise InvalidArgument(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from boxwood.errors import BoxwoodError, Conflict, InvalidArgument
 from boxwood.execution.shim import Client
 from boxwood.model import container as states
+from boxwood.model import times
 from boxwood.model.request import MULTIPLEXED_STREAM, RAW_STREAM, LogOptions
 
 if TYPE_CHECKING:
@@ -64,29 +65,60 @@ class Attacher:
             raise Conflict(f"container {key} is paused, unpause the container before attach")
         if container.state.status == states.RESTARTING:
             raise Conflict(f"container {key} is restarting, wait until the container is running")
+        replays = options.logs and (options.stdout or options.stderr)
+        if replays:
+            self._logs.check(container)
         text = options.detach_keys
         keys = parse_detach_keys(context.settings.detach_keys if text is None else text)
         tty = container.config.tty
         fd, preread = await upgrade.accept(RAW_STREAM if tty else MULTIPLEXED_STREAM)
         try:
             context.publish(container, "attach")
-            if options.logs:
-                await self._replay(container, options, fd)
-            if options.stream:
-                client = Client(
-                    fd=fd,
-                    stdin=options.stdin and container.config.open_stdin,
-                    stdout=options.stdout,
-                    stderr=options.stderr,
-                    framed=not tty,
-                    preread=preread,
-                    detach_keys=keys if options.stdin else b"",
-                )
+            client = Client(
+                fd=fd,
+                stdin=options.stdin and container.config.open_stdin,
+                stdout=options.stdout,
+                stderr=options.stderr,
+                framed=not tty,
+                preread=preread,
+                detach_keys=keys if options.stdin else b"",
+            )
+            if replays and options.stream:
+                fd = await self._replay_and_follow(key, client)
+            elif replays:
+                await self._replay(container, client)
+            elif options.stream:
                 fd = -1
                 await self._hand_over(key, client)
         finally:
             if fd >= 0:
                 os.close(fd)
+
+    async def _replay_and_follow(self, key: str, client: Client) -> int:
+        """Send the log, then all that comes: no line is lost or sent twice in between.
+
+        Returns the descriptor that is left to close, -1: none.
+        """
+        context = self._context
+        container, since = context.store.current(key), 0
+        if not container.state.running:
+            moment = times.now()
+            if not await self._replay(container, client, until=moment):
+                return client.fd
+            if key not in context.store:
+                return client.fd
+            container, since = context.store.current(key), moment + 1
+        shim = context.of(key).shim
+        if not container.state.running or shim is None:
+            context.of(key).pending.append(client)
+            return -1
+        held = await shim.attach_held(client)
+        try:
+            if await self._replay(container, client, since=since, until=held.moment):
+                held.release()
+        finally:
+            held.drop()
+        return client.fd
 
     async def _hand_over(self, key: str, client: Client) -> None:
         context = self._context
@@ -105,12 +137,12 @@ class Attacher:
             os.close(client.fd)
             raise
 
-    async def _replay(self, container: Container, options: AttachOptions, fd: int) -> None:
-        """Write what the log has so far to the client."""
-        wanted = LogOptions(stdout=options.stdout, stderr=options.stderr)
-        if not (wanted.stdout or wanted.stderr):
-            return
-        connection = socket.socket(fileno=os.dup(fd))
+    async def _replay(
+        self, container: Container, client: Client, *, since: int = 0, until: int = 0
+    ) -> bool:
+        """Write what the log has of these times; False: the client is gone or does not read."""
+        wanted = LogOptions(stdout=client.stdout, stderr=client.stderr, since=since, until=until)
+        connection = socket.socket(fileno=os.dup(client.fd))
         try:
             connection.setblocking(False)
             loop = asyncio.get_running_loop()
@@ -118,6 +150,7 @@ class Attacher:
                 async with asyncio.timeout(REPLAY_DEADLINE):
                     await loop.sock_sendall(connection, piece)
         except (OSError, TimeoutError):
-            return  # the client went away or does not read: the shim will find out
+            return False
         finally:
             connection.close()
+        return True

@@ -114,7 +114,7 @@ class Context:
         data: ``<data-root>/containers``; run: ``<exec-root>/containers``.
         isolation: returns a loaded isolation driver by name.
         log_driver: returns a loaded log driver by name.
-        adjust: the extensions' ``adjust_spec``.
+        adjust: the extensions' ``adjust_spec``; raises errors of ours only.
         live: what is known of containers beyond their records, by id.
     """
 

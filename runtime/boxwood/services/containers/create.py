@@ -14,6 +14,7 @@ from boxwood.errors import (
     InvalidArgument,
     NotFound,
     ResourceExhausted,
+    Unsupported,
 )
 from boxwood.execution.spec import validate_host_config
 from boxwood.faultpoints import fault
@@ -88,12 +89,14 @@ class Creator:
         settings = self._context.settings
         kind = host.log_config.type or settings.log_driver
         options = dict(host.log_config.config or {})
-        if not host.log_config.type:
+        if kind == settings.log_driver:
             options = {**settings.log_options, **options}
         try:
             self._context.log_driver(kind).validate(options)
         except NotFound as error:
-            raise InvalidArgument(f"logger: no log driver named '{kind}' is registered") from error
+            raise InvalidArgument(
+                f'error looking up logging plugin {kind}: plugin "{kind}" not found'
+            ) from error
         spec = settings.spec_defaults
         changes: dict[str, object] = {
             "log_config": LogConfig(type=kind, config=options),
@@ -211,9 +214,7 @@ class Creator:
         try:
             mounts = await plan.resolve()
             fault("create.volumes")
-            snapshot = await context.layers.prepare_container(
-                container.id, image, options=_snapshot_options(container.host_config)
-            )
+            snapshot = await self._snapshot(container, image)
             fault("create.snapshot")
             os.mkdir(directory, 0o710)
             fault("create.directory")
@@ -229,6 +230,17 @@ class Creator:
             await self._unmake(plan, directory, snapshot)
             raise
         return container
+
+    async def _snapshot(self, container: Container, image: Image) -> str:
+        options = _snapshot_options(container.host_config)
+        try:
+            return await self._context.layers.prepare_container(
+                container.id, image, options=options
+            )
+        except Unsupported as error:
+            if options.size_limit:
+                raise Unsupported(f"StorageOpt: size: {error}") from error
+            raise
 
     async def _unmake(self, plan: MountPlan, directory: os.PathLike[str], snapshot: str) -> None:
         try:
@@ -269,5 +281,5 @@ def _snapshot_options(host: HostConfig) -> SnapshotOptions:
     options = dict(host.storage_opt or {})
     size = parse_size(options.pop("size", "0"))
     if options:
-        raise InvalidArgument(f"storage option {next(iter(options))}: not known")
+        raise InvalidArgument(f"unknown option {next(iter(options))}")
     return SnapshotOptions(volatile=host.auto_remove, size_limit=size)

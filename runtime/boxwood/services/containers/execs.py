@@ -46,13 +46,13 @@ class Execs:
         self._users = users
         self._all: dict[str, Exec] = {}
 
-    def create(self, container: Container, config: ExecConfig) -> Exec:
-        """Take note of an exec.
+    def create(self, container: Container, config: ExecConfig, ref: str = "") -> Exec:
+        """Take note of an exec. ``ref``: what the client called the container.
 
         Raises:
             InvalidArgument: no command. Conflict: the container does not run, in Docker's words.
         """
-        if not config.cmd or not config.cmd[0]:
+        if not config.cmd:
             raise InvalidArgument("No exec command specified")
         if config.working_dir and not config.working_dir.startswith("/"):
             raise InvalidArgument(
@@ -60,7 +60,7 @@ class Execs:
                 "absolute path"
             )
         parse_detach_keys(config.detach_keys)
-        check_running(container)
+        check_running(container, ref)
         live = self._context.of(container.id)
         self._forget_old(live)
         if len(live.execs) >= LIMIT:
@@ -299,15 +299,14 @@ def _root_of(pid: int) -> int:
         raise NotFound(f"open root: process {pid}: {error.strerror}") from error
 
 
-def check_running(container: Container) -> None:
+def check_running(container: Container, ref: str = "") -> None:
     """Raise Docker's conflicts unless something can be executed in the container."""
     status = container.state.status
+    called = ref or container.id
     if status == states.PAUSED:
-        raise Conflict(f"Container {container.id} is paused, unpause the container before exec")
+        raise Conflict(f"Container {called} is paused, unpause the container before exec")
     if status == states.RESTARTING:
-        raise Conflict(
-            f"Container {container.id} is restarting, wait until the container is running"
-        )
+        raise Conflict(f"Container {called} is restarting, wait until the container is running")
     if not container.state.running:
         raise Conflict(f"container {container.id} is not running")
 

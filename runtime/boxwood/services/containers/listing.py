@@ -89,7 +89,8 @@ class Lister:
         return test
 
 
-def _by_label(values: tuple[str, ...]) -> Callable[[Container], bool]:
+def by_label(values: tuple[str, ...]) -> Callable[[Container], bool]:
+    """Return the test for all of ``name`` or ``name=value``."""
     pairs = [value.partition("=") for value in values]
 
     def test(entry: Container) -> bool:
@@ -157,8 +158,15 @@ def _nothing_published(values: tuple[str, ...]) -> Callable[[Container], bool]:
     return lambda _: False
 
 
+def _no_task(values: tuple[str, ...]) -> Callable[[Container], bool]:
+    for value in values:
+        if value.lower() not in ("false", "0", "true", "1"):
+            raise InvalidArgument(f"invalid filter 'is-task=[{value}]'")
+    return lambda _: any(value.lower() in ("false", "0") for value in values)
+
+
 _SIMPLE: dict[str, Callable[[tuple[str, ...]], Callable[[Container], bool]]] = {
-    "label": _by_label,
+    "label": by_label,
     "name": _by_name,
     "status": _by_status,
     "exited": _by_exit,
@@ -166,7 +174,7 @@ _SIMPLE: dict[str, Callable[[tuple[str, ...]], Callable[[Container], bool]]] = {
     "expose": _by_port,
     "publish": _nothing_published,
     "id": lambda values: lambda entry: any(entry.id.startswith(value) for value in values),
-    "is-task": lambda values: lambda _: any(v.lower() in ("false", "0") for v in values),
+    "is-task": _no_task,
     "isolation": lambda values: lambda _: any(v in ("", "default") for v in values),
     "network": lambda values: (
         lambda entry: any(

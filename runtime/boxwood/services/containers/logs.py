@@ -40,9 +40,8 @@ class LogReader:
         """
         if not (options.stdout or options.stderr):
             raise InvalidArgument("Bad parameters: you must choose at least one stream")
+        self.check(container)
         driver, source, driver_options = self._context.log_of(container)
-        if READS not in driver.capabilities:
-            raise Unsupported("configured logging driver does not support reading")
         live = self._context.live.get(container.id)
         ended = live.ended if live is not None else self._context.of(container.id).ended
         wanted = ReadOptions(
@@ -51,17 +50,26 @@ class LogReader:
             tail=options.tail,
             follow=options.follow,
         )
-        records = driver.read(source, driver_options, wanted, ended)
-        return self._pieces(records, options, framed=not container.config.tty)
+        batches = driver.read_batches(source, driver_options, wanted, ended)
+        return self._pieces(batches, options, framed=not container.config.tty)
+
+    def check(self, container: Container) -> None:
+        """Raise Unsupported: the container's log cannot be read."""
+        if READS not in self._context.log_of(container)[0].capabilities:
+            raise Unsupported("configured logging driver does not support reading")
 
     async def _pieces(
-        self, records: AsyncIterator[LogRecord], options: LogOptions, framed: bool
+        self, batches: AsyncIterator[list[LogRecord]], options: LogOptions, framed: bool
     ) -> AsyncIterator[bytes]:
         streams = {name for name in _STREAMS if getattr(options, name)}
-        async for record in records:
-            if record.stream in streams:
-                data = _line(record, options)
-                yield frame(_STREAMS[record.stream], data) if framed else data
+        async for batch in batches:
+            piece = bytearray()
+            for record in batch:
+                if record.stream in streams:
+                    data = _line(record, options)
+                    piece += frame(_STREAMS[record.stream], data) if framed else data
+            if piece:
+                yield bytes(piece)
 
 
 def _line(record: LogRecord, options: LogOptions) -> bytes:

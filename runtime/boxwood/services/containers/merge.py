@@ -58,9 +58,9 @@ T = TypeVar("T")
 
 
 def _union(image: dict[str, T] | None, user: dict[str, T] | None) -> dict[str, T] | None:
-    if not image:
-        return user
-    return {**image, **(user or {})}
+    if not image or not user:
+        return user or image
+    return {**image, **user}
 
 
 def _merge_env(

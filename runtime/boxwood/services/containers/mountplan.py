@@ -6,13 +6,13 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from boxwood.drivers.isolation import SUBPATH
-from boxwood.errors import DeadlineExceeded, InvalidArgument
+from boxwood.errors import DeadlineExceeded, InvalidArgument, NotFound
 from boxwood.execution.spec import SpecMount
 from boxwood.execution.worker_wire import HOST_DIRECTORY
 from boxwood.model import ids
 from boxwood.model.volume import ANONYMOUS_LABEL
 from boxwood.model.wire import replace
-from boxwood.services.containers import mountspec
+from boxwood.services.containers import mountspec, spread
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,7 +54,7 @@ class MountPlan:
         for path in config.volumes or {}:
             destination = mountspec.clean_path(path)
             if destination not in self._found and destination not in tmpfs:
-                point = mountspec.parse_bind(path, host.volume_driver)
+                point = replace(mountspec.parse_bind(path, host.volume_driver), mode="")
                 self._found[destination] = await self._volume(point, None)
         return tuple(self._found[path] for path in sorted(self._found))
 
@@ -62,15 +62,22 @@ class MountPlan:
         """Take over the mounts of another container."""
         ref, mode = mountspec.parse_volumes_from(raw)
         words = mode.split(",")
-        for point in self._context.store.get(ref).mounts:
+        try:
+            lender = self._context.store.get(ref)
+        except NotFound as error:
+            # As NotFound, Docker's client would take it for a missing image, and try to pull it.
+            raise InvalidArgument(str(error)) from error
+        for point in lender.mounts:
             if "ro" in words:
                 point = replace(point, rw=False)
-            self._found[point.destination] = replace(point, anonymous=False)
+            self._found[point.destination] = replace(point, anonymous=False, mode="")
 
     async def _own(self) -> None:
         host = self._container.host_config
         taken = set()
         for destination in mountspec.tmpfs_destinations(host):
+            if destination == "/":
+                raise InvalidArgument("invalid specification: destination can't be '/'")
             if destination in taken:
                 raise InvalidArgument(f"Duplicate mount point: {destination}")
             taken.add(destination)
@@ -100,11 +107,11 @@ class MountPlan:
         """Make sure of the volume and put its facts in the mount point."""
         options = request.volume_options if request is not None else None
         config = options.driver_config if options else None
-        labels = dict(options.labels or {}) if options else {}
+        labels = options.labels if options else None
         name = point.name
         if point.anonymous:
             name = ids.new_id()
-            labels[ANONYMOUS_LABEL] = ""
+            labels = {**(labels or {}), ANONYMOUS_LABEL: ""}
         record = await self._context.volumes.create(
             name, point.driver, (config.options or {}) if config else {}, labels
         )
@@ -136,16 +143,32 @@ async def ensure_directory(workers: WorkerPool, path: str) -> None:
         )
 
 
+async def check_spread(workers: WorkerPool, path: str, propagation: str) -> None:
+    """Refuse a propagation that the source's mount cannot give.
+
+    Raises:
+        InvalidArgument: in Docker's words. NotFound: it is not there.
+        DeadlineExceeded: its file system does not answer.
+    """
+    if spread.needs_check(propagation):
+        real = await _ask(workers, "real_path", {"path": path})
+        spread.check(path, real["path"], propagation)
+
+
 async def _probe(workers: WorkerPool, path: str, *, make: bool) -> dict[str, Any]:
+    return await _ask(workers, "probe_path", {"path": path, "make": make})
+
+
+async def _ask(workers: WorkerPool, job: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """Have a worker look. Not a thread: one that waits for a hung file system can neither be
     given up nor killed, and a daemon that has one cannot even be ended by SIGKILL."""
     root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        return await workers.call(
-            "probe_path", {"path": path, "make": make}, [root], PROBE_DEADLINE
-        )
+        return await workers.call(job, arguments, [root], PROBE_DEADLINE)
     except DeadlineExceeded as error:
-        raise DeadlineExceeded(f"look at path: {path}: its file system does not answer") from error
+        raise DeadlineExceeded(
+            f"look at path: {arguments['path']}: its file system does not answer"
+        ) from error
     finally:
         os.close(root)
 
@@ -171,6 +194,7 @@ class MountedVolumes:
         if point.type == mountspec.BIND:
             if "create" in point.options:
                 await ensure_directory(self._context.workers, point.source)
+            await check_spread(self._context.workers, point.source, point.propagation)
             return _bind(point, point.source)
         attributes = {
             "destination": point.destination,

@@ -111,6 +111,25 @@ def _bind(raw: str, source: str, destination: str, mode: str) -> MountPoint:
 
 def _volume(raw: str, name: str, destination: str, mode: str, driver: str) -> MountPoint:
     words = _words(mode)
+    _check_volume_name(name)
+    if _PROPAGATION.intersection(words):
+        raise InvalidArgument(
+            f"invalid volume specification: '{raw}': invalid mount config for type \"volume\": "
+            "field BindOptions must not be specified"
+        )
+    return MountPoint(
+        type=VOLUME,
+        name=name,
+        destination=destination,
+        driver=driver,
+        mode=mode or "z",
+        rw="ro" not in words,
+        options=("nocopy",) if "nocopy" in words else (),
+        anonymous=not name,
+    )
+
+
+def _check_volume_name(name: str) -> None:
     if len(name) == 1:
         raise InvalidArgument(f"create {name}: {TOO_SHORT}")
     if name and VOLUME_NAME.match(name) is None:
@@ -119,18 +138,6 @@ def _volume(raw: str, name: str, destination: str, mode: str, driver: str) -> Mo
             '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, '
             "use absolute path"
         )
-    if _PROPAGATION.intersection(words):
-        raise InvalidArgument(f"invalid volume specification: '{raw}'")
-    return MountPoint(
-        type=VOLUME,
-        name=name,
-        destination=destination,
-        driver=driver,
-        mode=mode or ("z" if name else ""),
-        rw="ro" not in words,
-        options=("nocopy",) if "nocopy" in words else (),
-        anonymous=not name,
-    )
 
 
 def parse_mount(request: MountRequest) -> MountPoint | None:
@@ -225,8 +232,7 @@ def _check_bind_mount(request: MountRequest, fail: _Fail) -> None:
 def _check_volume_mount(request: MountRequest, fail: _Fail) -> None:
     if not request.source and request.read_only:
         raise fail("must not set ReadOnly mode when using anonymous volumes")
-    if request.source and VOLUME_NAME.match(request.source) is None:
-        raise fail(f"invalid volume name: {request.source!r}".replace("'", '"'))
+    _check_volume_name(request.source)
     subpath = request.volume_options.subpath if request.volume_options else ""
     if subpath.startswith("/") or ".." in subpath.split("/"):
         raise fail("subpath must be a relative path within the volume")
@@ -250,11 +256,11 @@ def parse_volumes_from(raw: str) -> tuple[str, str]:
     """Parse ``container[:ro|rw|z|Z]``; returns the container and the mode, which may be empty."""
     container, colon, mode = raw.partition(":")
     if not container:
-        raise InvalidArgument(f"invalid volumes-from spec: {raw!r}".replace("'", '"'))
+        raise InvalidArgument("volumes-from specification cannot be an empty string")
     if colon and not _is_mode(mode):
-        raise InvalidArgument(f"invalid mode for volumes-from: {mode}")
+        raise InvalidArgument(f"invalid mode: {mode}")
     if mode and (_PROPAGATION & set(_words(mode)) or "nocopy" in _words(mode)):
-        raise InvalidArgument(f"invalid mode for volumes-from: {mode}")
+        raise InvalidArgument(f"invalid mode: {mode}")
     return container, mode
 
 

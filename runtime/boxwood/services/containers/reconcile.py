@@ -58,7 +58,6 @@ class Reconciler:
             one sentence for each thing done.
         """
         context = self._context
-        context.store.load()
         for container in context.store:
             if container.state.running:
                 try:

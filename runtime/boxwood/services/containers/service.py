@@ -23,6 +23,7 @@ from boxwood.services.containers.health import HealthMonitor
 from boxwood.services.containers.listing import Lister
 from boxwood.services.containers.live import NEXT_EXIT, NOT_RUNNING, REMOVED
 from boxwood.services.containers.logs import LogReader
+from boxwood.services.containers.prune import prune
 from boxwood.services.containers.reconcile import Reconciler
 from boxwood.services.containers.remove import Remover
 from boxwood.services.containers.start import Starter, publish_network
@@ -50,6 +51,9 @@ _Texts = list[str]
 _Containers = list[Container]
 
 T = TypeVar("T")
+
+_OVERLAY_FOLDERS = {"lowerdir": "LowerDir", "upperdir": "UpperDir", "workdir": "WorkDir"}
+"""Options of an overlay, and what Docker's records call them."""
 
 
 class ContainersService:
@@ -119,6 +123,7 @@ class ContainersService:
         live = context.live.get(container.id)
         running = container.state.running
         return {
+            "GraphDriver": self._layers_of(container),
             "ResolvConfPath": str(directory / "resolv.conf"),
             "HostnamePath": str(directory / "hostname"),
             "HostsPath": str(directory / "hosts"),
@@ -126,6 +131,22 @@ class ContainersService:
             "ExecIDs": [key for key, entry in live.execs.items() if entry.running] if live else [],
             "SandboxID": container.id,
             "SandboxKey": f"/proc/{container.state.pid}/ns/net" if running else "",
+        }
+
+    def _layers_of(self, container: Container) -> dict[str, str]:
+        """Return the folders that an overlay is made of. It is mounted nowhere on the host."""
+        try:
+            mounts = self._context.layers.root_mounts(container.snapshot_key)
+        except NotFound:
+            return {}
+        found: dict[str, list[str]] = {}
+        for option in mounts[0].options if mounts and mounts[0].type == "overlay" else ():
+            name, _, value = option.partition("=")
+            found.setdefault(name.removesuffix("+"), []).append(value)
+        return {
+            shown: ":".join(found[name])
+            for name, shown in _OVERLAY_FOLDERS.items()
+            if name in found
         }
 
     async def sizes(self, ref: str) -> tuple[int, int]:
@@ -239,6 +260,13 @@ class ContainersService:
         await self._remover.remove(key, force, volumes)
         self._execs.forget(live)
 
+    async def prune(self, filters: Mapping[str, Iterable[str]]) -> tuple[_Texts, int]:
+        """Remove what does not run; returns the ids and the bytes; see :mod:`.prune`."""
+        return await prune(self._context.store, filters, self._written, self.remove)
+
+    async def _written(self, key: str) -> int:
+        return await self._context.layers.usage(self.get(key).snapshot_key)
+
     async def _auto_remove(self, key: str) -> None:
         await self._remove(key, False, True)
 
@@ -315,7 +343,7 @@ class ContainersService:
 
     async def exec_create(self, ref: str, config: ExecConfig) -> str:
         """Take note of an exec; returns its id."""
-        return self._execs.create(self.get(ref), config).id
+        return self._execs.create(self.get(ref), config, ref).id
 
     async def exec_start(
         self, exec_id: str, options: ExecStart, upgrade: Upgrade | None = None
@@ -339,8 +367,17 @@ class ContainersService:
             self._context.settings, stop_timeout=stop_timeout
         )
 
+    def mounting(self, name: str) -> _Texts:
+        """Return the ids of the containers that run, by their records, with a volume."""
+        store = self._context.store
+        return [key for key in self.of_volume(name) if store.current(key).state.running]
+
+    def read(self) -> None:
+        """Read the records."""
+        self._context.store.load()
+
     async def load(self) -> _Texts:
-        """Read the records and bring them and what is there together; returns what was done."""
+        """Bring the records and what is there together; returns what was done."""
         return await self._reconciler.run()
 
     async def restore(self) -> None:

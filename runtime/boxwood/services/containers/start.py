@@ -17,7 +17,6 @@ from boxwood.errors import (
     InvalidArgument,
     LaunchError,
     NotModified,
-    PluginError,
     ResourceExhausted,
 )
 from boxwood.execution import sandbox
@@ -140,12 +139,7 @@ class Starter:
             sandbox=info,
             mounts=mounts,
         )
-        try:
-            context.adjust(spec, container)
-        except BoxwoodError:
-            raise
-        except Exception as error:
-            raise PluginError(f"adjust spec: {container.id[:12]}: {error}") from error
+        context.adjust(spec, container)
         encoded = _encode(spec)
         bundle = Bundle(
             id=container.id, directory=context.run / container.id, spec=spec, root_fd=root

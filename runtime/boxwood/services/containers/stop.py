@@ -119,7 +119,8 @@ class Stopper:
         """
         number = parse_signal(signal)
         live = self._context.of(key)
-        await self.end_start(key, live)
+        if number in (SIGKILL, SIGTERM):
+            await self.end_start(key, live)
         async with live.lock:
             container = self._context.store.current(key)
             if self._cancel_restart(container, live):
@@ -127,9 +128,12 @@ class Stopper:
             if not container.state.running:
                 raise Conflict(f"container {key} is not running")
             stop_signal = parse_signal(container.config.stop_signal or "SIGTERM")
-            await self._deliver(
-                container, live, number, stopping=number in (SIGKILL, SIGTERM, stop_signal)
-            )
+            stopping = number in (SIGKILL, SIGTERM, stop_signal)
+            await self._deliver(container, live, number, stopping=stopping)
+            container = self._context.store.current(key)
+            # As in Docker: unless it has a stop signal of its own, any signal thaws it.
+            if container.state.status == states.PAUSED and not container.config.stop_signal:
+                await self._resume(container, live)
             fault("kill.signalled")
             freed = live.freed
         if number == SIGKILL:

@@ -7,6 +7,7 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Self
 
+from boxwood.errors import InvalidArgument
 from boxwood.model import times
 from boxwood.model.event import Actor, Event
 from boxwood.services.events.filters import compile_filters
@@ -85,6 +86,12 @@ class Subscription:
         return True
 
 
+def _seconds(nanoseconds: int) -> str:
+    """Return a time as clients give it: seconds, with a fraction if there is one."""
+    whole, rest = divmod(nanoseconds, times.SECOND)
+    return f"{whole}.{rest:09d}" if rest else str(whole)
+
+
 class EventsService:
     """Publishes events to subscribers and to one observer (the extensions' hook)."""
 
@@ -127,6 +134,10 @@ class EventsService:
         Raises:
             InvalidArgument: an unknown filter, or ``until`` before ``since``.
         """
+        if since and until and since > until:
+            raise InvalidArgument(
+                f"`since` time ({_seconds(since)}) cannot be after `until` time ({_seconds(until)})"
+            )
         wanted = compile_filters(filters or {})
         past = [event for event in self._ring if event.time_nano >= since] if since else []
         subscription = Subscription(self, [event for event in past if wanted(event)], until, wanted)

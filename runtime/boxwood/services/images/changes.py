@@ -19,6 +19,7 @@ from boxwood.model.wire import replace
 _TEXT_LIMIT = 64 << 10
 """Characters of one change."""
 _SHELL = ("/bin/sh", "-c")
+_SINGLE = frozenset({"STOPSIGNAL", "USER", "WORKDIR"})
 _PORT = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?(?:/(tcp|udp|sctp))?", re.ASCII | re.IGNORECASE)
 _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)")
 _UNITS = {"ns": 1, "us": 1e3, "µs": 1e3, "ms": 1e6, "s": 1e9, "m": 60e9, "h": 3600e9}
@@ -31,7 +32,10 @@ def apply_changes(config: ContainerConfig, changes: Sequence[str]) -> ContainerC
         InvalidArgument: an unknown or forbidden instruction, or one that does not parse.
     """
     for change in changes:
-        for line in _lines(change):
+        lines = _lines(change)
+        if not lines:
+            raise InvalidArgument("file with no instructions")
+        for line in lines:
             config = _apply_one(config, line)
     return config
 
@@ -51,7 +55,8 @@ def _apply_one(config: ContainerConfig, line: str) -> ContainerConfig:
     if instruction is None:
         raise InvalidArgument(f"{word.upper()} is not a valid change command")
     if not rest:
-        raise InvalidArgument(f"dockerfile parse error: {word.upper()} requires arguments")
+        count = "exactly" if word.upper() in _SINGLE else "at least"
+        raise InvalidArgument(f"{word.upper()} requires {count} one argument")
     return instruction(config, rest)
 
 
@@ -106,7 +111,7 @@ def _pairs(name: str, text: str) -> list[tuple[str, str]]:
     first = re.split(r"[ \t]", text, maxsplit=1)
     if "=" not in first[0]:
         if len(first) < 2:
-            raise InvalidArgument(f"dockerfile parse error: {name} must have two arguments")
+            raise InvalidArgument(f"{name} must have two arguments")
         return [(first[0], first[1].strip())]
     pairs = []
     for word in split_words(text):
@@ -177,7 +182,7 @@ def _user(config: ContainerConfig, text: str) -> ContainerConfig:
 def _one(name: str, text: str) -> str:
     words = split_words(text)
     if len(words) != 1:
-        raise InvalidArgument(f"dockerfile parse error: {name} requires exactly one argument")
+        raise InvalidArgument(f"{name} requires exactly one argument")
     return words[0]
 
 
@@ -237,7 +242,7 @@ def _healthcheck(config: ContainerConfig, text: str) -> ContainerConfig:
     if word.upper() == "NONE":
         return replace(config, healthcheck=HealthConfig(test=("NONE",)))
     if word.upper() != "CMD" or not rest.strip():
-        raise InvalidArgument("dockerfile parse error: unknown type in HEALTHCHECK (try CMD)")
+        raise InvalidArgument(f'Unknown type "{word.upper()}" in HEALTHCHECK (try CMD)')
     listed = _json_list(rest.strip())
     test = ("CMD", *listed) if listed is not None else ("CMD-SHELL", rest.strip())
     return replace(config, healthcheck=replace(health, test=test))

@@ -58,9 +58,9 @@ class Import:
                 service.layers.clean_later()
         with service.lease([unpacked.layer.chain_id]):
             image = await self._record(unpacked.layer)
-        service.publish("image", "import", image.id, {"name": image.id})
         if self._name is not None:
             service.publish("image", "tag", image.id, {"name": self._name.familiar})
+        service.publish("image", "import", image.id, {"name": image.id})
         return image
 
     async def _record(self, layer: Layer) -> Image:

@@ -184,6 +184,8 @@ class ImagesService:
         Raises:
             InvalidArgument, TooLarge, ResourceExhausted, DeadlineExceeded
         """
+        if "@" in repo:
+            raise InvalidArgument("cannot import digest reference")
         name = target_name(repo, tag) if repo else None
         job = Import(self, name, message or f"Imported from {source}", changes, platform)
         image = await job.run(stream)

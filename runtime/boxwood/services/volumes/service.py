@@ -7,6 +7,7 @@ never thrown away because a record is.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ from boxwood.model.wire import encode
 from boxwood.services.locks import KeyedLocks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
     from typing import Protocol
 
@@ -47,6 +48,7 @@ DEFAULT_DRIVER = "local"
 _LIST_FILTERS = frozenset({"dangling", "driver", "label", "name"})
 _PRUNE_FILTERS = frozenset({"label", "label!", "all"})
 _TRUE = frozenset({"1", "true", "t"})
+_FALSE = frozenset({"0", "false", "f"})
 
 _decode = msgspec.json.Decoder(VolumeRecord).decode
 
@@ -78,6 +80,8 @@ class VolumesService:
         self._locks = KeyedLocks()
         self.users_of: Callable[[str], list[str]] = lambda _: []
         """Ids of the containers whose record names a volume; the engine sets it."""
+        self.mounted_by: Callable[[str], list[str]] = lambda _: []
+        """Ids of those that have it mounted, as far as the records of the last daemon say."""
 
     async def load(self) -> _Texts:
         """Read the records and bring them and the drivers' volumes together.
@@ -96,7 +100,7 @@ class VolumesService:
 
     async def _reconcile(self, driver: VolumeDriver) -> _Texts:
         users = {
-            name: set(self.users_of(name))
+            name: set(self.mounted_by(name))
             for name, volume in self._volumes.items()
             if volume.driver == driver.name
         }
@@ -157,10 +161,9 @@ class VolumesService:
             InvalidArgument: the name or an option.
             NotFound: the driver.
         """
-        labels = dict(labels or {})
         if not name:
             name = ids.new_id()
-            labels[ANONYMOUS_LABEL] = ""
+            labels = {**(labels or {}), ANONYMOUS_LABEL: ""}
         async with self._locks.hold(name):
             known = self._volumes.get(name)
             if known is not None:
@@ -170,14 +173,15 @@ class VolumesService:
                         f"{known.driver} driver"
                     )
                 return known
-            maker = self.driver(driver or DEFAULT_DRIVER)
-            made = await maker.create(name, options or {})
+            with _creating(name):
+                maker = self.driver(driver or DEFAULT_DRIVER)
+                made = await maker.create(name, options or {})
             record = VolumeRecord(
                 name=name,
                 driver=maker.name,
                 mountpoint=made.mountpoint,
                 created_at=times.now(),
-                labels=labels,
+                labels=None if labels is None else dict(labels),
                 options=dict(options) if options else None,
             )
             try:
@@ -293,6 +297,18 @@ class VolumesService:
                 return not _has_label(volume, value)
 
 
+@contextlib.contextmanager
+def _creating(name: str) -> Iterator[None]:
+    """Say which volume it was, in Docker's words, where a driver's refusal does not."""
+    try:
+        yield
+    except (InvalidArgument, NotFound) as error:
+        prefix = f"create {name}: "
+        if str(error).startswith(prefix):
+            raise
+        raise type(error)(f"{prefix}{error}") from error
+
+
 def _check_filters(
     filters: Mapping[str, Iterable[str]] | None, known: frozenset[str]
 ) -> dict[str, tuple[str, ...]]:
@@ -300,6 +316,9 @@ def _check_filters(
     for key in wanted:
         if key not in known:
             raise InvalidArgument(f"invalid filter '{key}'")
+    for value in wanted.get("dangling", ()):
+        if value.lower() not in _TRUE | _FALSE:
+            raise InvalidArgument(f"invalid filter 'dangling=[{value}]'")
     return wanted
 
 
@@ -313,4 +332,5 @@ def _pattern(value: str) -> str:
 
 def _has_label(volume: VolumeRecord, wanted: str) -> bool:
     name, equals, value = wanted.partition("=")
-    return name in volume.labels and (not equals or volume.labels[name] == value)
+    labels = volume.labels or {}
+    return name in labels and (not equals or labels[name] == value)

@@ -1,0 +1,92 @@
+"""Calling the hooks of extensions one plugin at a time, so that each failure has a name."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from boxwood.drivers import manager
+from boxwood.errors import BoxwoodError, PluginError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import pluggy
+
+    from boxwood.drivers.extension import RouteTable
+    from boxwood.model.container import Container
+    from boxwood.model.event import Event
+
+log = logging.getLogger(__name__)
+
+
+def implementations(
+    plugins: pluggy.PluginManager, hook: str
+) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Yield name and function of each plugin that has ``hook``, the one loaded last first.
+
+    The function takes the hook's keywords, whichever of them the plugin wants.
+    """
+    for impl in getattr(plugins.hook, hook).get_hookimpls()[::-1]:
+
+        def call(impl: Any = impl, /, **arguments: Any) -> Any:
+            return impl.function(*(arguments[name] for name in impl.argnames))
+
+        yield impl.plugin_name, call
+
+
+def adjust_spec(plugins: pluggy.PluginManager, spec: dict[str, Any], container: Container) -> None:
+    """Have every extension change the document in place.
+
+    Raises:
+        PluginError: one failed; names it.
+        BoxwoodError: what an extension raised of our own errors, as it is.
+    """
+    for name, hook in implementations(plugins, "adjust_spec"):
+        try:
+            hook(spec=spec, container=container)
+        except BoxwoodError:
+            raise
+        except Exception as error:  # a stranger's code: whatever it raises gets its name
+            raise PluginError(f"adjust spec: {container.id[:12]}: {name}: {error}") from error
+
+
+class Observer:
+    """Shows events to the extensions; the failure of one is logged once and changes nothing."""
+
+    def __init__(self, plugins: pluggy.PluginManager) -> None:
+        """``plugins`` is asked anew for each event."""
+        self._plugins = plugins
+        self._quiet: set[str] = set()
+
+    def __call__(self, event: Event) -> None:
+        """Call ``on_event`` of each extension."""
+        for name, hook in implementations(self._plugins, "on_event"):
+            try:
+                hook(event=event)
+            except Exception as error:  # not ours, and nothing may come of it
+                if name not in self._quiet:
+                    self._quiet.add(name)
+                    log.error("extension: %s: on_event: %s", name, error, exc_info=error)
+
+
+def register_routes(
+    plugins: pluggy.PluginManager, table: Callable[[str], RouteTable]
+) -> Iterator[tuple[str, RouteTable]]:
+    """Yield each extension that has routes with its table filled.
+
+    One that fails is unregistered and its failure logged and listed: none of its routes is
+    served, and no other hook of it is called any more.
+
+    Args:
+        plugins: the loaded extensions.
+        table: makes the table of an extension, by its name.
+    """
+    for name, hook in list(implementations(plugins, "register_routes")):
+        routes = table(name)
+        try:
+            hook(api=routes)
+        except Exception as error:  # not ours: the engine goes on without it
+            manager.drop(plugins, "extension", name, f"register routes: {error}")
+        else:
+            yield name, routes
