@@ -157,13 +157,13 @@ _REFUSED = {
     "userns_remap": "user namespaces are not supported yet",
     "init_path": "the init is the engine's own",
 }
-_NOT_YET = {
-    key: "this engine has no registries to pull from yet"
-    for key in (
+_NOT_YET = dict.fromkeys(
+    (
         "registry-mirrors", "insecure-registries", "max-concurrent-downloads",
         "max-concurrent-uploads", "max-download-attempts",
-    )
-}  # fmt: skip
+    ),
+    "this engine has no registries to pull from yet",
+)  # fmt: skip
 """Keys that are dockerd's, and would be without effect: refused unless they say the default."""
 _LEVELS = frozenset({"debug", "info", "warn", "error", "fatal"})
 _DEFAULTS = Configuration()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import signal
 import socket
@@ -24,15 +23,7 @@ from tests.integration.launch import programs
 
 SECRET = "what only the host may read"
 SECONDS = 20.0
-
-
-def sealed(path: Path) -> int:
-    """The program in a sealed memfd, as the engine starts every shim."""
-    fd = os.memfd_create("boxwood-shim", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.write(fd, path.read_bytes())
-    seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
-    return fd
+WRITE = {"x86_64": "1 ", "aarch64": "64 "}[os.uname().machine]  # the number of write(2)
 
 
 class Outcome(NamedTuple):
@@ -76,6 +67,12 @@ class Ground:
             (path / "marker").write_text(SECRET)
         self.tree = programs.make_tree(self.folder / "root")
 
+    async def writing(self) -> None:
+        """Wait until a process that the shim has made is in write(2), for 10 s at most."""
+        async with asyncio.timeout(10):
+            while not any(map(is_writing, children(*self._shims))):
+                await asyncio.sleep(0.01)
+
     def close(self) -> None:
         """Let the programs go."""
         while self.opened:
@@ -94,7 +91,7 @@ class Ground:
 
     def _executable(self) -> int:
         path = self.shim or shim_process.shim_path()
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC) if self.plain else sealed(path)
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC) if self.plain else shim_process.seal(path)
 
     async def spawn(self, *, tty: bool = False, stdin: bool = False) -> Shim:
         """Start a shim of this ground's build."""
@@ -157,13 +154,21 @@ class Ground:
         self._shims.clear()
 
 
-def children() -> set[int]:
-    """The processes that this one has started."""
+def children(*parents: int) -> set[int]:
+    """The processes that these have started; without any, this one's."""
     found = set()
-    for task in Path("/proc/self/task").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # a thread that has ended
-            found |= set(map(int, (task / "children").read_text().split()))
+    for parent in parents or (os.getpid(),):
+        with contextlib.suppress(FileNotFoundError):  # a thread or a process that has ended
+            for task in Path(f"/proc/{parent}/task").iterdir():
+                found |= set(map(int, (task / "children").read_text().split()))
     return found
+
+
+def is_writing(pid: int) -> bool:
+    """Is the process in write(2)? See proc_pid_syscall(5)."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/syscall").read_text().startswith(WRITE)
+    return False
 
 
 async def everything(stream: socket.socket) -> str:

@@ -211,7 +211,7 @@ def the_container_looks_into_an_exec_that_begins(ground: Ground) -> bool:
         held = asyncio.create_task(
             execute(shim, "held", edited(programs.joining(["true"]), hang), writing)
         )
-        await asyncio.sleep(0.3)
+        await ground.writing()
         look = "for p in /proc/[0-9]*; do cat $p/fd/*/marker; done 2>/dev/null"
         seen = await execute(shim, "look", programs.joining(["sh", "-c", look]))
         os.set_blocking(reading, False)

@@ -22,7 +22,7 @@ SCENARIOS = Path(__file__).with_name("scenarios")
 NAMES = sorted(path.stem for path in SCENARIOS.glob("*.sh"))
 # Debian's daemon speaks this version at most; asked for it, ours answers as that one did.
 API_VERSION = "1.41"
-SECONDS = 100
+SECONDS = 40
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(3 * SECONDS)]
 

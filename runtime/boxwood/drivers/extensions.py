@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from boxwood.drivers import manager
 from boxwood.errors import BoxwoodError, PluginError
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from boxwood.model.event import Event
 
 log = logging.getLogger(__name__)
+Table = TypeVar("Table", bound="RouteTable")
 
 
 def implementations(
@@ -71,8 +72,8 @@ class Observer:
 
 
 def register_routes(
-    plugins: pluggy.PluginManager, table: Callable[[str], RouteTable]
-) -> Iterator[tuple[str, RouteTable]]:
+    plugins: pluggy.PluginManager, table: Callable[[str], Table]
+) -> Iterator[tuple[str, Table]]:
     """Yield each extension that has routes with its table filled.
 
     One that fails is unregistered and its failure logged and listed: none of its routes is
@@ -86,7 +87,7 @@ def register_routes(
         routes = table(name)
         try:
             hook(api=routes)
-        except Exception as error:  # not ours: the engine goes on without it
+        except Exception as error:  # noqa: BLE001  not ours: the engine goes on without it
             manager.drop(plugins, "extension", name, f"register routes: {error}")
         else:
             yield name, routes

@@ -15,17 +15,21 @@ from boxwood_ext import launch
 
 
 def executable() -> int:
-    """The shim's program in a sealed memfd, made once: what a container could reach of it through
-    /proc/PID/exe cannot be written (CVE-2019-5736)."""
+    """The shim's program in a sealed memfd, made once."""
     global _executable
     if _executable is None:
-        data = shim_path().read_bytes()
-        fd = os.memfd_create("boxwood-shim", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.write(fd, data)
-        seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
-        _executable = fd
+        _executable = seal(shim_path())
     return _executable
+
+
+def seal(program: Path) -> int:
+    """A copy of the program that nobody can write to, as a descriptor: what a container could
+    reach of it through /proc/PID/exe is neither the file nor can be changed (CVE-2019-5736)."""
+    fd = os.memfd_create("boxwood-shim", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.write(fd, program.read_bytes())
+    seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+    return fd
 
 
 _executable: int | None = None

@@ -32,7 +32,7 @@ KINDS = (
 RESERVE = 256 << 10
 """Bytes held back beside the database for deletions on a full disk: a few dozen of them."""
 _INDEX_SIZE = 32 << 10
-"""Bytes of the journal's index, which SQLite makes at every first opening (sqlite.org/walformat)."""
+"""Bytes of the journal's index, which SQLite makes at a first opening (sqlite.org/walformat)."""
 _BUSY_MS = 5000
 """Milliseconds to wait for a reader of the same file (``sqlite3`` in somebody's shell)."""
 

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import pytest
 
+KINDS = ("storage", "isolation", "network", "volume", "log")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options that choose drivers by name."""
     group = parser.getgroup("boxwood", "conformance kits of Boxwood")
-    group.addoption("--boxwood-storage", default="", metavar="NAME", help="storage driver to test")
-    group.addoption(
-        "--boxwood-storage-opt",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="an option for the driver; may be repeated",
-    )
+    for kind in KINDS:
+        group.addoption(
+            f"--boxwood-{kind}", default="", metavar="NAME", help=f"{kind} driver to test"
+        )
+        group.addoption(
+            f"--boxwood-{kind}-opt",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            help="an option for the driver; may be repeated",
+        )
+
+
+def chosen(request: pytest.FixtureRequest, kind: str) -> tuple[str, dict[str, str]]:
+    """Return name and options of the driver that the command line names; skips without one."""
+    name = request.config.getoption(f"--boxwood-{kind}", default="")
+    if not name:
+        pytest.skip(f"no --boxwood-{kind}=NAME given")
+    options = request.config.getoption(f"--boxwood-{kind}-opt")
+    return name, dict(option.partition("=")[::2] for option in options)

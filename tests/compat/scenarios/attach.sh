@@ -14,11 +14,11 @@ printf 'again\n' | docker start -ai ii
 docker start -ai ii </dev/null
 echo not-read | docker start -a ii >/dev/null &
 until [ "$(docker inspect -f '{{.State.Running}}' ii)" = true ]; do sleep 0.05; done
-printf 'typed\n' | timeout 5 docker attach ii
+printf 'typed\n' | timeout -s KILL 5 docker attach ii
 echo "status $?"
 wait $!
 docker run -d -i --name rr --network none busybox sh -c 'while read x; do echo "<$x>"; [ "$x" = quit ] && exit 6; done'
-printf 'one\n' | timeout 0.7 docker attach --sig-proxy=false rr
+printf 'one\n' | timeout -s KILL 0.7 docker attach --sig-proxy=false rr
 echo "status $?"
 docker inspect -f '{{.State.Running}}' rr
 docker run -d -i --name oo --network none busybox sh -c 'while read x; do echo "<$x>"; [ "$x" = quit ] && exit 6; done; echo eof'

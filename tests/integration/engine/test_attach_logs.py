@@ -8,6 +8,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ SECONDS = 0.05
 
 @pytest.fixture
 def writer(engine: Engine) -> Iterator[str]:
-    body = {"Image": "busybox", "Cmd": ["sh", "-c", WRITER]}
+    body: dict[str, Any] = {"Image": "busybox", "Cmd": ["sh", "-c", WRITER]}
     body["HostConfig"] = {"LogConfig": {"Type": "json-file", "Config": {"max-size": "64m"}}}
     found = str(engine.api("POST", "/containers/create", body).json()["Id"])
     assert engine.api("POST", f"/containers/{found}/start").status == 204
@@ -70,7 +71,8 @@ def received(sock: socket.socket, seconds: float) -> dict[int, bytes]:
 def check_whole(streams: dict[int, bytes]) -> int:
     """Every line from the first on, once and in order; returns how many there are."""
     out = streams[1].split(b"\n")[:-1]
-    wanted = [word % (i // 2) for i in range(len(out)) for word in [(b"out-%d", b"begun-%d")[i % 2]]]
+    words = (b"out-%d", b"begun-%d")
+    wanted = [words[i % 2] % (i // 2) for i in range(len(out))]
     assert out == wanted, next(pair for pair in zip(out, wanted, strict=True) if len({*pair}) > 1)
     err = streams[2].split(b"\n")[:-1]
     assert err == [b"err-%d" % i for i in range(len(err))]

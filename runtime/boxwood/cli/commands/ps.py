@@ -36,9 +36,7 @@ def run(ctx: Context, values: Values, args: list[str]) -> int:
     """Print the containers, the newest first."""
     quiet = values["quiet"]
     if quiet and values["format"]:
-        ctx.err(
-            "WARNING: Ignoring custom format, because both --format and --quiet are set."
-        )
+        ctx.err("WARNING: Ignoring custom format, because both --format and --quiet are set.")
     template = chosen_format(ctx, values["format"], "psFormat", quiet=quiet)
     size = values["size"]
     containers = ctx.client.get("/containers/json", _query(values, template))

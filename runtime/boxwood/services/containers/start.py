@@ -12,7 +12,6 @@ import msgspec
 from boxwood.drivers.isolation import Bundle
 from boxwood.drivers.network import CONTAINER, EndpointRequest
 from boxwood.errors import (
-    BoxwoodError,
     Conflict,
     InvalidArgument,
     LaunchError,
