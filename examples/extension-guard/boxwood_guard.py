@@ -10,6 +10,7 @@ from boxwood.drivers.hookspecs import hookimpl
 from boxwood.errors import PermissionDenied
 
 MARK = "org.example.guarded"
+REFUSED = []
 
 
 @hookimpl
@@ -25,6 +26,7 @@ def admit(request):
     if request.action != "container.create" or request.peer.uid == 0:
         return
     if request.value.host_config.privileged:
+        REFUSED.append(request.peer.uid)
         raise PermissionDenied(f"guard: user {request.peer.uid} may not have privileged containers")
 
 
@@ -45,3 +47,9 @@ def register_routes(api):
         return {"hello": call.params["name"], "loud": call.flag("loud")}
 
     api.add("GET", "/ext/guard/hello/{name}", hello)
+
+
+@hookimpl
+def register_metrics(registry):
+    """Count refusals: `boxwood_guard_refused_total`."""
+    registry.counter("refused_total", "Containers that were refused.", lambda: len(REFUSED))

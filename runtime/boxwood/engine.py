@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from boxwood.model import ids, times
 from boxwood.services.containers import ContainersService, ContainerStore, Context, Settings
 from boxwood.services.events import EventsService
 from boxwood.services.images import ImagesService
+from boxwood.services.metrics import Metrics, prefix_of
 from boxwood.services.networks import NetworksService
 from boxwood.services.volumes import VolumesService
 from boxwood.store.content import ContentStore
@@ -54,6 +56,7 @@ class Engine:
         self.started_at = times.now()
         self.extensions: pluggy.PluginManager = manager.load_manager("extension")
         self.workers = WorkerPool()
+        self.metrics = Metrics()
         self._logs: dict[str, LogDriver] = {}
         self._isolation: dict[str, IsolationDriver] = {}
         self._background: list[asyncio.Task[None]] = []
@@ -112,6 +115,7 @@ class Engine:
         self.volumes.mounted_by = self.containers.mounting
         await warm
         await self._reconcile()
+        self._register_metrics()
         self._background.append(asyncio.ensure_future(self._checkpoints()))
 
     def _make_directories(self) -> None:
@@ -231,6 +235,18 @@ class Engine:
 
     def _adjust(self, spec: dict[str, Any], container: Container) -> None:
         extensions.adjust_spec(self.extensions, spec, container)
+
+    def _register_metrics(self) -> None:
+        for state in ("Running", "Paused", "Stopped"):
+            word = state.lower()
+            count = functools.partial(self._count, f"Containers{state}")
+            self.metrics.add("gauge", f"boxwood_containers_{word}", f"Containers {word}.", count)
+        extensions.register_metrics(
+            self.extensions, self.metrics.of, lambda name: self.metrics.drop(prefix_of(name))
+        )
+
+    def _count(self, key: str) -> float:
+        return self.containers.counts()[key]
 
     # -- start and end --
 

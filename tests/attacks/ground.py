@@ -68,9 +68,9 @@ class Ground:
         self.tree = programs.make_tree(self.folder / "root")
 
     async def writing(self) -> None:
-        """Wait until a process that the shim has made is in write(2), for 10 s at most."""
+        """Wait until a process that the shim has made is in write(2): the kernel tells nobody."""
         async with asyncio.timeout(10):
-            while not any(map(is_writing, children(*self._shims))):
+            while not any(map(is_writing, children(*self._shims))):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
     def close(self) -> None:

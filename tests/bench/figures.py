@@ -108,6 +108,15 @@ def name_of(pid: int) -> str:
         return ""
 
 
+def arguments_of(pid: int) -> str:
+    """Return the command line of a process; empty when it is gone."""
+    try:
+        text = Path("/proc", str(pid), "cmdline").read_bytes().decode(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    return text.replace("\0", " ")
+
+
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Draw rows as a table in Markdown; the first is the head."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

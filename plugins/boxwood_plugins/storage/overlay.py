@@ -113,6 +113,10 @@ class OverlayDriver(DirectoryDriver):
         try:
             for part in ("low1", "low2", "up", "work"):
                 (trial / part).mkdir(parents=True)
+            # The kernel mounts without (ramfs, some network file systems), and then directories
+            # that were removed and made again show what is below them.
+            space = "user" if self.user_xattr else "trusted"
+            os.setxattr(trial / "up", f"{space}.overlay.boxwood", b"y")
             self._try_mount(trial)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):

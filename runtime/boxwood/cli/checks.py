@@ -119,9 +119,14 @@ def seccomp() -> Result:
 
 def libseccomp() -> Result:
     """The library that compiles profiles is there."""
-    if ctypes.util.find_library("seccomp"):
-        return Result("libseccomp", "ok", "found")
-    return Result("libseccomp", "fail", "not found", "install libseccomp2")
+    name = ctypes.util.find_library("seccomp")
+    if name is None:
+        return Result("libseccomp", "fail", "not found", "install libseccomp2")
+    try:
+        ctypes.CDLL(name)  # the linker's cache may name what is not there, or is broken
+    except OSError as error:
+        return Result("libseccomp", "fail", str(error), "install libseccomp2 (again)")
+    return Result("libseccomp", "ok", "found")
 
 
 def nft() -> Result:

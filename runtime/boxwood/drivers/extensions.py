@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import pluggy
 
-    from boxwood.drivers.extension import RouteTable
+    from boxwood.drivers.extension import Metrics, RouteTable
     from boxwood.model.container import Container
     from boxwood.model.event import Event
 
@@ -91,3 +91,23 @@ def register_routes(
             manager.drop(plugins, "extension", name, f"register routes: {error}")
         else:
             yield name, routes
+
+
+def register_metrics(
+    plugins: pluggy.PluginManager,
+    table: Callable[[str], Metrics],
+    undo: Callable[[str], None],
+) -> None:
+    """Have each extension add its metrics; one that fails is unregistered, logged and listed.
+
+    Args:
+        plugins: the loaded extensions.
+        table: makes the table of an extension, by its name.
+        undo: takes out what the table of a failed one has.
+    """
+    for name, hook in list(implementations(plugins, "register_metrics")):
+        try:
+            hook(registry=table(name))
+        except Exception as error:  # noqa: BLE001 - not ours: the engine goes on without it
+            undo(name)
+            manager.drop(plugins, "extension", name, f"register metrics: {error}")

@@ -133,7 +133,11 @@ class ExtensionHooks:
 
     @hookspec
     def register_metrics(self, registry: Metrics) -> None:
-        """Add gauges and counters; called once, when the engine starts."""
+        """Add gauges and counters; called once, when the engine starts.
+
+        Their names get ``boxwood_<plugin>_`` put before them. What it raises is logged, and the
+        engine goes on without this plugin.
+        """
 
 
 SPECS: dict[str, type] = {

@@ -183,7 +183,7 @@ class LogSuite:
             records = driver.read(source, self.options, ReadOptions(), asyncio.Event())
             try:
                 async for record in records:
-                    found.append(int(record.data))
+                    found.append(int(record.data))  # noqa: PERF401 - kept when it raises
             except DataLoss:
                 return found
             pytest.fail("a record that is none was passed over")

@@ -8,6 +8,7 @@ verb() { "$@" >out 2>&1; echo "$? $*: $(cat out)"; }
 for c in made runs held over nobody; do
   verb docker start $c
   [ $c = made ] && docker stop -t 0 made
+  [ $c = over ] && docker wait over
   verb docker pause $c
   verb docker pause $c
   verb docker exec $c true

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from boxwood import daemon
+from boxwood.configuration import Configuration
 from tests.support.engine import Engine
 from tests.support.needs import until
 from tests.support.paths import BOXWOOD
@@ -134,6 +136,38 @@ def test_it_goes_when_it_is_idle(make_engine: Maker) -> None:
     assert engine.process is not None
     assert engine.process.wait(15) == 0
     engine.process = None
+
+
+def test_it_stays_while_anything_runs_and_goes_after_it(make_engine: Maker) -> None:
+    engine = make_engine(start=False)
+    path = engine.exec_root / "daemon.json"
+    path.write_text(json.dumps({"idle-timeout": 1}))
+    engine.flags = ("--config-file", str(path))
+    engine.start()
+    assert engine.process is not None
+    engine.add_busybox()
+    body = {"Image": "busybox", "Cmd": ["sleep", "5"], "HostConfig": {"NetworkMode": "none"}}
+    key = engine.api("POST", "/containers/create", body).json()["Id"]
+    engine.api("POST", f"/containers/{key}/start")
+    with pytest.raises(subprocess.TimeoutExpired):
+        engine.process.wait(3.5)
+    assert engine.process.wait(15) == 0
+    assert "nothing to do for 1 s: ending" in engine.log
+    engine.process = None
+    engine.start()
+    state = engine.api("GET", f"/containers/{key}/json").json()["State"]
+    assert (state["Status"], state["ExitCode"]) == ("exited", 0)
+    engine.remove_containers()
+
+
+def test_one_that_the_command_line_started_goes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody will stop it; what the configuration says counts more."""
+    monkeypatch.setenv(daemon.EMBEDDED, "1")
+    assert daemon._embedded(Configuration()).idle_timeout == daemon.EMBEDDED_IDLE
+    assert daemon.EMBEDDED not in os.environ, "a container's engine hands it on to nobody"
+    assert daemon._embedded(Configuration()).idle_timeout == 0
+    monkeypatch.setenv(daemon.EMBEDDED, "1")
+    assert daemon._embedded(Configuration(idle_timeout=7)).idle_timeout == 7
 
 
 @pytest.mark.parametrize(

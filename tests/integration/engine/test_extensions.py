@@ -101,6 +101,10 @@ def test_the_guard_knows_who_asks(start: Start, folder: Path) -> None:
     )  # fmt: skip
     assert allowed.status == 201
     assert engine.api("GET", "/containers/by-nobody/json").status == 404
+    metrics = engine.api("GET", "/boxwood/metrics").body.decode().splitlines()
+    assert "# TYPE boxwood_guard_refused_total counter" in metrics
+    assert "boxwood_guard_refused_total 1" in metrics
+    assert "boxwood_containers_running 0" in metrics
 
 
 def listed(engine: Engine, name: str) -> str:
@@ -274,6 +278,28 @@ def test_a_command_that_cannot_load_is_named(start: Start, folder: Path) -> None
     assert done.returncode != 0
     assert "plugin command: wreck: bad_command:run: No module" in done.stderr
     assert engine.cli("version").returncode == 0
+
+
+def test_metrics_that_fail(start: Start, folder: Path) -> None:
+    """One that cannot be read is left out; a plugin that cannot register is gone."""
+    source = """
+        from boxwood.drivers.hookspecs import hookimpl
+
+        @hookimpl
+        def register_metrics(registry):
+            registry.gauge("depth", "How deep.", lambda: 1 / 0)
+            registry.gauge("height", "How high.", lambda: 2.5)
+    """
+    twice = source.replace("height", "depth")
+    install(folder, "deep", {"deep": source, "twice": twice},
+            "[boxwood.extension]\ndeep = deep\ntwice = twice\n")  # fmt: skip
+    engine = start("deep", "twice", busybox=False)
+    for _ in range(2):
+        text = engine.api("GET", "/boxwood/metrics").body.decode()
+        assert "boxwood_deep_height 2.5" in text.splitlines()
+        assert "depth" not in text
+    assert engine.log.count("metric: boxwood_deep_depth: ") == 1
+    assert "is there already" in listed(engine, "twice")
 
 
 def test_events_reach_the_journal_in_time(start: Start, folder: Path, tmp_path: Path) -> None:

@@ -538,9 +538,8 @@ async def test_a_spare_is_used_and_replaced(box: Any) -> None:
     try:
         shim = await box().start(container(["sleep", "100"]))
         assert _shim_pid(shim) == spare.pid
-        async with asyncio.timeout(10):
-            while Shim._spare in (None, spare):
-                await asyncio.sleep(0.01)
+        await asyncio.to_thread(until, lambda: Shim._spare not in (None, spare), "a new spare")
+        assert Shim._spare is not None
         pid = Shim._spare.pid
     finally:
         Shim.drop_spare()

@@ -285,6 +285,9 @@ def test_rlimits_within_what_the_daemon_has() -> None:
     most = driver().machine().hard_limits["RLIMIT_NOFILE"]
     want = str(1 << 20 if driver().machine().may_raise_limits else min(most, 1 << 20))
     assert shell("ulimit -Hn", host=host).out.strip() == want
+    # Fewer open files than the launch itself has.
+    few = HostConfig(network_mode=NONE, ulimits=(Ulimit(name="nofile", soft=4, hard=4),))
+    assert shell("ulimit -Hn", host=few).out.strip() == "4"
 
 
 def test_read_only_root_tmpfs_and_shm() -> None:

@@ -233,6 +233,7 @@ USERS: dict[str, tuple[int, int, list[int], str]] = {
     "4242:group": (4242, 1001, [], "/"),
     "2147483647": (2147483647, 0, [], "/"),
     "5": (7, 7, [], "/five"),
+    ":group": (0, 1001, [], "/root"),
 }
 
 
@@ -258,7 +259,7 @@ async def test_users(user: str, pool: WorkerPool, root: int) -> None:
 
 @pytest.mark.parametrize(
     "user",
-    ["nobody", "1000x", "-1", "+1", "2147483648", "4294967296", "4294967295", "1000:", ":0", ":",
+    ["nobody", "1000x", "-1", "+1", "2147483648", "4294967296", "4294967295", "1000:", ":",
      "user:", "user:nope", "user:-1", "a:b:c", "bad", " ", "0x0", "1 ", "root\n",
      "../etc", "\u0661"],
 )  # fmt: skip

@@ -232,7 +232,7 @@ def test_volumes():
     record = VolumeRecord(name="v", driver="local", mountpoint="/v/_data", created_at=NOW + 5)
     shown = check("Volume", volumes.volume(record))
     assert shown["CreatedAt"] == "2023-11-14T22:13:20Z"
-    assert shown["Labels"] == {}
+    assert shown["Labels"] is None
     assert undocumented("Volume", shown) == set()
 
 

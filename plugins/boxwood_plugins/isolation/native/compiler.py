@@ -343,10 +343,7 @@ def _process(process: Document, seccomp: Filter | None, *, create_cwd: bool, ini
     """
     user = process["user"]
     uid, gid = user["uid"], user["gid"]
-    ops: Ops = [
-        ("rlimit", _resource(limit["type"]), limit["soft"], limit["hard"])
-        for limit in process.get("rlimits", ())
-    ]
+    ops: Ops = []
     # 0 too: it is not the daemon's, which may well have another
     if process.get("oomScoreAdj") is not None:
         ops.append(("oom_score_adj", process["oomScoreAdj"]))
@@ -357,6 +354,11 @@ def _process(process: Document, seccomp: Filter | None, *, create_cwd: bool, ini
     ops.append(("cwd", process["cwd"], int(create_cwd), 0, 0))
     ops.append(("groups", _groups(tuple(user.get("additionalGids", ())))))
     ops.append(("gid", gid))
+    # As late as the privileges for it are there: a low limit of open files is not for the launch.
+    ops += [
+        ("rlimit", _resource(limit["type"]), limit["soft"], limit["hard"])
+        for limit in process.get("rlimits", ())
+    ]
     ops += _privileges(process, uid, seccomp)
     ops.append(("env", process["env"]))
     command = tuple(process["args"])

@@ -37,9 +37,15 @@ async def launch(call: Call) -> Response:
     return Response(200, text.encode(), TEXT)
 
 
+async def metrics(call: Call) -> Response:
+    """``GET /boxwood/metrics``: what the engine and its extensions measure, for Prometheus."""
+    return Response(200, call.engine.metrics.render().encode(), TEXT)
+
+
 ROUTES = (
     Route("GET", "/plugins", docker_plugins),
     Route("GET", "/boxwood/plugins", plugins, action="system.plugins", state=OWN),
     Route("GET", "/boxwood/doctor", doctor, action="system.doctor", state=OWN),
+    Route("GET", "/boxwood/metrics", metrics, action="system.metrics", state=OWN),
     Route("GET", "/boxwood/launch/{id}", launch, action="container.inspect", about="id", state=OWN),
 )

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from boxwood.errors import Conflict, InvalidArgument, NotFound
 from boxwood.model import container as states
 from boxwood.model import times
+from boxwood.model.moments import moment_of
 from boxwood.services.containers.listing import by_label
-from boxwood.services.images.filters import moment_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping

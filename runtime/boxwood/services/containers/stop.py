@@ -181,7 +181,7 @@ class Stopper:
                     f"Container {key} is restarting, wait until the container is running"
                 )
             if not container.state.running or live.handle is None:
-                raise Conflict(f"Container {key} is not running")
+                raise Conflict(f"container {key} is not running")
             await self._context.isolation(container.isolation_driver).pause(live.handle)
             state = replace(container.state, status=states.PAUSED)
             container = replace(container, state=state)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import fnmatch
-import re
 from collections.abc import Callable, Mapping, Sequence
 
 from boxwood.errors import InvalidArgument
 from boxwood.model.image import Image
+from boxwood.model.moments import moment_of, seconds_of
 from boxwood.model.reference import Reference
 from boxwood.model.wire import replace
 
@@ -17,7 +16,6 @@ Find = Callable[[str], Image]
 ALLOWED = frozenset(("before", "dangling", "label", "label!", "reference", "since", "until"))
 _TRUE = ("1", "t", "true", "yes")
 _FALSE = ("0", "f", "false", "no")
-_DURATION = re.compile(r"(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s)?", re.ASCII)
 
 
 def matching(
@@ -44,19 +42,6 @@ def created_seconds(image: Image) -> float:
     return seconds_of(image.created)
 
 
-def seconds_of(text: str) -> float:
-    """Return the seconds since the epoch of an RFC 3339 time; 0 for none or a broken one."""
-    try:
-        # Nanoseconds are more than datetime reads.
-        short = re.sub(r"(\.[0-9]{6})[0-9]+", r"\1", text)
-        moment = dt.datetime.fromisoformat(short)
-    except ValueError:
-        return 0.0
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=dt.UTC)
-    return max(moment.timestamp(), 0.0)
-
-
 def _before(images: list[Image], values: Sequence[str], find: Find) -> list[Image]:
     limit = min(created_seconds(find(value)) for value in values)
     return [image for image in images if created_seconds(image) < limit]
@@ -73,21 +58,6 @@ def _until(images: list[Image], values: Sequence[str], find: Find) -> list[Image
         raise InvalidArgument("more than one until filter specified")
     limit = moment_of(values[0])
     return [image for image in images if created_seconds(image) < limit]
-
-
-def moment_of(text: str) -> float:
-    """Return seconds since the epoch for a Unix time, an RFC 3339 time or a duration ago."""
-    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text, re.ASCII):
-        return float(text)
-    found = _DURATION.fullmatch(text)
-    if text and found:
-        hours, minutes, seconds = (int(part or 0) for part in found.groups())
-        now = dt.datetime.now(dt.UTC).timestamp()
-        return now - hours * 3600 - minutes * 60 - seconds
-    moment = seconds_of(text)
-    if not moment:
-        raise InvalidArgument(f"invalid filter 'until={text}'")
-    return moment
 
 
 def _dangling(images: list[Image], values: Sequence[str], find: Find) -> list[Image]:

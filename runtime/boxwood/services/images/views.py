@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from boxwood.model.image import Image
+from boxwood.model.moments import seconds_of
 from boxwood.services.images.catalog import familiar
-from boxwood.services.images.filters import created_seconds, seconds_of
+from boxwood.services.images.filters import created_seconds
 
 if TYPE_CHECKING:
     from boxwood.store.layers import LayerStore
