@@ -61,10 +61,14 @@ static void reap(void)
     }
 }
 
-static void on_task_event(struct task *task, int kind)
+/* An input that nobody can read any more reports it for as long as it is registered, whatever is
+ * asked: it is closed. */
+static void on_task_event(struct task *task, int kind, unsigned events)
 {
     if (kind == ON_REPORT)
         task_report(task);
+    else if (kind == ON_IN && events & (EPOLLERR | EPOLLHUP))
+        stream_close_in(task);
     else if (kind == ON_IN)
         stream_writable(task);
     else if (task->out[kind - ON_OUT] >= 0)
@@ -93,7 +97,7 @@ static void dispatch(const struct epoll_event *event)
     } else {
         struct task *task = shim.tasks[place];
         if (task && task->generation == generation)
-            on_task_event(task, kind);
+            on_task_event(task, kind, event->events);
     }
 }
 

@@ -105,10 +105,10 @@ void client_release(struct client *client)
 {
     char byte;
     ssize_t count = client->hold < 0 ? -1 : read(client->hold, &byte, 1);
-    if (count < 0)
+    if (count < 0 && (client->hold < 0 || errno == EAGAIN || errno == EINTR))
         return;
     watched_close(&client->hold);
-    if (!count)
+    if (count <= 0)
         client_drop(client);
     else if (client->closing && is_flushed(client))
         shut(client);
@@ -218,6 +218,9 @@ static int from_spill(struct client *client)
     client->start = 0;
     client->length = (size_t)count;
     client->spill_read += count;
+    /* What is behind us is no use to anybody; a file system that cannot punch keeps it. */
+    (void)fallocate(client->spill, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+                    client->spill_read);
     if (client->spill_read == client->spill_write) {
         bx_close(&client->spill);
         client->spill_read = client->spill_write = 0;

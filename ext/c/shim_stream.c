@@ -219,11 +219,12 @@ static void end_of_client(struct client *client)
 {
     struct task *task = client->task;
     client->half = 1;
-    if (client->shut || !task) {
+    if (client->shut) {
         client_drop(client);
         return;
     }
-    if (client->flags & BXM_CLIENT_STDIN && (task->name[0] || task->stdin_once) && !task->tty) {
+    /* Without a task: it is over and forgotten, what it said may still be queued. */
+    if (task && client->flags & BXM_CLIENT_STDIN && (task->name[0] || task->stdin_once) && !task->tty) {
         task->in_done = 1;
         stream_writable(task);
     }

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
+import tarfile
+import threading
 import time
 from collections.abc import Iterator
+from datetime import datetime
 
 import docker
 import pytest
@@ -49,6 +54,17 @@ def sleeper(client: docker.DockerClient, name: str = "sleeper", **more: object) 
     )
     assert isinstance(found, Container)
     return found
+
+
+def tarred(files: dict[str, bytes]) -> bytes:
+    """An archive with these files."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
 
 
 def test_version_is_negotiated(client: docker.DockerClient) -> None:
@@ -243,14 +259,7 @@ def test_images(client: docker.DockerClient) -> None:
 
 def test_import(client: docker.DockerClient) -> None:
     """An image from a tar that is sent along."""
-    import tarfile
-
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        member = tarfile.TarInfo("hello")
-        member.size = 2
-        archive.addfile(member, io.BytesIO(b"hi"))
-    client.api.import_image_from_data(buffer.getvalue(), repository="imported", tag="1")
+    client.api.import_image_from_data(tarred({"hello": b"hi"}), repository="imported", tag="1")
     assert client.images.get("imported:1").attrs["Os"] == "linux"
     client.images.remove("imported:1")
 
@@ -285,3 +294,193 @@ def test_limits_are_in_the_record(client: docker.DockerClient) -> None:
     assert (limits["Memory"], limits["CpuShares"], limits["PidsLimit"]) == (32 << 20, 512, 20)
     assert limits["ReadonlyRootfs"] is True
     assert made.exec_run("id -u").output == b"1000\n"
+
+
+def test_status_of_errors(client: docker.DockerClient) -> None:
+    """What the library makes its exceptions of: the status and the daemon's own sentence."""
+    idle = client.containers.create("busybox", "true", name="idle", **QUIET)
+    asleep = sleeper(client, "asleep")
+    expected = [
+        (404, "No such container", lambda: client.api.start("nobody")),
+        (404, "No such exec instance", lambda: client.api.exec_inspect("0" * 64)),
+        (404, "no such volume", lambda: client.volumes.get("nothing")),
+        (404, "network nothing not found", lambda: client.networks.get("nothing")),
+        (409, "is not running", lambda: idle.exec_run("true")),
+        (409, "is not running", idle.kill),
+        (409, "is not running", idle.pause),
+        (409, "already in use", lambda: asleep.rename("idle")),
+        (400, "invalid signal", lambda: asleep.kill("NOSUCH")),
+    ]  # fmt: skip
+    for status, words, call in expected:
+        with pytest.raises(docker.errors.APIError) as caught:
+            call()
+        assert (caught.value.status_code, words) == (status, words), caught.value
+        assert words.lower() in caught.value.explanation.lower()
+    with pytest.raises(docker.errors.APIError) as caught:
+        asleep.remove()
+    assert caught.value.status_code == 409
+    assert caught.value.is_client_error()
+    asleep.remove(force=True)
+    with pytest.raises(docker.errors.NotFound):
+        asleep.reload()
+
+
+def test_run_as_a_stream(client: docker.DockerClient) -> None:
+    """The output in pieces; wait with a time limit that passes is a timeout of the client."""
+    import requests
+
+    script = ["sh", "-c", "for i in 1 2 3; do echo $i; done"]
+    assert b"".join(client.containers.run("busybox", script, stream=True, **QUIET)) == b"1\n2\n3\n"
+    with pytest.raises(requests.exceptions.RequestException):
+        sleeper(client).wait(timeout=0.2)
+
+
+def test_restart_has_a_new_process(client: docker.DockerClient) -> None:
+    """The same container, another process, started later."""
+    made = sleeper(client)
+    made.reload()
+    before = made.attrs["State"]
+    made.restart(timeout=0)
+    made.reload()
+    after = made.attrs["State"]
+    assert after["Running"]
+    assert after["Pid"] != before["Pid"]
+    assert after["StartedAt"] > before["StartedAt"]
+
+
+def test_exec_demux_as_a_stream(client: docker.DockerClient) -> None:
+    """Pieces that know which of the two streams they come from; and one that is detached."""
+    made = sleeper(client)
+    found = made.exec_run(["sh", "-c", "echo o; echo e >&2"], stream=True, demux=True).output
+    pairs = list(found)
+    assert b"".join(out for out, _ in pairs if out) == b"o\n"
+    assert b"".join(err for _, err in pairs if err) == b"e\n"
+    made.exec_run(["touch", "/made"], detach=True)
+    until(lambda: made.exec_run(["ls", "/made"]).exit_code == 0, "the detached exec has run")
+    assert made.exec_run("no-such-program").exit_code in (126, 127)
+
+
+def test_attach_as_a_stream(client: docker.DockerClient) -> None:
+    """What is written from then until the end, and nothing from before."""
+    script = "echo first; until [ -e /go ]; do sleep 0.05; done; echo last"
+    made = client.containers.run("busybox", ["sh", "-c", script], detach=True, **QUIET)
+    until(lambda: made.logs() == b"first\n", "the first line is logged")
+    # Not `logs=True`: the library loses what comes in one piece with the answer's head.
+    stream = made.attach(stream=True)
+    made.exec_run(["touch", "/go"])
+    assert b"".join(stream) == b"last\n"
+
+
+def test_logs_between_times(client: docker.DockerClient) -> None:
+    """`since` and `until` cut at times; following ends with the container."""
+    script = ["sh", "-c", "echo old; sleep 1.1; echo new"]
+    made = client.containers.run("busybox", script, detach=True, **QUIET)
+    made.wait()
+    times = [line.split()[0].decode() for line in made.logs(timestamps=True).splitlines()]
+    between = datetime.fromisoformat(times[0][:19] + "+00:00").timestamp() + 1
+    assert made.logs(since=between) == b"new\n"
+    assert made.logs(until=between) == b"old\n"
+    assert made.logs(tail=0) == b""
+
+
+def test_events_as_they_come(client: docker.DockerClient) -> None:
+    """A stream that waits, and ends when it is closed."""
+    stream = client.events(decode=True, filters={"type": "container"})
+    seen: list[str] = []
+
+    def read() -> None:
+        for event in stream:
+            seen.append(event["Action"])
+            if event["Action"] == "destroy":
+                return
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        client.containers.run("busybox", "true", remove=True, **QUIET)
+        reader.join(10)
+    finally:
+        stream.close()
+        reader.join(10)
+    # Docker's client attaches first, and `die` may pass the attach's end.
+    assert [action for action in seen if action != "attach"] == [
+        "create",
+        "start",
+        "die",
+        "destroy",
+    ]
+
+
+def test_images_are_loaded(client: docker.DockerClient) -> None:
+    """From what `docker save` writes: named, listed, with its history and its configuration."""
+    (image,) = client.images.load(saved("loaded:1"))
+    try:
+        assert image.tags == ["loaded:1"]
+        assert image.attrs["Config"]["Cmd"] == ["true"]
+        assert [step["CreatedBy"] for step in image.history()] == ["by hand"]
+        assert "loaded:1" in [tag for one in client.images.list() for tag in one.tags]
+        assert [one.id for one in client.images.list(name="loaded")] == [image.id]
+        assert client.images.list(filters={"reference": "absent*"}) == []
+        assert client.images.get(image.id) == image
+    finally:
+        client.images.remove(image.id)
+    with pytest.raises(docker.errors.ImageNotFound):
+        client.images.get("loaded:1")
+    with pytest.raises(docker.errors.ImageNotFound):
+        client.images.remove("loaded:1")
+
+
+def saved(name: str) -> bytes:
+    """What `docker save` writes of an image with one small layer."""
+    layer = tarred({"hello": b"hi"})
+    config = json.dumps(
+        {
+            "architecture": "amd64",
+            "os": "linux",
+            "config": {"Cmd": ["true"]},
+            "created": "2024-01-02T03:04:05Z",
+            "history": [{"created": "2024-01-02T03:04:05Z", "created_by": "by hand"}],
+            "rootfs": {
+                "type": "layers",
+                "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"],
+            },
+        }
+    ).encode()
+    entry = {"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}
+    manifest = json.dumps([entry]).encode()
+    return tarred({"config.json": config, "layer.tar": layer, "manifest.json": manifest})
+
+
+def test_volumes_are_found(client: docker.DockerClient) -> None:
+    """By label and by name; made again, it is the same one."""
+    client.volumes.create("named", labels={"a": "b"})
+    client.volumes.create("plain")
+    assert [one.name for one in client.volumes.list(filters={"label": "a=b"})] == ["named"]
+    assert client.volumes.get("named").attrs["Driver"] == "local"
+    assert client.volumes.create("named").attrs["Labels"] == {"a": "b"}  # it is there already
+    client.volumes.get("plain").remove()
+    client.volumes.get("named").remove(force=True)
+    assert client.volumes.list() == []
+
+
+def test_containers_are_pruned(client: docker.DockerClient) -> None:
+    """Those that have ended; those that run stay."""
+    sleeper(client, "stays")
+    ended = client.containers.create("busybox", "true", **QUIET)
+    assert client.containers.prune()["ContainersDeleted"] == [ended.id]
+    assert [one.name for one in client.containers.list(all=True)] == ["stays"]
+
+
+def test_networks(client: docker.DockerClient) -> None:
+    """Those that are always there, by list, filter and name; none is to be removed."""
+    assert {"host", "none"} <= {one.name for one in client.networks.list()}
+    (found,) = client.networks.list(names=["none"])
+    assert found.attrs["Driver"] == "null"
+    host = client.networks.get("host")
+    assert (host.attrs["Scope"], host.attrs["Driver"]) == ("local", "host")
+    made = sleeper(client)
+    made.reload()
+    assert list(made.attrs["NetworkSettings"]["Networks"]) == ["none"]
+    with pytest.raises(docker.errors.APIError) as caught:
+        host.remove()
+    assert caught.value.status_code == 403

@@ -42,13 +42,9 @@ from boxwood.execution.shim_packets import (
     program_fd_of,
     send_packet,
 )
-from boxwood.execution.shim_process import (
-    ShimProcess,
-    connect,
-    executable,
-    shim_path,
-    spawn_process,
-)
+from boxwood.execution.shim_process import ShimProcess, connect, executable, shim_path
+from boxwood.execution.shim_requests import Requests
+from boxwood.execution.shim_spare import Spare
 from boxwood.execution.shim_values import Client, ExitStatus, Held, ShimConfig, read_exit_file
 from boxwood_ext import protocol
 from boxwood_ext.wire import Op, ProgramError, Value
@@ -72,8 +68,6 @@ LAUNCH_TIMEOUT: Final = 120.0
 """Seconds for a launch: a bind mount's source may be slow, a hung one must end (design 4)."""
 RECONNECTS: Final = 5
 """Tries to get back to a shim that hung up: it does so when we do not read what it says."""
-SPARE_DELAY: Final = 0.05
-"""Seconds until a used spare is replaced: after the start that it sped up."""
 SOCKET_BUFFER: Final = 1 << 20
 """Bytes towards the shim: what a burst of attaches with preread bytes takes."""
 
@@ -88,8 +82,7 @@ class Shim:
         on_detach: called with the exec's name ("": the container) when a client left by its keys.
     """
 
-    _spare: ClassVar[ShimProcess | None] = None
-    _keeps_spare: ClassVar[bool] = False
+    _spare: ClassVar[Spare] = Spare()
 
     def __init__(self, config: ShimConfig, connection: socket.socket) -> None:
         self.config = config
@@ -101,8 +94,7 @@ class Shim:
         self._since = time.time_ns()
         self._reconnects = 0
         self._launching: set[str] = set()
-        self._requests: dict[int, asyncio.Future[int]] = {}
-        self._last_request = 0
+        self._requests = Requests()
         self._exits: dict[str, asyncio.Future[ExitStatus]] = {}
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._outgoing: deque[Packet] = deque()
@@ -116,26 +108,12 @@ class Shim:
         """Keep one unconfigured shim ready from now on: a start then executes nothing (1 ms less).
 
         Each that is used is replaced. :meth:`drop_spare` ends it."""
-        cls._keeps_spare = True
-        if cls._spare is None:
-            cls._spare = spawn_process()
-
-    @classmethod
-    def _replace_spare(cls) -> None:
-        if cls._keeps_spare and cls._spare is None:
-            try:
-                cls._spare = spawn_process()
-            except Unavailable as error:
-                log.warning("%s: the next start tries again", error)
+        cls._spare.keep()
 
     @classmethod
     def drop_spare(cls) -> None:
         """Let the spare go (at the daemon's end); it exits when its connection closes."""
-        cls._keeps_spare = False
-        spare, cls._spare = cls._spare, None
-        if spare is not None:
-            spare.connection.close()
-            os.close(spare.pidfd)
+        cls._spare.drop()
 
     @classmethod
     async def spawn(cls, config: ShimConfig) -> Shim:
@@ -145,8 +123,7 @@ class Shim:
             Unavailable: no process could be made.
             BoxwoodError: the shim refused the configuration (a path that is not there).
         """
-        process, cls._spare = cls._spare or spawn_process(), None
-        asyncio.get_running_loop().call_later(SPARE_DELAY, cls._replace_spare)
+        process = cls._spare.take()
         process.connection.setblocking(False)
         shim = cls(config, process.connection)
         shim._reap_later(process)
@@ -376,7 +353,7 @@ class Shim:
             self._loop.remove_writer(self._socket.fileno())
             self._socket.close()
             self._socket = None
-        self._fail_requests()
+        self._requests.fail_all(f"shim: {self.config.id}: is gone")
         for pending in self._outgoing:
             close_all(pending.fds)
         self._outgoing.clear()
@@ -468,14 +445,13 @@ class Shim:
 
     def _post(self, name: str, *values: Value, fds: Sequence[int] = ()) -> asyncio.Future[int]:
         """Send a request; the future has the reply's value."""
-        self._last_request += 1
-        number = self._last_request
+        number = self._requests.number()
         data = protocol.encode(name, number, *values)
         future: asyncio.Future[int] = self._loop.create_future()
         if self._socket is None:
             future.set_exception(Unavailable(f"shim: {self.config.id}: is gone"))
             return future
-        self._requests[number] = future
+        self._requests.add(number, future)
         self._send(data, fds)
         return future
 
@@ -527,13 +503,8 @@ class Shim:
         handler(*message.values)
 
     def _on_reply(self, request: int, error: int, operation: str, target: str, value: int) -> None:
-        future = self._requests.pop(request, None)
-        if future is None or future.done():
-            return
-        if error:
-            future.set_exception(error_of(self.config.id, error, operation, target))
-        else:
-            future.set_result(value)
+        refusal = error_of(self.config.id, error, operation, target) if error else None
+        self._requests.settle(request, value, refusal)
 
     def _on_exited(self, task: str, code: int, signal: int, finished: int) -> None:
         self.execs.pop(task, None)
@@ -579,14 +550,6 @@ class Shim:
         return future
 
     # ---- when it is gone
-
-    def _fail_requests(self) -> None:
-        requests, self._requests = self._requests, {}
-        for future in requests.values():
-            if not future.done():
-                future.set_exception(Unavailable(f"shim: {self.config.id}: is gone"))
-                # Not every sender waits for its reply.
-                future.exception()
 
     def _lost(self) -> None:
         """The connection broke: as a rule the shim has ended; else one more is tried."""

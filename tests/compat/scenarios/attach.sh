@@ -12,7 +12,7 @@ docker create -i --name ii --network none busybox sh -c 'cat; echo end'
 printf 'a\nb\n' | docker start -i ii
 printf 'again\n' | docker start -ai ii
 docker start -ai ii </dev/null
-docker run -d -i --name oo --network none busybox sh -c 'while read x; do echo "<$x>"; [ "$x" = quit ] && exit 6; done; echo eof'
+docker run -d -i --name oo --network none busybox sh -c 'while read x; do echo "<$x>"; [ "$x" = quit ] && sleep 0.3 && exit 6; done; echo eof'
 printf 'two\nquit\n' | docker attach oo
 echo "status $?"
 docker logs oo

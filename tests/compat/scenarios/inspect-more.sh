@@ -25,6 +25,7 @@ found = json.load(sys.stdin)
 for one in found:
     one.get("Mounts", []).sort(key=lambda mount: mount["Destination"])
     one.get("HostConfig", {}).get("MaskedPaths", []).sort()
+    one.get("HostConfig", {}).get("Binds", []).sort()  # the client sends them in any order
 print(json.dumps(found, indent=1, sort_keys=True))'
 plain() { python3 -c "$sorted" | grep -vE '"(Id|Created|StartedAt|Pid|ResolvConfPath|HostnamePath|HostsPath|LogPath|SandboxID|SandboxKey|EndpointID|NetworkID|LowerDir|MergedDir|UpperDir|WorkDir|Source|Image|Size|VirtualSize|LastTagTime|Hostname|DockerVersion)":|"sha256:' | sed 's/,$//'; }
 docker inspect cc | plain

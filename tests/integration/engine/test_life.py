@@ -297,3 +297,11 @@ def test_a_failed_start_leaves_nothing_and_says_why(engine: Engine) -> None:
     assert (found["Status"], found["ExitCode"]) == ("created", 127)
     assert found["Error"] == answer.message
     assert not (engine.exec_root / "containers" / key).exists()
+
+
+def test_an_unknown_network_is_not_a_missing_image(engine: Engine) -> None:
+    """The docker client pulls the image when a create answers 404, whatever was missing."""
+    refused = engine.docker("run", "--rm", "--network", "nowhere", "busybox", "true", check=False)
+    assert refused.returncode == 125
+    assert "network nowhere not found" in refused.stderr
+    assert "Unable to find image" not in refused.stderr

@@ -533,14 +533,16 @@ async def test_a_shim_that_is_never_started_ends_with_the_daemon(box: Any, wire:
 
 async def test_a_spare_is_used_and_replaced(box: Any) -> None:
     Shim.prewarm()
-    spare = Shim._spare
+    spare = Shim._spare.process
     assert spare is not None
     try:
         shim = await box().start(container(["sleep", "100"]))
         assert _shim_pid(shim) == spare.pid
-        await asyncio.to_thread(until, lambda: Shim._spare not in (None, spare), "a new spare")
-        assert Shim._spare is not None
-        pid = Shim._spare.pid
+        await asyncio.to_thread(
+            until, lambda: Shim._spare.process not in (None, spare), "a new spare"
+        )
+        assert Shim._spare.process is not None
+        pid = Shim._spare.process.pid
     finally:
         Shim.drop_spare()
     await asyncio.to_thread(os.waitpid, pid, 0)  # ends by itself

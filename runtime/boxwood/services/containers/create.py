@@ -127,7 +127,11 @@ class Creator:
     ) -> tuple[ContainerConfig, dict[str, EndpointSettings], list[str]]:
         context = self._context
         mode = host.network_mode
-        network, _ = context.networks.resolve(mode)
+        try:
+            network, _ = context.networks.resolve(mode)
+        except NotFound as error:
+            # Not as 404: the docker client would take it for a missing image, and pull.
+            raise InvalidArgument(str(error)) from error
         hostname = config.hostname or ids.short(key)
         if mode == "host" or host.uts_mode == "host":
             hostname = config.hostname or socket.gethostname()

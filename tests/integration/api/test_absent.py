@@ -1,0 +1,168 @@
+"""What this engine does not do yet: each client says so in one sentence, and nothing pretends."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+
+from tests.support.engine import Engine
+
+pytestmark = [
+    pytest.mark.root,
+    # docker-py leaves sockets of answers it did not read to the garbage collector.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+YET = "Error response from daemon: {} is not served by this engine yet"
+NO_PULL = (
+    "Error response from daemon: pull docker.io/library/{}: this engine can not pull from a "
+    "registry yet: bring the image in with `docker load` or `docker import`"
+)
+# What is typed, and the operation that the answer names.
+COMMANDS = {
+    "cp box:/etc/passwd copied": "GET /containers/{id}/archive",
+    "cp box:/etc -": "GET /containers/{id}/archive",
+    "diff box": "GET /containers/{id}/changes",
+    "export box": "GET /containers/{id}/export",
+    "export -o out.tar box": "GET /containers/{id}/export",
+    "save busybox": "GET /images/get",
+    "save -o out.tar busybox": "GET /images/get",
+    "commit box made": "POST /commit",
+    "top box": "GET /containers/{id}/top",
+    "stats --no-stream box": "GET /containers/{id}/stats",
+    "update --memory 64m box": "POST /containers/{id}/update",
+    "push busybox": "POST /images/{name}/push",
+    "build .": "POST /build",
+    "builder prune --force": "POST /build/prune",
+    "login -u me -p secret localhost:1": "POST /auth",
+    "search busybox": "GET /images/search",
+    "image prune --force": "POST /images/prune",
+    "network connect none box": "POST /networks/{id}/connect",
+    "network disconnect none box": "POST /networks/{id}/disconnect",
+    "network prune --force": "POST /networks/prune",
+    "system df": "GET /system/df",
+    "system prune --force": "POST /networks/prune",
+}
+SENTENCES = {command: YET.format(operation) for command, operation in COMMANDS.items()} | {
+    "pull busybox:other": NO_PULL.format("busybox"),
+    "pull --quiet busybox:other": NO_PULL.format("busybox"),
+    "network create mine": "Error response from daemon: create network: mine: this engine has no "
+    "driver for networks yet",
+    "network rm nobody": "Error response from daemon: network nobody not found",
+}
+# What clients say of themselves around the answer.
+SAID = (
+    "DEPRECATED: The legacy builder",
+    "            Install the buildx",
+    "            https://docs.docker.com/go/buildx/",
+    "WARNING! Using --password via the CLI is insecure",
+    "exit status 1",
+)
+PROGRESS = ("Sending build context to Docker daemon", "Using default tag: latest")
+
+
+@pytest.fixture
+def box(clean_engine: Engine) -> Engine:
+    """The engine, with a container that runs."""
+    clean_engine.docker(
+        *("run", "-d", "--name", "box", "--network", "none", "busybox", "sleep", "1000")
+    )
+    return clean_engine
+
+
+@pytest.mark.parametrize("program", ["docker", "boxwood"])
+def test_a_command(box: Engine, program: str, tmp_path: Path) -> None:
+    """Status 1, the one sentence, nothing on the output, no file left behind."""
+    run = box.docker if program == "docker" else box.cli
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    folder.joinpath("Dockerfile").write_text("FROM busybox\n")
+    own = {"DOCKER_CONFIG": str(tmp_path / "config"), "BOXWOOD_CONFIG": str(tmp_path / "config")}
+    for command, sentence in SENTENCES.items():
+        done = run(*shlex.split(command), check=False, cwd=folder, env=own)
+        said = [line for line in done.stderr.splitlines() if line and not line.startswith(SAID)]
+        shown = [
+            line for line in done.stdout.splitlines() if line and not line.startswith(PROGRESS)
+        ]
+        assert (command, done.returncode, said, shown) == (command, 1, [sentence], [])
+    assert [path.name for path in folder.iterdir()] == ["Dockerfile"]
+
+
+@pytest.mark.parametrize("program", ["docker", "boxwood"])
+def test_copying_in(box: Engine, program: str, tmp_path: Path) -> None:
+    """The client may notice besides that its archive is not read; nothing is in the container."""
+    run = box.docker if program == "docker" else box.cli
+    tmp_path.joinpath("file").write_text("x")
+    done = run("cp", tmp_path / "file", "box:/tmp", check=False)
+    assert done.returncode == 1
+    assert "/containers/{id}/archive is not served by this engine yet" in done.stderr
+    assert box.docker("exec", "box", "ls", "/tmp").stdout == ""
+
+
+@pytest.mark.parametrize("program", ["docker", "boxwood"])
+def test_running_an_image_that_is_not_there(clean_engine: Engine, program: str) -> None:
+    """125, with what to do instead of pulling."""
+    run = clean_engine.docker if program == "docker" else clean_engine.cli
+    done = run("run", "--rm", "absent:here", "true", check=False)
+    assert done.returncode == 125
+    assert f"{program}: {NO_PULL.format('absent')}" in done.stderr.splitlines()
+    assert clean_engine.docker("ps", "-aq").stdout == ""
+
+
+@pytest.mark.parametrize(
+    "command", ["swarm init", "service ls", "node ls", "secret ls", "stack ls"]
+)
+def test_swarm(engine: Engine, command: str) -> None:
+    """Docker's client gets Docker's words; our own has no such command and says why."""
+    done = engine.docker(*command.split(), check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error response from daemon: This node is not a swarm manager.")
+    done = engine.cli(*command.split(), check=False)
+    assert done.returncode == 1
+    name = command.split(maxsplit=1)[0]
+    assert done.stderr == f"boxwood {name}: not supported: swarm is out of scope\n"
+
+
+@pytest.fixture
+def client(box: Engine) -> Iterator[docker.DockerClient]:
+    """docker-py on the engine."""
+    made = docker.DockerClient(base_url=box.host, timeout=30)
+    yield made
+    made.close()
+
+
+def test_docker_py(client: docker.DockerClient) -> None:
+    """The library's exceptions carry 501 and the operation."""
+    container, image = client.containers.get("box"), client.images.get("busybox")
+    calls = {
+        "GET /containers/{id}/stats": lambda: container.stats(stream=False),
+        "GET /containers/{id}/changes": container.diff,
+        "GET /containers/{id}/top": container.top,
+        "GET /containers/{id}/export": lambda: next(container.export()),
+        "GET /containers/{id}/archive": lambda: container.get_archive("/etc"),
+        "PUT /containers/{id}/archive": lambda: container.put_archive("/tmp", b""),
+        "POST /containers/{id}/update": lambda: container.update(mem_limit="64m"),
+        "POST /commit": lambda: container.commit("made"),
+        "GET /images/{name}/get": lambda: next(image.save()),
+        "POST /images/prune": client.images.prune,
+        "GET /images/search": lambda: client.images.search("busybox"),
+        "GET /distribution/{name}/json": lambda: client.images.get_registry_data("busybox"),
+        "POST /auth": lambda: client.login("me", "secret", registry="localhost:1", reauth=True),
+        "POST /networks/prune": client.networks.prune,
+        "POST /networks/{id}/connect": lambda: client.networks.get("none").connect("box"),
+        "GET /system/df": client.df,
+    }
+    for operation, call in calls.items():
+        with pytest.raises(docker.errors.APIError) as caught:
+            call()
+        answer = (caught.value.status_code, caught.value.explanation)
+        assert answer == (501, f"{operation} is not served by this engine yet")
+    with pytest.raises(docker.errors.APIError, match="can not pull from a registry yet"):
+        client.images.pull("absent", tag="here")
+    with pytest.raises(docker.errors.APIError, match="no driver for networks yet"):
+        client.networks.create("mine")
