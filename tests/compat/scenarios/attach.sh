@@ -12,8 +12,10 @@ docker create -i --name ii --network none busybox sh -c 'cat; echo end'
 printf 'a\nb\n' | docker start -i ii
 printf 'again\n' | docker start -ai ii
 docker start -ai ii </dev/null
-docker run -d -i --name oo --network none busybox sh -c 'while read x; do echo "<$x>"; [ "$x" = quit ] && sleep 0.3 && exit 6; done; echo eof'
-printf 'two\nquit\n' | docker attach oo
+docker run -d -i --name oo --network none busybox sh -c 'while read x; do echo "<$x>"; [ "$x" = quit ] && exit 6; done; echo eof'
+# What 20.10 sends to a client whose input is at its end comes or does not, by chance: the log is
+# compared. That ours sends all of it: tests/integration/launch.
+printf 'two\nquit\n' | docker attach oo >/dev/null
 echo "status $?"
 docker logs oo
 docker run -d --name nn --network none busybox sh -c 'until [ -e /go ]; do sleep 0.05; done; echo gone; exit 5'
