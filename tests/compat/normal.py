@@ -12,6 +12,8 @@ TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?( ?Z| ?[+-]\d\d:?\d
 NEVER = "0001-01-01T00:00:00Z"
 HEX = re.compile(r"\b[0-9a-f]{64}\b|\b(?=[0-9a-f]*[a-f])(?=[0-9a-f]*\d)[0-9a-f]{12}\b")
 GAP = re.compile(r" {2,}")
+# The docker client says so when what it was to resize had ended before: a race of its own.
+TOO_LATE = re.compile(r"^failed to resize tty, using default size\r?\n", re.MULTILINE)
 
 
 class Normaliser:
@@ -26,7 +28,7 @@ class Normaliser:
         """Return the lines of the text, without what differs from run to run."""
         for old, new in self._replaced:
             text = text.replace(old, new)
-        text = text.replace(NEVER, "<never>")
+        text = TOO_LATE.sub("", text).replace(NEVER, "<never>")
         text = TIME.sub("<time>", text)
         text = DURATION.sub("<while>", text)
         text = HEX.sub(self._name, text)

@@ -38,6 +38,10 @@ LIMIT = 1024
 """Records of one container; beyond it the ones that ended are forgotten early."""
 
 
+RESIZE_PAUSE, RESIZE_WAITS = 0.01, 100
+"""Seconds, and how often: a launch takes some milliseconds, a loaded machine's a second."""
+
+
 class Execs:
     """All execs of all containers. None of them outlives the daemon as a record."""
 
@@ -226,9 +230,16 @@ class Execs:
         entry.done.set()
 
     async def resize(self, key: str, height: int, width: int) -> None:
-        """Set the size of its terminal. NotFound, or Conflict while it does not run."""
+        """Set the size of its terminal. NotFound, or Conflict while it does not run.
+
+        A client asks for it beside the start, so what is being launched is waited for.
+        """
         entry = self.get(key)
         live = self._context.of(entry.container)
+        waits = RESIZE_WAITS
+        while entry.running and not entry.pid and waits:
+            await asyncio.sleep(RESIZE_PAUSE)
+            waits -= 1
         if not entry.pid or live.shim is None:
             raise Conflict(f"exec {key}: it does not run (yet)")
         await live.shim.resize(entry.id, height, width)
