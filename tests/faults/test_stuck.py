@@ -17,6 +17,8 @@ import pytest
 
 from tests.faults.hungfs import hung_mount, server_of
 from tests.faults.scenario import groups_of
+from tests.support.containers import create, start
+from tests.support.containers import state_of as inspect_state
 from tests.support.engine import Engine, running
 from tests.support.http import Answer
 from tests.support.needs import need_root, until
@@ -47,31 +49,8 @@ def stuck(engine_: Engine) -> Iterator[Engine]:
     engine_.remove_containers()
 
 
-def create(engine: Engine, *command: str, host: dict[str, Any] | None = None, **more: Any) -> str:
-    """Make a container; returns its id."""
-    body = {
-        "Image": "busybox",
-        "Cmd": command,
-        "HostConfig": {"NetworkMode": "none"} | (host or {}),
-    }
-    answer = engine.api("POST", "/containers/create", body | more)
-    assert answer.status == 201, answer.body
-    key: str = answer.json()["Id"]
-    return key
-
-
-def start(engine: Engine, *command: str, **more: Any) -> str:
-    """Make a container and start it."""
-    key = create(engine, *command, **more)
-    assert engine.api("POST", f"/containers/{key}/start").status == 204
-    return key
-
-
-def state_of(engine: Engine, key: str) -> dict[str, Any]:
-    """Return the state that inspect shows."""
-    found = engine.api("GET", f"/containers/{key}/json", timeout=BYSTANDER).json()
-    state: dict[str, Any] = found["State"]
-    return state
+state_of = partial(inspect_state, timeout=BYSTANDER)
+"""The state that inspect shows, asked for as a bystander does."""
 
 
 def execute(engine: Engine, key: str, *command: str, timeout: float = 30.0) -> Answer:

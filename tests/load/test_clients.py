@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.load.footprint import at_rest, memory_of, settled
+from tests.support.containers import start, state_of
 from tests.support.engine import Engine, running
 from tests.support.needs import need_root, until
 
@@ -52,30 +53,6 @@ def patient(served: Engine) -> Iterator[Engine]:
     served.remove_containers()
     left = settled(served, before, ALLOWANCE)
     assert not left, "left by the clients:\n  " + "\n  ".join(left)
-
-
-def create(engine: Engine, *command: str, **more: Any) -> str:
-    """Make a container; returns its id."""
-    host = {"NetworkMode": "none"} | more.pop("host", {})
-    body = {"Image": "busybox", "Cmd": command, "HostConfig": host} | more
-    answer = engine.api("POST", "/containers/create", body)
-    assert answer.status == 201, answer.body
-    key: str = answer.json()["Id"]
-    return key
-
-
-def start(engine: Engine, *command: str, **more: Any) -> str:
-    """Make a container and start it."""
-    key = create(engine, *command, **more)
-    assert engine.api("POST", f"/containers/{key}/start").status == 204
-    return key
-
-
-def state_of(engine: Engine, key: str) -> dict[str, Any]:
-    """Return the state that inspect shows."""
-    found = engine.api("GET", f"/containers/{key}/json").json()
-    state: dict[str, Any] = found["State"]
-    return state
 
 
 def make_exec(engine: Engine, key: str, *command: str, **more: Any) -> str:

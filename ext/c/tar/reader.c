@@ -76,15 +76,20 @@ static int want(struct bw_reader *r, size_t need) {
     return 1;
 }
 
+/* Sees to it that the buffer holds something. 0, or -1: an error, or the stream ends here. */
+static int refill(struct bw_reader *r) {
+    if (r->start != r->end)
+        return 0;
+    int more = read_more(r);
+    if (more == 0)
+        return bw_malformed(r, "the archive is cut off");
+    return more < 0 ? -1 : 0;
+}
+
 static int skip(struct bw_reader *r, uint64_t count) {
     while (count) {
-        if (r->start == r->end) {
-            int more = read_more(r);
-            if (more < 0)
-                return -1;
-            if (more == 0)
-                return bw_malformed(r, "the archive is cut off");
-        }
+        if (refill(r) < 0)
+            return -1;
         size_t part = r->end - r->start;
         if (part > count)
             part = (size_t)count;
@@ -97,13 +102,8 @@ static int skip(struct bw_reader *r, uint64_t count) {
 ssize_t bw_reader_take(struct bw_reader *r, size_t most, const unsigned char **data) {
     if (r->body == 0 || most == 0)
         return 0;
-    if (r->start == r->end) {
-        int more = read_more(r);
-        if (more < 0)
-            return -1;
-        if (more == 0)
-            return bw_malformed(r, "the archive is cut off");
-    }
+    if (refill(r) < 0)
+        return -1;
     size_t part = r->end - r->start;
     if (part > r->body)
         part = (size_t)r->body;

@@ -17,31 +17,7 @@ if TYPE_CHECKING:
     from boxwood.cli.context import Context
 
 # What a command's arguments name, by module; others take files or words.
-_CONTAINERS = frozenset(
-    [
-        "attach",
-        "commit",
-        "container_inspect",
-        "diff",
-        "exec",
-        "export",
-        "kill",
-        "logs",
-        "pause",
-        "port",
-        "rename",
-        "restart",
-        "rm",
-        "start",
-        "stats",
-        "stop",
-        "top",
-        "unpause",
-        "update",
-        "wait",
-        "inspect",
-    ]
-)
+_CONTAINERS = (tree.CONTAINER.keys() - {"cp", "create", "run"}) | {"container_inspect", "inspect"}
 _IMAGES = frozenset(["create", "history", "image_inspect", "push", "rmi", "run", "save", "tag"])
 _VOLUMES = frozenset(("volume_inspect", "volume_rm"))
 _NETWORKS = frozenset(("network_connect", "network_disconnect", "network_inspect", "network_rm"))

@@ -174,6 +174,26 @@ def _quietly(ctx: Context, path: str, query: Query) -> bool:
         client.close()
 
 
+def send_attach(
+    ctx: Context,
+    container: str,
+    chosen_keys: str | None,
+    *,
+    stdin: bool,
+    stdout: bool = True,
+    stderr: bool = True,
+) -> Connection:
+    """Ask for the container's streams; `receive_hijack` of the client takes the answer."""
+    query: Query = {
+        "stream": True,
+        "stdin": stdin or None,
+        "stdout": stdout or None,
+        "stderr": stderr or None,
+        "detachKeys": chosen_keys or ctx.config.get("detachKeys"),
+    }
+    return ctx.client.send_hijack(f"/containers/{quote(container)}/attach", query)
+
+
 def send_wait(client: Client, container: str, condition: str) -> Connection:
     """Ask for a container's end and return the connection: `receive` shows it is registered."""
     path = f"/containers/{quote(container)}/wait"

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from boxwood.cli.command import Command
 
 # Commands that stand at the top and in a group alike: name -> module.
-_CONTAINER = {
+CONTAINER = {
     name: name
     for name in [
         "attach",
@@ -47,7 +47,7 @@ _PLAIN = {
 _OWN = {name: name for name in ["completion", "daemon", "doctor"]}
 
 TOP: dict[str, str] = {
-    **_CONTAINER,
+    **CONTAINER,
     **_IMAGE,
     **_PLAIN,
     **_OWN,
@@ -61,7 +61,7 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
     "builder": ("Manage builds", {"build": "build", "prune": "builder_prune"}),
     "container": (
         "Manage containers",
-        {**_CONTAINER, "inspect": "container_inspect", "ls": "ps", "prune": "container_prune"},
+        {**CONTAINER, "inspect": "container_inspect", "ls": "ps", "prune": "container_prune"},
     ),
     "image": (
         "Manage images",

@@ -28,14 +28,8 @@ def run(ctx: Context, values: Values, args: list[str]) -> int:
     if values["sig_proxy"] and not tty:
         session.forward_signals(ctx, container["Id"], tty=tty)
     waiting = session.send_wait(ctx.client, container["Id"], "not-running")
-    query = {
-        "stream": True,
-        "stdin": stdin or None,
-        "stdout": True,
-        "stderr": True,
-        "detachKeys": values["detach_keys"] or ctx.config.get("detachKeys"),
-    }
-    stream = ctx.client.receive_hijack(ctx.client.send_hijack(f"{path}/attach", query))
+    attach = session.send_attach(ctx, container["Id"], values["detach_keys"], stdin=stdin)
+    stream = ctx.client.receive_hijack(attach)
     if tty:
         _redraw(ctx, f"{path}/resize")
         session.ResizeWatch(ctx, f"{path}/resize").start()

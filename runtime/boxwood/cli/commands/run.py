@@ -72,7 +72,7 @@ class _Run:
         self._ctx = ctx
         self._client: Client = ctx.client
         self._id = container
-        self._keys_text = detach_keys or ctx.config.get("detachKeys")
+        self._chosen_keys = detach_keys
         self._keys = session.detach_keys(ctx, detach_keys)
         self._sig_proxy = sig_proxy
         self._tty = bool(body.get("Tty"))
@@ -125,14 +125,14 @@ class _Run:
         return session.exit_code(self._ctx, wait, self._id)
 
     def _send_attach(self) -> Connection:
-        query: dict[str, str | int | bool | list[str] | None] = {
-            "stream": True,
-            "stdin": self._stdin or None,
-            "stdout": self._stdout or None,
-            "stderr": self._stderr or None,
-            "detachKeys": self._keys_text,
-        }
-        return self._client.send_hijack(f"/containers/{quote(self._id)}/attach", query)
+        return session.send_attach(
+            self._ctx,
+            self._id,
+            self._chosen_keys,
+            stdin=self._stdin,
+            stdout=self._stdout,
+            stderr=self._stderr,
+        )
 
     def _start(self, waiting: Connection | None) -> None:
         """Raises CliError, with the exit code that the engine's words stand for."""

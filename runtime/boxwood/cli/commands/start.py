@@ -52,14 +52,7 @@ def _attached(ctx: Context, values: Values, name: str) -> int:
     keys = session.detach_keys(ctx, values["detach_keys"])
     if not tty:
         session.forward_signals(ctx, ident, tty=tty)
-    query = {
-        "stream": True,
-        "stdin": stdin or None,
-        "stdout": True,
-        "stderr": True,
-        "detachKeys": values["detach_keys"] or ctx.config.get("detachKeys"),
-    }
-    attach = client.send_hijack(f"/containers/{ident}/attach", query)
+    attach = session.send_attach(ctx, ident, values["detach_keys"], stdin=stdin)
     removed = bool(container["HostConfig"].get("AutoRemove"))
     waiting = session.send_wait(client, ident, "removed" if removed else "next-exit")
     stream = client.receive_hijack(attach)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
@@ -36,10 +37,8 @@ KEPT = 300.0
 """Seconds that the record of an ended exec is kept: what clients that inspect late rely on."""
 LIMIT = 1024
 """Records of one container; beyond it the ones that ended are forgotten early."""
-
-
-RESIZE_PAUSE, RESIZE_WAITS = 0.01, 100
-"""Seconds, and how often: a launch takes some milliseconds, a loaded machine's a second."""
+RESIZE_WAIT = 1.0
+"""Seconds: a launch takes some milliseconds, a loaded machine's more."""
 
 
 class Execs:
@@ -153,9 +152,8 @@ class Execs:
             container = context.store.current(container.id)
             check_running(container)
             self._publish(container, entry, f"exec_start: {join_words(entry.config.cmd or ())}")
-        pid = await self.launch(container, live, entry, clients, size)
+        await self.launch(container, live, entry, clients, size)
         fault("exec.launched")
-        entry.running, entry.pid = True, pid
 
     async def launch(
         self,
@@ -205,6 +203,7 @@ class Execs:
                 detach=not clients,
             )
         entry.running, entry.pid = True, pid
+        entry.launched.set()
         shim.exec_wait(entry.id).add_done_callback(lambda done: self._exited(entry, done))
         return pid
 
@@ -227,6 +226,7 @@ class Execs:
         entry.running, entry.pid = False, 0
         entry.started = True
         entry.ended_at = time.monotonic()
+        entry.launched.set()
         entry.done.set()
 
     async def resize(self, key: str, height: int, width: int) -> None:
@@ -236,10 +236,9 @@ class Execs:
         """
         entry = self.get(key)
         live = self._context.of(entry.container)
-        waits = RESIZE_WAITS
-        while entry.running and not entry.pid and waits:
-            await asyncio.sleep(RESIZE_PAUSE)
-            waits -= 1
+        if entry.running:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(entry.launched.wait(), RESIZE_WAIT)
         if not entry.pid or live.shim is None:
             raise Conflict(f"exec {key}: it does not run (yet)")
         await live.shim.resize(entry.id, height, width)

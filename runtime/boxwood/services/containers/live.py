@@ -30,6 +30,8 @@ class Exec(msgspec.Struct, kw_only=True):
     pid: int = 0
     ended_at: float = 0.0
     """Monotonic seconds, 0: it has not ended."""
+    launched: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
+    """Its pid is known, or it came to an end before."""
     done: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
 
 

@@ -90,18 +90,7 @@ class Catalog:
     def _image(self, key: Digest, record: ImageRecord, names: list[str]) -> Image:
         document = self._content.read(key, DOCUMENT_LIMIT)
         config = ImageConfig.parse(document)
-        image = _with_names(
-            Image(
-                id=str(key),
-                document=document,
-                config=config,
-                size=record.size,
-                loaded_at=record.loaded_at,
-                tagged_at=record.tagged_at,
-                parent=record.parent,
-            ),
-            names,
-        )
+        image = _with_names(_image_of(key, document, config, record), names)
         for chain in image.chain_ids:
             if not self._layers.has(chain):
                 raise DataLoss(f"image: {key}: its layer {chain} is gone")
@@ -190,15 +179,7 @@ class Catalog:
             self._image_records.put(key, encode(record))
             for name in names:
                 self._tag_records.put(str(name), encode(TagRecord(image=key)))
-        self._images[key] = Image(
-            id=str(key),
-            document=document,
-            config=config,
-            size=record.size,
-            loaded_at=record.loaded_at,
-            tagged_at=record.tagged_at,
-            parent=record.parent,
-        )
+        self._images[key] = _image_of(key, document, config, record)
         self._tags.update({str(name): key for name in names})
         self._rename(key, *moved.values())
         return self._images[key], moved
@@ -240,6 +221,19 @@ class Catalog:
 
 def _chains(config: ImageConfig) -> tuple[str, ...]:
     return chain_ids(config.rootfs.diff_ids)
+
+
+def _image_of(key: str, document: bytes, config: ImageConfig, record: ImageRecord) -> Image:
+    """Put the stored document and what is recorded of it together; without names yet."""
+    return Image(
+        id=str(key),
+        document=document,
+        config=config,
+        size=record.size,
+        loaded_at=record.loaded_at,
+        tagged_at=record.tagged_at,
+        parent=record.parent,
+    )
 
 
 def _with_names(image: Image, names: list[str]) -> Image:
