@@ -22,6 +22,7 @@ from boxwood.drivers.storage import (
     PARALLEL_APPLY,
     SHARED_PARENT,
     VOLATILE,
+    Branch,
     DirectoryDriver,
     Kind,
     Mount,
@@ -96,6 +97,10 @@ class OverlayDriver(DirectoryDriver):
     def unpack_target(self, key: str) -> UnpackTarget | None:
         """Layers go straight into the branch, whiteouts in overlay's form."""
         return UnpackTarget(self._directory(self.stat(key)) / "fs", "overlay", self.user_xattr)
+
+    def branch(self, key: str) -> Branch | None:
+        """Every snapshot's directory holds just its own changes."""
+        return Branch(self._directory(self.stat(key)) / "fs", "overlay", self.user_xattr)
 
     def describe(self) -> list[tuple[str, str]]:
         """Say what Docker's overlay2 says."""

@@ -24,12 +24,14 @@ committed. A snapshot that has children cannot be removed.
 
 Example: an image of two layers and a container on it::
 
-    await driver.prepare("unpack-1", None)      # ... the first layer is unpacked ...
-    driver.commit("unpack-1", "layer-a")
-    await driver.prepare("unpack-2", "layer-a") # ... the second ...
-    driver.commit("unpack-2", "layer-b")
-    mounts = await driver.prepare("c0ffee", "layer-b", options=SnapshotOptions(volatile=True))
-    ...                                         # the core mounts, the container runs and exits
+    await driver.prepare("unpack-1", None)
+    await driver.apply("unpack-1", stream, ApplyRequest())  # the first layer's tar
+    await driver.commit("unpack-1", "layer-a")
+    await driver.prepare("unpack-2", "layer-a")             # ... the second ...
+    await driver.commit("unpack-2", "layer-b")
+    await driver.prepare("c0ffee", "layer-b", options=SnapshotOptions(volatile=True))
+    root = await driver.open_root("c0ffee")     # the container runs on it, and exits
+    await driver.diff("c0ffee", sink)           # what it has changed, as a layer's tar
     driver.remove("c0ffee")                     # at once: its tree is in the trash
     await driver.cleanup()                      # takes its time, in a worker
 
@@ -52,7 +54,9 @@ machine cannot do it, with one sentence that says what is missing).
 
 Capabilities
 ------------
-``mounts-only``      the driver says what to mount and keeps no mount or process of its own
+``mounts-only``      the driver says what to mount and keeps no mount or process of its own;
+                     without it, :meth:`StorageDriver.mounts` may raise Unsupported, and
+                     :meth:`StorageDriver.open_root` is the driver's own
 ``parallel-apply``   layers of one image may be unpacked side by side, parents need not be there
 ``volatile``         honours :attr:`SnapshotOptions.volatile`
 ``id-map``           honours :attr:`SnapshotOptions.id_map`
@@ -69,7 +73,8 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -101,9 +106,14 @@ Offload: TypeAlias = Callable[[str, Mapping[str, Any], Sequence[int]], Awaitable
 """``await offload(job, arguments, descriptors)`` runs a job of the engine's workers.
 
 The descriptors stay the caller's. Jobs open to drivers: ``copy_tree`` (descriptors: source
-directory, target directory), ``remove_tree`` (a directory; argument ``name`` below it) and
-``tree_usage`` (a directory; answers ``bytes`` and ``inodes``).
+directory, target directory), ``remove_tree`` (a directory; argument ``name`` below it),
+``tree_usage`` (a directory; answers ``bytes`` and ``inodes``), and what :meth:`StorageDriver.apply`
+and :meth:`StorageDriver.diff` use: ``unpack_layer`` and ``diff_layer``.
 """
+
+Mounter: TypeAlias = Callable[..., int]
+"""``mounter(mounts, volatile=False)`` mounts what a driver said, detached, and returns an O_PATH
+descriptor of it, which the caller closes. Raises Unavailable, Unsupported, ResourceExhausted."""
 
 
 class Mount(msgspec.Struct, frozen=True):
@@ -167,18 +177,81 @@ class UnpackTarget(msgspec.Struct, frozen=True):
     """A directory into which a layer may be unpacked without mounting anything.
 
     ``whiteouts`` says what becomes of a layer's whiteouts there: ``overlay`` writes them in the
-    form of the kernel's overlay (``user_xattr``: its marks below ``user.overlay.``), ``delete``
+    form of the kernel's overlay (``user_xattr``: its marks below ``user.overlay.``), ``aufs``
+    keeps them as the files ``.wh.NAME`` and ``.wh..wh..opq`` that a layer's tar has, ``delete``
     removes what they name.
     """
 
     path: Path
-    whiteouts: Literal["overlay", "delete"]
+    whiteouts: Literal["overlay", "aufs", "delete"]
     user_xattr: bool = False
+
+
+class Branch(msgspec.Struct, frozen=True):
+    """A directory that holds what one snapshot adds to its parent, and nothing else.
+
+    ``form`` says how it marks what is gone: ``overlay`` by character devices 0:0 and the attribute
+    ``trusted.overlay.opaque`` (``user_xattr``: ``user.overlay.opaque``), ``aufs`` by files
+    ``.wh.NAME`` and ``.wh..wh..opq``.
+    """
+
+    path: Path
+    form: Literal["overlay", "aufs"]
+    user_xattr: bool = False
+
+
+class ApplyRequest(msgspec.Struct, frozen=True):
+    """How a layer's stream is to be unpacked. Digests are verified where they are given."""
+
+    diff_id: str = ""
+    digest: str = ""
+    max_bytes: int = 1 << 40
+    """Bytes of the tar, uncompressed."""
+    max_entries: int = 2_000_000
+    max_ratio: int = 0
+    """Bytes out for a byte in, 0: what the compression itself can do at most."""
+    max_name: int = 4095
+    """Bytes of an entry's name, and of a link's target."""
+    recipe: int = -1
+    """A descriptor of an empty file: gets what the tar's very bytes can be made of again, beside
+    the files themselves (see ``docs/layers.md``); -1: not wanted."""
+
+
+class Applied(msgspec.Struct, frozen=True):
+    """What unpacking found out; sizes are bytes."""
+
+    diff_id: str
+    digest: str
+    """Of the bytes as they came."""
+    size: int
+    """Of the files' contents."""
+    stored: int
+    """Of the bytes as they came."""
+    entries: int
+    compression: str = ""
+    """``gzip``, ``zstd``, ``xz``, ``bzip2``; empty: none."""
+    compressor: str = ""
+    """What makes the very same compressed bytes of the tar; empty: nothing known does."""
+    recipe: bool = False
+    """Is what was written to :attr:`ApplyRequest.recipe` complete?"""
+
+
+class Diffed(msgspec.Struct, frozen=True):
+    """What :meth:`StorageDriver.diff` wrote."""
+
+    entries: int
+    size: int
+    """Bytes written."""
 
 
 async def _no_offload(job: str, arguments: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
     del arguments, fds
     raise Internal(f"storage driver: {job}: no workers were given to the driver")
+
+
+def _no_mounter(mounts: Sequence[Mount], *, volatile: bool = False) -> int:
+    del mounts, volatile
+    raise Internal("storage driver: mount: the driver was given nothing that mounts")
 
 
 class StorageDriver(abc.ABC):
@@ -187,6 +260,8 @@ class StorageDriver(abc.ABC):
     name: ClassVar[str] = ""
     capabilities: ClassVar[frozenset[str]] = frozenset()
     offload: Offload = staticmethod(_no_offload)
+    """Set by the core before the first call."""
+    mounter: Mounter = staticmethod(_no_mounter)
     """Set by the core before the first call."""
 
     @abc.abstractmethod
@@ -211,7 +286,7 @@ class StorageDriver(abc.ABC):
         """Make the read-only snapshot ``key`` of ``parent``; errors as :meth:`prepare`."""
 
     @abc.abstractmethod
-    def commit(self, key: str, name: str) -> None:
+    async def commit(self, key: str, name: str) -> None:
         """Freeze the active ``key`` as ``name``, atomically. No mount of it may be in use.
 
         Raises:
@@ -231,7 +306,7 @@ class StorageDriver(abc.ABC):
         """Return what to mount for an active snapshot or a view; may be asked again and again.
 
         Raises:
-            NotFound, Conflict (committed)
+            NotFound, Conflict (committed), Unsupported (without the capability ``mounts-only``)
         """
 
     @abc.abstractmethod
@@ -250,10 +325,111 @@ class StorageDriver(abc.ABC):
     async def cleanup(self) -> int:
         """Delete the trash and what crashes left half made; returns how many trees went."""
 
+    async def open_root(self, key: str, *, volatile: bool = False) -> int:
+        """Mount an active snapshot or a view; return an O_PATH descriptor of its root.
+
+        The mount is detached: no mount table shows it, and it goes when its last descriptor is
+        closed and nothing made of it is attached anywhere. A driver whose file system is served
+        by a process starts it here, out of the daemon's session; the process ends with the mount,
+        and outlives the daemon. ``volatile`` as :attr:`SnapshotOptions.volatile`, for this mount.
+
+        Raises:
+            NotFound, Conflict (committed), Unavailable, ResourceExhausted
+        """
+        return self.mounter(self.mounts(key), volatile=volatile)
+
+    @asynccontextmanager
+    async def opened(self, key: str) -> AsyncIterator[int]:
+        """``async with driver.opened(key) as root``: the tree of any snapshot, to read it.
+
+        A committed one is shown by a view that goes again. Errors as :meth:`open_root`.
+        """
+        passing = ""
+        if self.stat(key).kind is Kind.COMMITTED:
+            passing = f"look-{secrets.token_hex(8)}"
+            await self.view(passing, key)
+        try:
+            root = await self.open_root(passing or key)
+            try:
+                yield root
+            finally:
+                os.close(root)
+        finally:
+            if passing:
+                self.remove(passing)
+
     def unpack_target(self, key: str) -> UnpackTarget | None:
         """Where a layer may be unpacked straight into the active ``key``; None: mount it."""
         self.stat(key)
         return None
+
+    def branch(self, key: str) -> Branch | None:
+        """Where the changes of ``key`` against its parent lie by themselves; None: nowhere.
+
+        May be asked of any snapshot, and read while it is mounted and in use.
+        """
+        self.stat(key)
+        return None
+
+    async def apply(self, key: str, stream: int, request: ApplyRequest) -> Applied:
+        """Unpack a layer's tar, compressed or not, into the active ``key``.
+
+        Args:
+            key: a fresh snapshot on the layer below. After an error it is half made: the caller
+                removes it.
+            stream: descriptor that is read from where it stands to its end; a pipe will do.
+
+        Whiteouts and opaque directories hide what the parent has. Another diff ID or digest than
+        the request's is an error.
+
+        Raises:
+            NotFound, InvalidArgument (a hostile or broken archive, another digest), TooLarge,
+            ResourceExhausted, DeadlineExceeded, Unavailable
+        """
+        target = self.unpack_target(key)
+        arguments = {
+            "whiteouts": target.whiteouts if target else "delete",
+            "user_xattr": target.user_xattr if target else False,
+            "devices": True,
+            **msgspec.to_builtins(request),
+            "recipe": request.recipe >= 0,
+        }
+        extra = [request.recipe] if request.recipe >= 0 else []
+        if target is not None:
+            with open_directory(target.path) as directory:
+                found = await self.offload("unpack_layer", arguments, [stream, directory, *extra])
+        else:
+            async with self.opened(key) as root:
+                found = await self.offload("unpack_layer", arguments, [stream, root, *extra])
+        return msgspec.convert(found, Applied)
+
+    async def diff(self, key: str, sink: int, *, listing: bool = False) -> Diffed:
+        """Write what ``key`` changes against its parent to the descriptor ``sink``.
+
+        As a layer's tar, uncompressed, the same bytes for the same tree on every driver; or, with
+        ``listing``, as records ``K/path`` that end in NUL, K being A (added), C (changed) or D
+        (deleted), in the order of the walk. Of any snapshot, while it is in use too.
+
+        Raises:
+            NotFound, ResourceExhausted, DeadlineExceeded, Unavailable
+        """
+        info = self.stat(key)
+        branch = self.branch(key)
+        arguments = {
+            "form": branch.form if branch else "tree",
+            "user_xattr": branch.user_xattr if branch else False,
+            "listing": listing,
+        }
+        async with AsyncExitStack() as stack:
+            old: list[int] = []
+            if info.parent is not None:
+                old = [await stack.enter_async_context(self.opened(info.parent))]
+            if branch is not None:
+                new = stack.enter_context(open_directory(branch.path))
+            else:
+                new = await stack.enter_async_context(self.opened(key))
+            found = await self.offload("diff_layer", arguments, [sink, new, *old])
+        return msgspec.convert(found, Diffed)
 
     def describe(self) -> list[tuple[str, str]]:
         """Return pairs for ``docker info`` (its ``DriverStatus``)."""
@@ -347,7 +523,7 @@ class DirectoryDriver(StorageDriver):
         """Make a read-only snapshot; see the contract."""
         return await self._make(key, Kind.VIEW, parent, labels, SnapshotOptions())
 
-    def commit(self, key: str, name: str) -> None:
+    async def commit(self, key: str, name: str) -> None:
         """Freeze an active snapshot: one rename; see the contract."""
         info = self.stat(key)
         if info.kind is not Kind.ACTIVE:

@@ -42,7 +42,14 @@ JOBS_AT_ONCE = 16
 _TRIES = 3
 """A job that never began because the keeper died is given to the next keeper."""
 
-_DEADLINES = {"copy_tree": LONG_DEADLINE, "remove_tree": LONG_DEADLINE, "tree_usage": 600.0}
+_DEADLINES = {
+    "copy_tree": LONG_DEADLINE,
+    "diff_layer": LONG_DEADLINE,
+    "remove_tree": LONG_DEADLINE,
+    "split_archive": LONG_DEADLINE,
+    "tree_usage": 600.0,
+    "unpack_layer": LONG_DEADLINE,
+}
 
 
 def search_path() -> list[str]:

@@ -20,13 +20,16 @@ import secrets
 from collections.abc import Callable, Collection, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from boxwood.drivers.storage import (
+    MOUNTS_ONLY,
+    ApplyRequest,
     Kind,
     Mount,
+    Mounter,
     Offload,
     SnapshotOptions,
     StorageDriver,
@@ -52,9 +55,6 @@ BYTES_LIMIT = 1 << 40
 
 CLEAN_DELAY = 0.2
 """Seconds in which removals come together before a worker deletes them."""
-
-Mounter = Callable[[list[Mount]], int]
-"""Turns mounts into a descriptor of a detached mount, which the caller closes."""
 
 
 class Layer(Wire):
@@ -86,19 +86,19 @@ class LayerStore:
         driver: StorageDriver,
         content: ContentStore,
         offload: Offload,
-        open_root: Mounter,
+        mounter: Mounter,
     ) -> None:
         self.driver = driver
         self._database = database
         self._records = database.records("layers")
         self._content = content
         self._offload = offload
-        self._open_root = open_root
         self._layers: dict[str, Layer] = {}
         self._locks: dict[str, _Lock] = {}
         self._cleaning: asyncio.Task[None] | None = None
         self._more_to_clean = False
         driver.offload = offload
+        driver.mounter = mounter
         self.needed: Callable[[], Collection[str]] | None = None
         """Returns the chain IDs that images need; the images service sets it."""
         self._stale = False
@@ -173,20 +173,23 @@ class LayerStore:
         below = layer_key(parent) if parent is not None else None
         await self.driver.prepare(key, below)
         try:
-            found = await self._extract(key, source, {"diff_id": diff_id, "digest": digest})
+            request = ApplyRequest(
+                diff_id, digest, max_bytes=BYTES_LIMIT, max_entries=ENTRIES_LIMIT
+            )
+            found = await self.driver.apply(key, source, request)
             layer = Layer(
-                chain_id=str(chain_id(parent, found["diff_id"])),
-                diff_id=found["diff_id"],
+                chain_id=str(chain_id(parent, found.diff_id)),
+                diff_id=found.diff_id,
                 parent=str(parent or ""),
-                size=found["size"],
-                blob=found["digest"] if keep is not None else "",
+                size=found.size,
+                blob=found.digest if keep is not None else "",
             )
             if layer.chain_id in self._layers:
                 self._discard(key)
                 return Unpacked(self._layers[layer.chain_id], False)
             if keep is not None:
                 self._content.adopt(keep, Digest.parse(layer.blob))
-            self.driver.commit(key, layer_key(layer.chain_id))
+            await self.driver.commit(key, layer_key(layer.chain_id))
         except BaseException:
             self._discard(key)
             raise
@@ -197,25 +200,6 @@ class LayerStore:
             raise
         self._layers[layer.chain_id] = layer
         return Unpacked(layer, True)
-
-    async def _extract(self, key: str, source: int, wanted: dict[str, str]) -> dict[str, Any]:
-        target = self.driver.unpack_target(key)
-        arguments = {
-            "whiteouts": target.whiteouts if target else "delete",
-            "user_xattr": target.user_xattr if target else False,
-            "devices": True,
-            "max_bytes": BYTES_LIMIT,
-            "max_entries": ENTRIES_LIMIT,
-            **wanted,
-        }
-        if target is not None:
-            with open_directory(target.path) as directory:
-                return await self._offload("unpack_layer", arguments, [source, directory])
-        root = self._open_root(self.driver.mounts(key))
-        try:
-            return await self._offload("unpack_layer", arguments, [source, root])
-        finally:
-            os.close(root)
 
     def forget_unused(self, needed: Collection[str]) -> list[str]:
         """Remove all layers that are not in ``needed``, topmost first, and their blobs.
@@ -297,21 +281,35 @@ class LayerStore:
     async def _make_init(self, key: str, below: str | None) -> None:
         building = f"unpack-{secrets.token_hex(8)}"
         # Volatile: unmounting must not sync the disk, and empty files are no loss.
-        mounts = await self.driver.prepare(building, below, options=SnapshotOptions(volatile=True))
+        await self.driver.prepare(building, below, options=SnapshotOptions(volatile=True))
         try:
-            root = self._open_root(mounts)
+            root = await self.driver.open_root(building)
             try:
                 await self._offload("make_init_layer", {}, [root])
             finally:
                 os.close(root)
-            self.driver.commit(building, key)
+            await self.driver.commit(building, key)
         except BaseException:
             self._discard(building)
             raise
 
     def root_mounts(self, snapshot_key: str) -> list[Mount]:
-        """Return what to mount for a container's root; raises NotFound."""
+        """Return what a container's root is mounted of; none where the driver mounts itself.
+
+        Raises:
+            NotFound
+        """
+        if MOUNTS_ONLY not in self.driver.capabilities:
+            return []
         return self.driver.mounts(snapshot_key)
+
+    async def open_root(self, snapshot_key: str, *, volatile: bool = False) -> int:
+        """Return a descriptor of a container's root, mounted; the caller closes it.
+
+        Raises:
+            NotFound, Unavailable, ResourceExhausted
+        """
+        return await self.driver.open_root(snapshot_key, volatile=volatile)
 
     async def release(self, snapshot_key: str) -> None:
         """Remove a container's snapshot: at once from sight, later from disk. Idempotent."""

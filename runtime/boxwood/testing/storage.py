@@ -135,7 +135,7 @@ class StorageSuite:
         with mounted(run(driver.prepare(f"{name}-new", parent)), place) as tree:
             (tree / name).write_text(name)
             (tree / "shared").write_text(name)
-        driver.commit(f"{name}-new", name)
+        run(driver.commit(f"{name}-new", name))
 
     # Life
 
@@ -173,14 +173,14 @@ class StorageSuite:
             (tree / "dir").mkdir()
             (tree / "dir/old").write_text("old")
             (tree / "file").write_text("file")
-        driver.commit("n", "one")
+        run(driver.commit("n", "one"))
         with mounted(run(driver.prepare("n", "one")), place) as tree:
             (tree / "dir/old").unlink()
             (tree / "dir").rmdir()
             (tree / "dir").mkdir()
             (tree / "file").unlink()
             (tree / "file").mkdir()
-        driver.commit("n", "two")
+        run(driver.commit("n", "two"))
         with mounted(run(driver.prepare("c", "two")), place) as tree:
             assert list((tree / "dir").iterdir()) == []
             assert (tree / "file").is_dir()
@@ -197,7 +197,7 @@ class StorageSuite:
             (tree / "soft").symlink_to("/nowhere")
             os.mkfifo(tree / "pipe", 0o640)
             (tree / "dir").mkdir(mode=0o1700)
-        driver.commit("n", "one")
+        run(driver.commit("n", "one"))
         with mounted(run(driver.prepare("c", "one")), place) as tree:
             status = (tree / "file").stat()
             assert (status.st_uid, status.st_gid) == (12345, 54321)
@@ -235,7 +235,7 @@ class StorageSuite:
         if target is None:
             pytest.skip("layers are unpacked by a mount")
         (target.path / "put").write_text("put")
-        driver.commit("n", "one")
+        run(driver.commit("n", "one"))
         with mounted(run(driver.prepare("c", "one")), place) as tree:
             assert (tree / "put").read_text() == "put"
 
@@ -258,7 +258,7 @@ class StorageSuite:
             with pytest.raises(NotFound):
                 call("nothing")
         with pytest.raises(NotFound):
-            driver.commit("nothing", "name")
+            run(driver.commit("nothing", "name"))
         with pytest.raises(NotFound):
             run(driver.usage("nothing"))
         with pytest.raises(NotFound):
@@ -281,7 +281,7 @@ class StorageSuite:
             with pytest.raises(AlreadyExists):
                 run(driver.view(key, "one"))
         with pytest.raises(AlreadyExists):
-            driver.commit("c", "one")
+            run(driver.commit("c", "one"))
         assert driver.stat("c").kind is Kind.ACTIVE
 
     def test_only_committed_ones_are_parents(self, driver: StorageDriver) -> None:
@@ -298,7 +298,7 @@ class StorageSuite:
             driver.mounts("one")
         for key in ("one", "v"):
             with pytest.raises(Conflict):
-                driver.commit(key, "other")
+                run(driver.commit(key, "other"))
 
     def test_removal(self, driver: StorageDriver, place: Path) -> None:
         """Children keep their parents; a removed key is free again and its files are gone."""
@@ -366,7 +366,7 @@ class StorageSuite:
             raise InvalidArgument(job)
 
         run(driver.prepare("n", None))
-        driver.commit("n", "one")
+        run(driver.commit("n", "one"))
         driver.offload = broken
         try:
             run(driver.prepare("c", "one"))

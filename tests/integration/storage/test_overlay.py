@@ -37,7 +37,7 @@ def chain(driver: StorageDriver, length: int) -> str:
         assert target is not None
         (target.path / f"f{number}").write_text(str(number))
         parent = f"layer-{number}"
-        driver.commit("new", parent)
+        asyncio.run(driver.commit("new", parent))
     assert parent is not None
     return parent
 
@@ -74,7 +74,7 @@ def test_the_root_looks_like_its_parents(tmp_path: Path) -> None:
     assert target is not None
     target.path.chmod(0o711)
     os.chown(target.path, 5, 6)
-    driver.commit("new", "one")
+    asyncio.run(driver.commit("new", "one"))
     with mounted(asyncio.run(driver.prepare("c", "one")), tmp_path / "mnt") as tree:
         status = tree.stat()
         assert (status.st_mode & 0o7777, status.st_uid, status.st_gid) == (0o711, 5, 6)

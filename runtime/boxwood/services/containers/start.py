@@ -19,7 +19,6 @@ from boxwood.errors import (
     ResourceExhausted,
 )
 from boxwood.execution import sandbox
-from boxwood.execution.mounting import open_root
 from boxwood.execution.shim import ShimConfig
 from boxwood.execution.spec import SandboxInfo, build_spec
 from boxwood.execution.task import SPEC_FILE
@@ -102,9 +101,8 @@ class Starter:
             (context.data / container.id / "exit").unlink(missing_ok=True)
             mounts = await volumes.prepare()
             fault("start.volumes")
-            root = open_root(
-                context.layers.root_mounts(container.snapshot_key),
-                volatile=container.host_config.auto_remove,
+            root = await context.layers.open_root(
+                container.snapshot_key, volatile=container.host_config.auto_remove
             )
             try:
                 fault("start.root")
