@@ -109,7 +109,7 @@ static int64_t earlier(int64_t one, int64_t other)
 /* The earliest deadline, 0: none. A task that is paced by its terminal's end waits with none. */
 static int64_t next_deadline(void)
 {
-    int64_t next = 0;
+    int64_t next = shim.listen_again;
     for (unsigned i = 0; i < BXM_MAX_TASKS; i++) {
         const struct task *task = shim.tasks[i];
         if (task && task->state == BXM_TASK_EXITED && !task->over)
@@ -137,12 +137,16 @@ static void turn(void)
         if (!task)
             continue;
         task_step(task);
+        /* Not held for a slow client's sake: a later start mounts the same upper directory. */
+        if (task->over && !task->name[0] && has_clients())
+            bx_close(&shim.root);
         if (task->over && task->name[0] && control_connected())
             task_free(task);
     }
     for (unsigned i = 0; i < BXM_MAX_CLIENTS; i++)
         if (is_open(&shim.clients[i]))
             client_step(&shim.clients[i]);
+    control_step();
     log_flush();
 }
 

@@ -39,6 +39,7 @@ enum {
     ACKNOWLEDGE = 2000,
     LINGER = 10000,        /* after our end of a client's connection is shut */
     SLOW_CLIENT = 300000,  /* for what is queued at the end */
+    LISTEN_PAUSE = 100,    /* before a daemon that found no descriptor free is asked in again */
 };
 
 struct client {
@@ -86,13 +87,14 @@ struct shim {
     int configured, quitting;
     char id[NAME_LIMIT];
     int directory;         /* of the exit file, O_DIRECTORY */
-    int root;              /* the container's, held to our very end: see keep_root */
+    int root;              /* the container's, held to its end or ours: see keep_root */
     char exit_path[1024], exit_name[256];
     int durable;
     int has_log;
     struct task *tasks[BXM_MAX_TASKS];
     struct client clients[BXM_MAX_CLIENTS];
     uint32_t generation;
+    int64_t listen_again;  /* deadline, ms, 0: we listen */
 };
 
 extern struct shim shim;
@@ -114,6 +116,7 @@ void control_begin(int fd);
 void control_listen(const char *directory);
 void control_end(void); /* removes the socket */
 void control_accept(void);
+void control_step(void); /* what is due */
 void control_event(unsigned events);
 int control_connected(void);
 void control_reply(uint64_t request, int error, const char *operation, const char *object,

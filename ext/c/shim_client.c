@@ -172,6 +172,8 @@ static int to_queue(struct client *client, const char *data, size_t size)
     return 0;
 }
 
+enum { FLUSH_PIECES = 8 }; /* of QUEUE_LIMIT at most: 2 MiB are some 1 ms */
+
 static int gone(void)
 {
     return errno != EAGAIN && errno != EINTR;
@@ -228,9 +230,12 @@ static int from_spill(struct client *client)
     return 0;
 }
 
+/* A part of a turn's time: what a long file still holds comes when the socket is asked again. */
 static void flush_queue(struct client *client)
 {
-    while (client_queued(client)) {
+    for (int pieces = 0; client_queued(client); pieces++) {
+        if (pieces == FLUSH_PIECES)
+            return;
         if (!client->length && from_spill(client) < 0) {
             client_drop(client);
             return;

@@ -159,10 +159,23 @@ static int is_allowed(int fd)
 void control_accept(void)
 {
     BX_FD fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)) {
+        /* Who waits is reported without end: not to be asked for before there may be room. */
+        watch(listener, ON_LISTEN, 0, 0, 0, EPOLL_CTL_MOD);
+        shim.listen_again = now_ms() + LISTEN_PAUSE;
+    }
     if (fd < 0 || !is_allowed(fd))
         return;
     control_begin(bx_take(&fd));
     tell_all();
+}
+
+void control_step(void)
+{
+    if (!shim.listen_again || now_ms() < shim.listen_again)
+        return;
+    shim.listen_again = 0;
+    watch(listener, ON_LISTEN, 0, 0, EPOLLIN, EPOLL_CTL_MOD);
 }
 
 /* Not the socket of the shim of a later start. */

@@ -26,23 +26,34 @@ static struct {
     char buffer[BUFFER];
     size_t used;
     int cut;          /* the present entry could not be written: its rest is dropped */
+    int torn;         /* the file ends in a piece of an entry: the next one begins a new line */
     struct {
         char text[LINE];
         size_t length;
     } lines[2];
 } sink = {.fd = -1};
 
-static int reopen(int truncate)
+/* Takes over `fd`, which is closed when it will not do. */
+static int adopt(int fd)
 {
     struct stat st;
+    if (fd < 0)
+        return -errno;
+    /* The mode is Docker's, whatever our umask. */
+    if (fchmod(fd, 0640) < 0 || fstat(fd, &st) < 0) {
+        int error = errno;
+        bx_close(&fd);
+        return -error;
+    }
     bx_close(&sink.fd);
-    sink.fd = open(sink.path,
-                   O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | (truncate ? O_TRUNC : 0),
-                   0640);
-    if (sink.fd < 0 || fchmod(sink.fd, 0640) < 0 || fstat(sink.fd, &st) < 0)
-        return -errno; /* the mode is Docker's, whatever our umask */
+    sink.fd = fd;
     sink.size = sink.written = (uint64_t)st.st_size;
     return 0;
+}
+
+static int open_file(const char *path, int more)
+{
+    return open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | more, 0640);
 }
 
 int log_open(const char *path, const struct bx_arg *attributes, uint64_t max_size,
@@ -58,7 +69,7 @@ int log_open(const char *path, const struct bx_arg *attributes, uint64_t max_siz
                  (const char *)attributes->data);
     sink.max_size = max_size;
     sink.max_files = max_files > FILES ? FILES : (unsigned)max_files;
-    return reopen(0);
+    return adopt(open_file(path, 0));
 }
 
 /* A disk that is full cuts an entry: the rest of the file must stay whole lines. What could not
@@ -72,7 +83,7 @@ void log_flush(void)
             continue;
         if (count <= 0) {
             if (ftruncate(sink.fd, (off_t)sink.written) < 0)
-                bx_close(&sink.fd);
+                sink.torn = 1;
             sink.size = sink.written;
             sink.cut = 1;
             break;
@@ -92,18 +103,35 @@ static void numbered(char out[PATH_MAX], unsigned number)
         out[0] = 0;
 }
 
-/* log.N-2 -> log.N-1, ..., log -> log.1; with one file it is emptied. */
+/* log.N-2 -> log.N-1, ..., log -> log.1; with one file it is emptied. The new file is there before
+ * the old one moves: when the disk or the table of descriptors does not want to, the log grows on,
+ * nothing is lost, and the next entry tries again. */
 static void rotate(void)
 {
-    char from[PATH_MAX], to[PATH_MAX];
+    char from[PATH_MAX], to[PATH_MAX], fresh[PATH_MAX];
     log_flush();
-    for (unsigned number = sink.max_files > 1 ? sink.max_files - 1 : 0; number; number--) {
+    if (sink.max_files < 2) {
+        if (!ftruncate(sink.fd, 0))
+            sink.size = sink.written = 0;
+        return;
+    }
+    int length = snprintf(fresh, sizeof fresh, "%s.new", sink.path);
+    BX_FD fd = length < PATH_MAX ? open_file(fresh, O_TRUNC) : -1;
+    if (fd < 0)
+        return;
+    for (unsigned number = sink.max_files - 1; number; number--) {
         numbered(from, number - 1);
         numbered(to, number);
         if (rename(from, to) < 0 && errno != ENOENT)
-            break; /* the disk does not want to: the log grows on, nothing is lost */
+            break;
     }
-    reopen(sink.max_files < 2);
+    numbered(to, 0);
+    /* Where the old file could not move away it stays the log. */
+    if (!access(to, F_OK) || rename(fresh, to) < 0) {
+        unlink(fresh);
+        return;
+    }
+    adopt(bx_take(&fd));
 }
 
 static void put(const char *data, size_t size)
@@ -220,6 +248,9 @@ static void put_entry(int stream, size_t length, int whole)
     if (sink.max_size && sink.size >= sink.max_size)
         rotate();
     sink.cut = 0;
+    if (sink.torn)
+        put_text("\n");
+    sink.torn = 0;
     put_text("{\"log\":\"");
     put_json(sink.lines[stream].text, length);
     put_text(whole ? "\\n\",\"stream\":\"" : "\",\"stream\":\"");

@@ -13,11 +13,15 @@ printf 'a\nb\n' | docker start -i ii
 printf 'again\n' | docker start -ai ii
 docker start -ai ii </dev/null
 docker run -d -i --name oo --network none busybox sh -c 'while read x; do echo "<$x>"; [ "$x" = quit ] && exit 6; done; echo eof'
-# What 20.10 sends to a client whose input is at its end comes or does not, by chance: the log is
-# compared. That ours sends all of it: tests/integration/launch.
+# Where input stays open (StdinOnce is false), Docker ends a client's output with its input, and so
+# loses what comes then; ours sends all of it (tests/integration/launch). The log is compared.
 printf 'two\nquit\n' | docker attach oo >/dev/null
 echo "status $?"
 docker logs oo
+docker create -i --name once --network none busybox sh -c 'while read x; do echo "<$x>"; [ "$x" = quit ] && exit 7; done; echo eof'
+docker start once
+printf 'two\nquit\n' | docker attach once
+echo "status $?"
 docker run -d --name nn --network none busybox sh -c 'until [ -e /go ]; do sleep 0.05; done; echo gone; exit 5'
 docker attach --no-stdin nn &
 sleep 0.3

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import random
+import resource
 import signal
 import socket
 import stat
@@ -145,6 +146,26 @@ async def test_log_rotates(box: Any) -> None:
         assert 10_000 <= (made.data / name).stat().st_size < 10_200
     found = [entry["log"] for name in reversed(names) for entry in entries(made.data / name)]
     assert found == [f"{number}\n" for number in range(102000 - len(found), 102000)]
+
+
+async def test_a_log_that_cannot_rotate_grows_on(box: Any) -> None:
+    """The new file cannot be made: nothing is lost, and it is tried again."""
+    made = box(log_max_size=1000, log_max_files=2, open_stdin=True)
+    blocked = made.data / "log.new"
+    blocked.mkdir()
+    ours, theirs = socket.socketpair()
+    with ours:
+        await made.start(container(["cat"]), Client(fd=theirs.detach(), stdin=True))
+        ours.sendall(b"".join(b"%d\n" % number for number in range(100)))
+        until(lambda: len(entries(made.data / "log")) == 100, "all is in one file")
+        assert not (made.data / "log.1").exists()
+        blocked.rmdir()
+        ours.sendall(b"100\n")
+        until((made.data / "log.1").exists, "it is rotated")
+        until(lambda: bool(entries(made.data / "log")), "the log goes on")
+    found = [entry["log"] for name in ("log.1", "log") for entry in entries(made.data / name)]
+    assert found == [f"{number}\n" for number in range(101)]
+    assert not blocked.exists()
 
 
 async def test_twenty_megabytes_through_both_ways(box: Any, wire: Any) -> None:
@@ -435,6 +456,51 @@ async def test_the_shim_holds_the_root_to_its_own_end(box: Any) -> None:
         os.close(root)
     infos = Path(f"/proc/{_shim_pid(shim)}/fdinfo").iterdir()
     assert wanted in {mount_id(info.read_text()) for info in infos}
+
+
+async def test_the_root_is_not_held_for_a_slow_client(box: Any, wire: Any) -> None:
+    """The container's next start mounts the same upper directory."""
+    slow = wire()
+    script = "dd if=/dev/zero bs=1M count=8 2>/dev/null"
+    shim = await box().start(container(["sh", "-c", script]), slow.client)
+    pid, root = _shim_pid(shim), os.open(f"/proc/{shim.pid}/root", os.O_PATH)
+    try:
+        wanted = mount_id(Path(f"/proc/self/fdinfo/{root}").read_text())
+    finally:
+        os.close(root)
+
+    def held() -> bool:
+        return wanted in {mount_id(i.read_text()) for i in Path(f"/proc/{pid}/fdinfo").iterdir()}
+
+    assert (await shim.wait()).code == 0
+    await asyncio.to_thread(until, lambda: not held(), "the root is let go")
+    assert len(await slow.rest()) == 8 << 20
+
+
+def cpu_ticks(pid: int) -> int:
+    """What a process has used of the processor (proc_pid_stat(5), utime and stime)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+async def test_a_daemon_that_finds_no_descriptor_free_is_served_later(box: Any) -> None:
+    """The shim waits; it does not ask for the same connection without end."""
+    made = box()
+    shim = await made.start(container(["sleep", "100"]))
+    pid = _shim_pid(shim)
+    soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    highest = max(int(name) for name in os.listdir(f"/proc/{pid}/fd"))
+    free = [n for n in range(highest) if not os.path.exists(f"/proc/{pid}/fd/{n}")]
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (min([highest + 1, *free]), hard))
+    before = cpu_ticks(pid)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as waiting:
+        waiting.connect(str(made.run / "shim.sock"))
+        await asyncio.sleep(1)
+        assert cpu_ticks(pid) - before < 20
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+        waiting.settimeout(5)
+        assert waiting.recv(65536)
+    made.shim = await Shim.adopt(made.run)
 
 
 @pytest.mark.skipif("BOXWOOD_SANITIZE" in os.environ, reason="the sanitizer has its own")
