@@ -32,16 +32,18 @@ complete -F _{prog}_complete {prog}"""
 _ZSH = """#compdef {prog}
 _{prog}_complete() {{
     local -a found
-    found=("${{(@f)$({prog} __complete "${{words[@]:1:CURRENT-1}}" 2>/dev/null)}}")
+    found=("${{(@f)$({prog} __complete "${{(@)words[2,CURRENT]}}" 2>/dev/null)}}")
     if [[ -n "${{found[*]}}" ]]; then compadd -a found; else _files; fi
 }}
 compdef _{prog}_complete {prog}"""
 
+# Where there are no candidates the second line does not hold, and fish offers files by itself.
 _FISH = """function __{prog}_complete
     set -l words (commandline -opc) (commandline -ct)
-    {prog} __complete $words[2..-1] 2>/dev/null
+    set -g __{prog}_found ({prog} __complete $words[2..-1] 2>/dev/null)
+    set -q __{prog}_found[1]
 end
-complete -c {prog} -a '(__{prog}_complete)'"""
+complete -c {prog} -n __{prog}_complete -f -a '$__{prog}_found'"""
 
 
 def script(prog: str, shell: str) -> str:

@@ -203,12 +203,13 @@ def _outside(ctx: Context, rest: list[str]) -> int:
     if name == "__complete":
         from boxwood.cli.completion import complete
 
-        ctx.out("\n".join(complete(ctx, rest[1:])))
+        for candidate in complete(ctx, rest[1:]):
+            ctx.out(candidate)
         return 0
     from boxwood.cli.plugins import run_docker_plugin, run_plugin_command
 
-    if name in tree.SWARM:
-        raise CliError(f"{ctx.prog} {name}: not supported: swarm is out of scope")
+    if name in tree.LEFT_OUT:
+        raise CliError(f"{ctx.prog} {name}: not supported: {tree.LEFT_OUT[name]}")
     code = run_plugin_command(ctx, name, rest[1:])
     if code is not None:
         return code

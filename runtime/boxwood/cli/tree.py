@@ -93,8 +93,13 @@ ALIASES: dict[str, dict[str, str]] = {
     "volume": {"list": "ls", "remove": "rm"},
 }
 
-# What Docker has and this engine leaves out on purpose: swarm and what stands on it.
-SWARM = frozenset(("config", "node", "secret", "service", "stack", "swarm", "trust"))
+# What Docker has and this engine leaves out on purpose, and why.
+LEFT_OUT = {
+    **dict.fromkeys(
+        ("config", "node", "secret", "service", "stack", "swarm"), "swarm is out of scope"
+    ),
+    "trust": "content trust has gone from Docker too; signatures are for tools of their own",
+}
 
 
 def load(module: str) -> Command:
