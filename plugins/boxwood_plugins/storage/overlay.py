@@ -1,8 +1,6 @@
 """Snapshots as branches of the kernel's overlay file system.
 
-A snapshot's directory holds ``fs`` (what it adds to its parents, whiteouts in overlay's form) and,
-while it is active, ``work`` for the kernel. Layers are unpacked straight into ``fs``: nothing is
-mounted for it, and layers of one image do not wait for each other.
+Whiteouts in the branches have the form of the kernel's overlay.
 """
 
 from __future__ import annotations
@@ -11,7 +9,6 @@ import errno
 import os
 import secrets
 import shutil
-import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -23,49 +20,34 @@ from boxwood.drivers.storage import (
     SHARED_PARENT,
     VOLATILE,
     Branch,
-    DirectoryDriver,
     Kind,
     Mount,
     SnapshotInfo,
     StorageDriver,
     UnpackTarget,
 )
-from boxwood.errors import InvalidArgument, Unavailable, Unsupported
+from boxwood.errors import InvalidArgument, Unavailable
 from boxwood_ext import mount
-
-LOWER_LIMIT = 500
-"""Lower directories that the kernel stacks (fs/overlayfs/super.c, OVL_MAX_STACK)."""
+from boxwood_plugins.storage._branches import BranchDriver, file_system_of, in_user_namespace
 
 # Copying up must give whole, self-contained files: layers are read without the mount.
 _PLAIN = ("index=off", "metacopy=off", "redirect_dir=off")
 
 
-class OverlayDriver(DirectoryDriver):
-    """See the module; the life of a snapshot is :class:`DirectoryDriver`'s."""
+class OverlayDriver(BranchDriver):
+    """See the module; the life of a snapshot is :class:`BranchDriver`'s."""
 
     name: ClassVar[str] = "overlay"
     capabilities: ClassVar[frozenset[str]] = frozenset(
         {MOUNTS_ONLY, PARALLEL_APPLY, VOLATILE, SHARED_PARENT}
     )
+    # Lower directories that the kernel stacks (fs/overlayfs/super.c, OVL_MAX_STACK).
+    layer_limit: ClassVar[int] = 500
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self.user_xattr = in_user_namespace()
         self._check()
-
-    async def fill(self, directory: Path, parents: Sequence[Path], info: SnapshotInfo) -> None:
-        """Make the branch; its root looks like its parent's, which it covers."""
-        if len(parents) > LOWER_LIMIT:
-            raise Unsupported(f"overlay: {info.key}: {len(parents)} layers, at most {LOWER_LIMIT}")
-        branch = directory / "fs"
-        branch.mkdir()
-        branch.chmod(0o755)
-        if parents:
-            above = (parents[0] / "fs").stat()
-            os.chown(branch, above.st_uid, above.st_gid)
-            branch.chmod(stat.S_IMODE(above.st_mode))
-        if info.kind is Kind.ACTIVE:
-            (directory / "work").mkdir(mode=0o700)
 
     def mounts_of(
         self, directory: Path, parents: Sequence[Path], info: SnapshotInfo
@@ -89,10 +71,6 @@ class OverlayDriver(DirectoryDriver):
         if info.options.volatile:
             options.append("volatile")
         return [Mount("overlay", "overlay", tuple(options))]
-
-    def measured(self, directory: Path) -> Path:
-        """Count the branch alone."""
-        return directory / "fs"
 
     def unpack_target(self, key: str) -> UnpackTarget | None:
         """Layers go straight into the branch, whiteouts in overlay's form."""
@@ -163,22 +141,6 @@ class _working_directory:  # noqa: N801 - used as a function
     def __exit__(self, *_: object) -> None:
         os.fchdir(self._before)
         os.close(self._before)
-
-
-def in_user_namespace() -> bool:
-    """Are ids mapped here, so that ``trusted.*`` attributes are out of reach?"""
-    return Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"]
-
-
-def file_system_of(path: Path) -> str:
-    """Return the type of the file system that ``path`` lies on, ``unknown`` if nobody says."""
-    device = path.stat().st_dev
-    wanted = f"{os.major(device)}:{os.minor(device)}"
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        fields = line.split()
-        if fields[2] == wanted:
-            return fields[fields.index("-") + 1]
-    return "unknown"
 
 
 @hookimpl

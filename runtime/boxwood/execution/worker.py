@@ -43,6 +43,7 @@ _TRIES = 3
 """A job that never began because the keeper died is given to the next keeper."""
 
 _DEADLINES = {
+    "convert_whiteouts": LONG_DEADLINE,
     "copy_tree": LONG_DEADLINE,
     "diff_layer": LONG_DEADLINE,
     "remove_tree": LONG_DEADLINE,

@@ -29,6 +29,7 @@ from boxwood.execution import (
     worker_init,
     worker_trees,
     worker_users,
+    worker_whiteouts,
 )
 from boxwood_ext import tar
 
@@ -67,6 +68,7 @@ JOBS: dict[str, Job] = {
     "remove_tree": Job(_remove_tree, (confine.DAC_OVERRIDE, confine.FOWNER)),
     "tree_usage": Job(worker_trees.tree_usage, _READ),
     "copy_tree": Job(worker_trees.copy_tree, _ALL),
+    "convert_whiteouts": Job(worker_whiteouts.convert_whiteouts, _ALL),
     "seed_volume": Job(worker_trees.seed_volume, _ALL),
     "probe_path": Job(worker_host.probe_path, _WRITE),
     "real_path": Job(worker_host.real_path, _READ),

@@ -1,0 +1,60 @@
+"""What drivers share that keep each snapshot's changes as a branch, a directory by itself.
+
+A snapshot's directory holds ``fs``, the branch, and while it is active ``work`` for whoever stacks
+the branches. Layers are unpacked straight into ``fs``: nothing is mounted for it, and layers of one
+image do not wait for each other.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from boxwood.drivers.storage import DirectoryDriver, Kind, SnapshotInfo
+from boxwood.errors import Unsupported
+
+
+class BranchDriver(DirectoryDriver):
+    """A driver that stacks branches; a subclass says how."""
+
+    layer_limit: ClassVar[int] = 500
+    """Branches below an active one that can be stacked."""
+
+    async def fill(self, directory: Path, parents: Sequence[Path], info: SnapshotInfo) -> None:
+        """Make the branch; its root looks like its parent's, which it covers."""
+        if len(parents) > self.layer_limit:
+            raise Unsupported(
+                f"{self.name}: {info.key}: {len(parents)} layers, at most {self.layer_limit}"
+            )
+        branch = directory / "fs"
+        branch.mkdir()
+        branch.chmod(0o755)
+        if parents:
+            above = (parents[0] / "fs").stat()
+            os.chown(branch, above.st_uid, above.st_gid)
+            branch.chmod(stat.S_IMODE(above.st_mode))
+        if info.kind is Kind.ACTIVE:
+            (directory / "work").mkdir(mode=0o700)
+
+    def measured(self, directory: Path) -> Path:
+        """Count the branch alone."""
+        return directory / "fs"
+
+
+def in_user_namespace() -> bool:
+    """Are ids mapped here, so that ``trusted.*`` attributes are out of reach?"""
+    return Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"]
+
+
+def file_system_of(path: Path) -> str:
+    """Return the type of the file system that ``path`` lies on, ``unknown`` if nobody says."""
+    device = path.stat().st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields = line.split()
+        if fields[2] == wanted:
+            return fields[fields.index("-") + 1]
+    return "unknown"
