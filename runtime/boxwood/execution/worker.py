@@ -48,6 +48,7 @@ _DEADLINES = {
     "diff_layer": LONG_DEADLINE,
     "remove_tree": LONG_DEADLINE,
     "split_archive": LONG_DEADLINE,
+    "tar_tree": LONG_DEADLINE,
     "tree_usage": 600.0,
     "unpack_layer": LONG_DEADLINE,
 }

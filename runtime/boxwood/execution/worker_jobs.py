@@ -21,17 +21,19 @@ from boxwood.errors import (
     PermissionDenied,
     ResourceExhausted,
     TooLarge,
+    Unsupported,
 )
 from boxwood.execution import (
     confine,
     worker_archive,
+    worker_diff,
     worker_host,
     worker_init,
     worker_trees,
     worker_users,
     worker_whiteouts,
 )
-from boxwood_ext import tar
+from boxwood_ext import diff, tar
 
 Arguments = dict[str, Any]
 Result = dict[str, Any]
@@ -58,6 +60,8 @@ _WRITE = (confine.CHOWN, confine.DAC_OVERRIDE, confine.FOWNER, confine.FSETID)
 # Whole trees, with devices, file capabilities and attributes below ``trusted.``.
 _ALL = (*_WRITE, confine.DAC_READ_SEARCH, confine.MKNOD, confine.SETFCAP, confine.SYS_ADMIN)
 _READ = (confine.DAC_READ_SEARCH,)
+# With attributes below ``trusted.``, where overlay notes what is hidden.
+_READ_ALL = (*_READ, confine.SYS_ADMIN)
 
 JOBS: dict[str, Job] = {
     "ping": Job(_ping),
@@ -69,6 +73,8 @@ JOBS: dict[str, Job] = {
     "tree_usage": Job(worker_trees.tree_usage, _READ),
     "copy_tree": Job(worker_trees.copy_tree, _ALL),
     "convert_whiteouts": Job(worker_whiteouts.convert_whiteouts, _ALL),
+    "diff_layer": Job(worker_diff.diff_layer, _READ_ALL),
+    "tar_tree": Job(worker_diff.tar_tree, _READ_ALL),
     "seed_volume": Job(worker_trees.seed_volume, _ALL),
     "probe_path": Job(worker_host.probe_path, _WRITE),
     "real_path": Job(worker_host.real_path, _READ),
@@ -81,6 +87,8 @@ def translate(error: Exception) -> BoxwoodError:
     """Return an error of ours for what a job raised."""
     if isinstance(error, tar.TarError):
         return _from_tar(error)
+    if isinstance(error, diff.DiffError):
+        return _from_diff(error)
     if isinstance(error, OSError):
         return _from_system(error)
     if isinstance(error, KeyError):
@@ -95,6 +103,13 @@ def _from_tar(error: tar.TarError) -> BoxwoodError:
     if error.kind == "system":
         return _by_number(error.errno, message)
     return InvalidArgument(message)
+
+
+def _from_diff(error: diff.DiffError) -> BoxwoodError:
+    message = f"diff: {error}"
+    if error.kind == "system":
+        return _by_number(error.errno, message)
+    return Unsupported(message) if error.kind == "unsupported" else TooLarge(message)
 
 
 def _from_system(error: OSError) -> BoxwoodError:

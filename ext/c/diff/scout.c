@@ -1,0 +1,322 @@
+/* Looking through two trees with several threads, to know in which directories something has
+ * changed: the walk that writes the changes is one thread's, in order, and skips all the others.
+ *
+ * A thread goes down its own part of the tree and hands a directory over only when another one has
+ * nothing to do, so that few descriptors are open at a time. What a scout cannot look at counts as
+ * changed: the walk comes by and says what is wrong. */
+#include "internal.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+
+#define THREADS 8
+#define WAITING 16 /* directories handed over and not taken yet */
+#define DIRECTORY (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK)
+
+struct task {
+    struct node *node;
+    int new_fd, old_fd;
+};
+
+/* A name of a file that has several. */
+struct name {
+    struct identity file;
+    struct node *node; /* of its directory; NULL: it is new, so it becomes an entry anyway */
+    bool changed;
+};
+
+struct team {
+    pthread_mutex_t lock;
+    pthread_cond_t more;
+    struct task tasks[WAITING];
+    unsigned waiting, idle, members;
+    bool listing, lost; /* lost: no memory to remember a name */
+    uint64_t compared;
+    struct blob shared; /* of struct name */
+};
+
+struct member {
+    struct team *team;
+    struct walk *walk;
+    struct blob shared;
+    bool lost;
+};
+
+static void mark_changed(struct node *node) {
+    for (; node && !__atomic_exchange_n(&node->changed, true, __ATOMIC_RELAXED);)
+        node = node->parent;
+}
+
+static struct node *new_node(struct node *parent, const char *name) {
+    size_t length = strlen(name) + 1;
+    struct node *node = calloc(1, sizeof *node + length);
+    if (!node)
+        return NULL;
+    memcpy(node->name, name, length);
+    node->parent = parent;
+    if (parent && parent->last)
+        parent->last->next = node;
+    else if (parent)
+        parent->children = parent->cursor = node;
+    if (parent)
+        parent->last = node;
+    return node;
+}
+
+static void free_nodes(struct node *node) {
+    while (node) {
+        struct node *next = node->next;
+        free_nodes(node->children);
+        free(node);
+        node = next;
+    }
+}
+
+static bool hand_over(struct team *team, struct task task) {
+    bool taken = false;
+    if (!__atomic_load_n(&team->idle, __ATOMIC_RELAXED))
+        return false;
+    pthread_mutex_lock(&team->lock);
+    if (team->idle > team->waiting && team->waiting < WAITING) {
+        team->tasks[team->waiting++] = task;
+        pthread_cond_signal(&team->more);
+        taken = true;
+    }
+    pthread_mutex_unlock(&team->lock);
+    return taken;
+}
+
+static void look_through(struct member *member, struct task task);
+
+static void remember(struct member *member, const struct stat *st, struct node *node,
+                     bool changed) {
+    struct name name = {{st->st_dev, st->st_ino}, node, changed};
+    if (member->team->listing || S_ISDIR(st->st_mode) || st->st_nlink < 2)
+        return;
+    if (reserve(member->walk, &member->shared, sizeof name) < 0) {
+        member->lost = true;
+        return;
+    }
+    memcpy(member->shared.data + member->shared.used, &name, sizeof name);
+    member->shared.used += sizeof name;
+}
+
+/* What only new has: for the sake of files that have another name elsewhere. What cannot be looked
+ * at is the walk's to complain of. */
+static void gather(struct member *member, int dir_fd, const char *name) {
+    struct stat st;
+    struct names names;
+    if (member->team->listing || fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return;
+    remember(member, &st, NULL, true);
+    if (!S_ISDIR(st.st_mode) || member->walk->depth == LEVELS)
+        return;
+    BX_FD below = openat(dir_fd, name, DIRECTORY);
+    if (below < 0 || read_names(member->walk, below, &names) < 0)
+        return;
+    member->walk->depth++;
+    for (size_t i = 0; i < names.count; i++)
+        gather(member, below, names.list[i]);
+    member->walk->depth--;
+    free_names(&names);
+}
+
+static void go_down(struct member *member, struct task task, const char *name) {
+    struct task below = {.node = new_node(task.node, name)};
+    if (!below.node) {
+        mark_changed(task.node);
+        return;
+    }
+    below.new_fd = openat(task.new_fd, name, DIRECTORY);
+    below.old_fd = openat(task.old_fd, name, DIRECTORY);
+    if (below.new_fd < 0 || below.old_fd < 0) {
+        mark_changed(below.node);
+        bx_close(&below.new_fd);
+        bx_close(&below.old_fd);
+    } else if (!hand_over(member->team, below))
+        look_through(member, below);
+}
+
+/* An entry that both have; false: it has changed. */
+static bool is_same(struct member *member, struct task task, const char *name) {
+    struct walk *walk = member->walk;
+    struct stat new, old;
+    walk->result->compared++;
+    if (fstatat(task.new_fd, name, &new, AT_SYMLINK_NOFOLLOW) < 0 ||
+        fstatat(task.old_fd, name, &old, AT_SYMLINK_NOFOLLOW) < 0)
+        return false;
+    if (S_ISDIR(new.st_mode) && S_ISDIR(old.st_mode)) {
+        if (walk->depth++ < LEVELS)
+            go_down(member, task, name);
+        walk->depth--;
+    } else if (S_ISDIR(new.st_mode))
+        gather(member, task.new_fd, name);
+    bool unchanged = same(walk, task.new_fd, task.old_fd, name, &new, &old) > 0;
+    remember(member, &new, task.node, !unchanged);
+    return unchanged;
+}
+
+/* Closes the task's descriptors. */
+static void look_through(struct member *member, struct task task) {
+    struct names new, old = {.list = NULL};
+    bool changed = read_names(member->walk, task.new_fd, &new) < 0 ||
+                   read_names(member->walk, task.old_fd, &old) < 0;
+    for (size_t i = 0, j = 0; !changed && (i < new.count || j < old.count);) {
+        int order = i == new.count   ? 1
+                    : j == old.count ? -1
+                                     : strcmp(new.list[i], old.list[j]);
+        if (order < 0)
+            gather(member, task.new_fd, new.list[i]);
+        if (order || !is_same(member, task, new.list[i]))
+            mark_changed(task.node); /* go on: what is below is to be known too */
+        i += order <= 0;
+        j += order >= 0;
+    }
+    if (changed)
+        mark_changed(task.node);
+    free_names(&new);
+    free_names(&old);
+    bx_close(&task.new_fd);
+    bx_close(&task.old_fd);
+}
+
+/* The next task; false when all wait for one, so none will come. */
+static bool take(struct team *team, struct task *task) {
+    pthread_mutex_lock(&team->lock);
+    team->idle++;
+    if (team->idle == team->members && !team->waiting)
+        pthread_cond_broadcast(&team->more);
+    while (!team->waiting && team->idle < team->members)
+        pthread_cond_wait(&team->more, &team->lock);
+    bool found = team->waiting > 0;
+    if (found) {
+        *task = team->tasks[--team->waiting];
+        team->idle--;
+    } else
+        pthread_cond_broadcast(&team->more);
+    pthread_mutex_unlock(&team->lock);
+    return found;
+}
+
+static void *work(void *argument) {
+    struct team *team = argument;
+    struct bw_diff_result result = {.what = ""};
+    struct walk *walk = calloc(1, sizeof *walk);
+    struct member member = {.team = team, .walk = walk};
+    struct task task;
+    if (walk) {
+        walk->result = &result;
+        walk->listing = team->listing;
+    }
+    while (take(team, &task)) {
+        if (walk)
+            look_through(&member, task);
+        else {
+            mark_changed(task.node);
+            bx_close(&task.new_fd);
+            bx_close(&task.old_fd);
+        }
+    }
+    if (walk)
+        free_blobs(walk);
+    free(walk);
+    pthread_mutex_lock(&team->lock);
+    team->compared += result.compared;
+    team->lost |= member.lost;
+    if (member.shared.used) {
+        size_t size = team->shared.used + member.shared.used;
+        unsigned char *grown = realloc(team->shared.data, size);
+        if (grown) {
+            memcpy(grown + team->shared.used, member.shared.data, member.shared.used);
+            team->shared = (struct blob){.data = grown, .used = size, .room = size};
+        }
+        team->lost |= !grown;
+    }
+    pthread_mutex_unlock(&team->lock);
+    free(member.shared.data);
+    return NULL;
+}
+
+int by_identity(const void *one, const void *other) {
+    const struct identity *a = one, *b = other;
+    if (a->device != b->device)
+        return a->device < b->device ? -1 : 1;
+    return a->number < b->number ? -1 : a->number > b->number;
+}
+
+/* Which files have a changed name; their other names are to be come by. `names` begins with the
+ * identity, so it can be sorted by that. */
+static int settle(struct walk *walk, struct blob *shared) {
+    struct name *names = (struct name *)shared->data;
+    size_t count = shared->used / sizeof *names, kept = 0;
+    qsort(names, count, sizeof *names, by_identity);
+    walk->found.shared = calloc(count, sizeof *walk->found.shared);
+    if (!walk->found.shared)
+        return fail(walk, BW_DIFF_SYSTEM, ENOMEM, "remember links");
+    for (size_t first = 0, end; first < count; first = end) {
+        bool changed = false;
+        for (end = first; end < count && !by_identity(&names[end], &names[first]); end++)
+            changed |= names[end].changed;
+        if (!changed)
+            continue;
+        walk->found.shared[kept++] = names[first].file;
+        for (size_t i = first; i < end; i++)
+            mark_changed(names[i].node);
+    }
+    walk->found.shared_count = kept;
+    return 0;
+}
+
+void free_found(struct found *found) {
+    free_nodes(found->root);
+    free(found->shared);
+    *found = (struct found){.root = NULL};
+}
+
+static unsigned processors(void) {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) < 0)
+        return 1;
+    unsigned count = (unsigned)CPU_COUNT(&set);
+    return count > THREADS ? THREADS : count;
+}
+
+int scout(struct walk *walk, int new_fd, int old_fd) {
+    struct team team = {.lock = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER,
+                        .listing = walk->listing, .members = 1};
+    pthread_t threads[THREADS];
+    unsigned started = 0, wanted = processors();
+    struct task first = {.node = new_node(NULL, ""),
+                         .new_fd = fcntl(new_fd, F_DUPFD_CLOEXEC, 3),
+                         .old_fd = fcntl(old_fd, F_DUPFD_CLOEXEC, 3)};
+    if (!first.node || first.new_fd < 0 || first.old_fd < 0) {
+        int error = first.node ? errno : ENOMEM;
+        bx_close(&first.new_fd);
+        bx_close(&first.old_fd);
+        free(first.node);
+        return fail(walk, BW_DIFF_SYSTEM, error, "look through");
+    }
+    walk->found.root = first.node;
+    team.tasks[team.waiting++] = first;
+    for (; started + 1 < wanted; started++) {
+        pthread_mutex_lock(&team.lock);
+        team.members++;
+        pthread_mutex_unlock(&team.lock);
+        if (pthread_create(&threads[started], NULL, work, &team)) {
+            pthread_mutex_lock(&team.lock);
+            team.members--;
+            pthread_mutex_unlock(&team.lock);
+            break;
+        }
+    }
+    work(&team);
+    for (unsigned i = 0; i < started; i++)
+        pthread_join(threads[i], NULL);
+    walk->result->compared += team.compared;
+    int status = team.lost ? fail(walk, BW_DIFF_SYSTEM, ENOMEM, "remember links") : 0;
+    if (!status && team.shared.used)
+        status = settle(walk, &team.shared);
+    free(team.shared.data);
+    return status;
+}
