@@ -34,6 +34,7 @@ from boxwood.drivers.storage import (
 from boxwood.errors import Conflict, Unavailable, Unsupported
 from boxwood_ext import mount
 from boxwood_plugins.storage._branches import BranchDriver, in_user_namespace
+from boxwood_plugins.storage._processes import ended
 
 PROGRAM = "fuse-overlayfs"
 READY_SECONDS = 20.0
@@ -167,7 +168,7 @@ async def _start(
         start_new_session=True,
     )
     try:
-        await asyncio.wait_for(_ended(process.pid), READY_SECONDS)
+        await asyncio.wait_for(ended(process.pid), READY_SECONDS)
     except TimeoutError:
         raise Unavailable(f"{PROGRAM}: not ready after {READY_SECONDS:.0f} s") from None
     finally:
@@ -184,24 +185,6 @@ async def _start(
         raise Unavailable(f"{PROGRAM}: {words or f'ended with status {process.returncode}'}")
 
 
-async def _ended(pid: int) -> None:
-    """Wait for the end of a child, without reaping it."""
-    loop = asyncio.get_running_loop()
-    pidfd = os.pidfd_open(pid)
-    done: asyncio.Future[None] = loop.create_future()
-    try:
-        loop.add_reader(pidfd, _settle, done)
-        await done
-    finally:
-        loop.remove_reader(pidfd)
-        os.close(pidfd)
-
-
-def _settle(done: asyncio.Future[None]) -> None:
-    if not done.done():
-        done.set_result(None)
-
-
 class FuseBranchDriver(BranchDriver):
     """A driver whose branches fuse-overlayfs stacks; a subclass says in which form they stay."""
 
@@ -210,9 +193,12 @@ class FuseBranchDriver(BranchDriver):
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
+        self.user_xattr = in_user_namespace()
+        self._find_server()
+
+    def _find_server(self) -> None:
         self.program = Program()
         os.close(open_device())
-        self.user_xattr = in_user_namespace()
 
     def mounts_of(
         self, directory: Path, parents: Sequence[Path], info: SnapshotInfo
@@ -263,13 +249,9 @@ class FuseBranchDriver(BranchDriver):
         A crash before the end leaves an active snapshot that shows the same tree as before.
         """
         info = self.stat(key)
-        mark = self._directory(info) / "served"
-        if info.kind is Kind.ACTIVE and mark.exists():
+        if info.kind is Kind.ACTIVE and (self._directory(info) / "served").exists():
             self._check_free(name)
-            async with self._locked(info):
-                with open_directory(self._directory(info) / "fs") as branch:
-                    await self.offload("convert_whiteouts", {"form": self.form}, [branch])
-            mark.unlink(missing_ok=True)
+            await self._convert(info)
         await super().commit(key, name)
 
     def branch(self, key: str) -> Branch | None:
@@ -283,6 +265,13 @@ class FuseBranchDriver(BranchDriver):
         return Branch(path, "overlay", self.user_xattr)
 
     # Inside
+
+    async def _convert(self, info: SnapshotInfo) -> None:
+        """Give an active branch the form of the committed ones, once nobody serves it."""
+        async with self._locked(info):
+            with open_directory(self._directory(info) / "fs") as branch:
+                await self.offload("convert_whiteouts", {"form": self.form}, [branch])
+            (self._directory(info) / "served").unlink(missing_ok=True)
 
     def _branch_of(self, info: SnapshotInfo) -> str:
         # Relative to the root, and of a key's characters only: nothing that needs to be escaped.

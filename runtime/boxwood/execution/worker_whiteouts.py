@@ -19,8 +19,6 @@ from boxwood.execution.worker_trees import readable
 
 PREFIX = ".wh."
 OPAQUE_FILE = ".wh..wh..opq"
-_OPAQUE_JUNK = ".wh..opq"
-"""What fuse-overlayfs makes when a directory that it has made opaque is made opaque again."""
 _OPAQUE = "overlay.opaque"
 _OWN = ("user.fuseoverlayfs.", "trusted.overlay.", "user.overlay.")
 _DEPTH_LIMIT = 2100
@@ -106,7 +104,7 @@ class _Converter:
 
     def _device(self, fd: int, name: str, path: str) -> None:
         """A whiteout in overlay's form."""
-        if name == _OPAQUE_JUNK:
+        if name.startswith(PREFIX):
             os.unlink(name, dir_fd=fd)
         elif self._aufs:
             self._touch(fd, PREFIX + name, f"{path}/{name}")
