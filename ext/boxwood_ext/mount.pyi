@@ -95,3 +95,15 @@ def umount2(path: Path, flags: int = 0) -> None:
 
 def pivot_root(new_root: Path, put_old: Path) -> None:
     """pivot_root(2) of the calling process."""
+
+def user_namespace(uid_map: str, gid_map: str) -> int:
+    """Make a user namespace and return its descriptor, for id-mapped mounts.
+
+    Maps as in user_namespaces(7): lines ``inside outside count``. No process stays in it.
+    """
+
+def quotactl_fd(fd: int, command: int, project: int, data: bytearray) -> None:
+    """quotactl_fd(2) of the file system that ``fd`` is on; ``data`` must not be empty.
+
+    ``command`` is QCMD's value; ``data`` is the structure that it reads or fills.
+    """

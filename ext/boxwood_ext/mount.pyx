@@ -1,3 +1,4 @@
+# distutils: sources = ext/c/userns.c
 """The mount system calls. See mount.pyi for what each does; the GIL is let go in all of them."""
 
 from cpython.exc cimport PyErr_CheckSignals
@@ -12,6 +13,18 @@ cdef extern from "<unistd.h>" nogil:
 cdef extern from "<sys/syscall.h>":
     const long SYS_open_tree, SYS_move_mount, SYS_fsopen, SYS_fsconfig, SYS_fsmount
     const long SYS_mount_setattr, SYS_openat2, SYS_umount2, SYS_pivot_root, SYS_mount
+
+cdef extern from *:
+    """
+    #include <sys/syscall.h>
+    #ifndef SYS_quotactl_fd
+    #define SYS_quotactl_fd 443  /* the same on every architecture */
+    #endif
+    """
+    const long SYS_quotactl_fd
+
+cdef extern from "userns.h" nogil:
+    int bx_userns(const char *uid_map, const char *gid_map)
 
 cdef extern from "<fcntl.h>":
     const int _AT_FDCWD "AT_FDCWD"
@@ -266,3 +279,27 @@ def pivot_root(new_root, put_old):
         error = errno
     if status < 0:
         raise _failed("pivot_root", b_new, error)
+
+
+def user_namespace(str uid_map, str gid_map):
+    cdef bytes uids = uid_map.encode("ascii")
+    cdef bytes gids = gid_map.encode("ascii")
+    cdef const char *c_uids = uids
+    cdef const char *c_gids = gids
+    cdef int fd
+    with nogil:
+        fd = bx_userns(c_uids, c_gids)
+    if fd < 0:
+        raise _failed("make user namespace", uid_map.strip(), -fd)
+    return fd
+
+
+def quotactl_fd(int fd, unsigned int command, unsigned int project, unsigned char[::1] data):
+    cdef long status
+    cdef int error
+    cdef void *address = &data[0]
+    with nogil:
+        status = syscall(SYS_quotactl_fd, fd, command, project, address)
+        error = errno
+    if status < 0:
+        raise _failed("quotactl", fd, error)

@@ -34,10 +34,15 @@ class BranchDriver(DirectoryDriver):
         branch.chmod(0o755)
         if parents:
             above = (parents[0] / "fs").stat()
-            os.chown(branch, above.st_uid, above.st_gid)
+            os.chown(branch, *self.root_owner(above.st_uid, above.st_gid, info))
             branch.chmod(stat.S_IMODE(above.st_mode))
         if info.kind is Kind.ACTIVE:
             (directory / "work").mkdir(mode=0o700)
+
+    def root_owner(self, uid: int, gid: int, info: SnapshotInfo) -> tuple[int, int]:
+        """Return whose a branch's root has to be on disk, when its parent's is this one's."""
+        del info
+        return uid, gid
 
     def measured(self, directory: Path) -> Path:
         """Count the branch alone."""

@@ -15,23 +15,29 @@ from typing import ClassVar
 
 from boxwood.drivers.hookspecs import hookimpl
 from boxwood.drivers.storage import (
+    ID_MAP,
     MOUNTS_ONLY,
     PARALLEL_APPLY,
+    QUOTA,
     SHARED_PARENT,
     VOLATILE,
     Branch,
+    IdMap,
     Kind,
     Mount,
     SnapshotInfo,
     StorageDriver,
     UnpackTarget,
 )
-from boxwood.errors import InvalidArgument, Unavailable
+from boxwood.errors import InvalidArgument, Unavailable, Unsupported
 from boxwood_ext import mount
 from boxwood_plugins.storage._branches import BranchDriver, file_system_of, in_user_namespace
+from boxwood_plugins.storage._project_quota import Projects, enforced
 
 # Copying up must give whole, self-contained files: layers are read without the mount.
 _PLAIN = ("index=off", "metacopy=off", "redirect_dir=off")
+# This says the same, and conflicts with being told to (ovl_fs_params_verify).
+_PLAIN_USER = ("index=off", "userxattr")
 
 
 class OverlayDriver(BranchDriver):
@@ -49,6 +55,17 @@ class OverlayDriver(BranchDriver):
         self.user_xattr = in_user_namespace()
         self._check()
 
+    async def commit(self, key: str, name: str) -> None:
+        """As everywhere; raises Unsupported where what is on disk has mapped ids."""
+        if self.stat(key).options.id_map:
+            # Upper branches cannot be mapped: the kernel itself writes into them, as root.
+            raise Unsupported(f"commit snapshot: {key}: its files have mapped ids")
+        await super().commit(key, name)
+
+    def root_owner(self, uid: int, gid: int, info: SnapshotInfo) -> tuple[int, int]:
+        """Map the owner: the upper branch has ids on disk as the tree shows them."""
+        return _outside(uid, info.options.id_map), _outside(gid, info.options.id_map)
+
     def mounts_of(
         self, directory: Path, parents: Sequence[Path], info: SnapshotInfo
     ) -> list[Mount]:
@@ -60,9 +77,7 @@ class OverlayDriver(BranchDriver):
         options = [f"lowerdir+={parent / 'fs'}" for parent in parents]
         if info.kind is Kind.ACTIVE:
             options += [f"upperdir={directory / 'fs'}", f"workdir={directory / 'work'}"]
-        options += _PLAIN
-        if self.user_xattr:
-            options.append("userxattr")
+        options += _PLAIN_USER if self.user_xattr else _PLAIN
         if info.kind is Kind.VIEW:
             options.append("ro")
             return [Mount("overlay", "overlay", tuple(options))]
@@ -70,7 +85,7 @@ class OverlayDriver(BranchDriver):
         shutil.rmtree(directory / "work/work/incompat", ignore_errors=True)
         if info.options.volatile:
             options.append("volatile")
-        return [Mount("overlay", "overlay", tuple(options))]
+        return [Mount("overlay", "overlay", tuple(options), info.options.id_map)]
 
     def unpack_target(self, key: str) -> UnpackTarget | None:
         """Layers go straight into the branch, whiteouts in overlay's form."""
@@ -88,6 +103,7 @@ class OverlayDriver(BranchDriver):
             ("Using metacopy", "false"),
             ("Native Overlay Diff", "true"),
             ("userxattr", "true" if self.user_xattr else "false"),
+            ("Quota per container", "true" if QUOTA in self.capabilities else "false"),
         ]
 
     def _check(self) -> None:
@@ -117,16 +133,89 @@ class OverlayDriver(BranchDriver):
         try:
             # In one string, short by relative names: every kernel takes that.
             with _working_directory(trial):
-                options = ["lowerdir=low1:low2", "upperdir=up", "workdir=work", *_PLAIN]
-                for key, _, value in (option.partition("=") for option in options):
-                    mount.fsconfig_string(context, key, value)
+                plain = _PLAIN_USER if self.user_xattr else _PLAIN
+                for option in ("lowerdir=low1:low2", "upperdir=up", "workdir=work", *plain):
+                    key, equals, value = option.partition("=")
+                    if equals:
+                        mount.fsconfig_string(context, key, value)
+                    else:
+                        mount.fsconfig_flag(context, key)
                 mount.fsconfig_flag(context, "volatile")
-                if self.user_xattr:
-                    mount.fsconfig_flag(context, "userxattr")
                 mount.fsconfig_create(context)
             os.close(mount.fsmount(context))
         finally:
             os.close(context)
+
+
+class MappingOverlayDriver(OverlayDriver):
+    """Where the kernel and the file system let lower branches be mounted with mapped ids."""
+
+    capabilities: ClassVar[frozenset[str]] = OverlayDriver.capabilities | {ID_MAP}
+
+
+class QuotaOverlayDriver(MappingOverlayDriver):
+    """On an xfs with project quotas: upper and work directory are a project with a limit."""
+
+    capabilities: ClassVar[frozenset[str]] = MappingOverlayDriver.capabilities | {QUOTA}
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        folders = [root / part for part in (*Kind, "new", "trash")]
+        self._projects = Projects(root, folders)
+
+    async def fill(self, directory: Path, parents: Sequence[Path], info: SnapshotInfo) -> None:
+        """Make the branch, limited before anything is in it."""
+        await super().fill(directory, parents, info)
+        if info.options.size_limit:
+            self._projects.begin(info.options.size_limit, directory / "fs", directory / "work")
+
+    async def commit(self, key: str, name: str) -> None:
+        """As everywhere; what is immutable needs no limit."""
+        limited = self.stat(key).options.size_limit
+        await super().commit(key, name)
+        if limited:
+            self._projects.end(self._projects.of(self._directory(self.stat(name)) / "fs"))
+
+    def remove(self, key: str) -> None:
+        """As everywhere; the limit goes too, that its record in the file system can."""
+        info = self.stat(key)
+        branch = self._directory(info) / "fs"
+        project = self._projects.of(branch) if info.options.size_limit else 0
+        super().remove(key)
+        self._projects.end(project)
+
+
+def _outside(identity: int, id_map: Sequence[IdMap]) -> int:
+    for part in id_map:
+        if part.inside <= identity < part.inside + part.size:
+            return part.outside + identity - part.inside
+    return identity
+
+
+def best_for(root: Path) -> type[OverlayDriver]:
+    """Return the class that can do what kernel and file system can do at ``root``."""
+    if not _maps_ids(root):
+        return OverlayDriver
+    return QuotaOverlayDriver if enforced(root) else MappingOverlayDriver
+
+
+def _maps_ids(root: Path) -> bool:
+    """Can what lies here be mounted with mapped ids?"""
+    namespace = -1
+    try:
+        fd = mount.open_tree(mount.AT_FDCWD, root, mount.OPEN_TREE_CLONE)
+        try:
+            namespace = mount.user_namespace("0 100000 1\n", "0 100000 1\n")
+            mount.mount_setattr(
+                fd, "", mount.AT_EMPTY_PATH, attr_set=mount.MOUNT_ATTR_IDMAP, userns_fd=namespace
+            )
+        finally:
+            os.close(fd)
+            if namespace >= 0:
+                os.close(namespace)
+    except OSError:
+        return False  # whatever it is, a missing right too: then nobody can ask for it
+    return True
 
 
 class _working_directory:  # noqa: N801 - used as a function
@@ -150,4 +239,8 @@ def storage_driver(name: str, root: Path, options: Mapping[str, str]) -> Storage
         return None
     for option in options:
         raise InvalidArgument(f"storage driver overlay: {option}: unknown option")
-    return OverlayDriver(root)
+    try:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(f"storage overlay: {root}: {error.strerror}") from error
+    return best_for(root)(root)

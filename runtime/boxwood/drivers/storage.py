@@ -116,6 +116,18 @@ Mounter: TypeAlias = Callable[..., int]
 descriptor of it, which the caller closes. Raises Unavailable, Unsupported, ResourceExhausted."""
 
 
+class IdMap(msgspec.Struct, frozen=True):
+    """A range of ids of users and groups alike.
+
+    ``size`` ids from ``inside`` on, as the layers have them on disk, are ``outside`` and following
+    in the mounted tree.
+    """
+
+    inside: int
+    outside: int
+    size: int
+
+
 class Mount(msgspec.Struct, frozen=True):
     """One mount to make: file system type, source, options as in fstab(5).
 
@@ -127,6 +139,8 @@ class Mount(msgspec.Struct, frozen=True):
     type: str
     source: str
     options: tuple[str, ...] = ()
+    id_map: tuple[IdMap, ...] = ()
+    """How ids of a bind's source, or of an overlay's lower directories, are shown."""
 
 
 class Kind(enum.StrEnum):
@@ -137,14 +151,6 @@ class Kind(enum.StrEnum):
     COMMITTED = "committed"
 
 
-class IdMap(msgspec.Struct, frozen=True):
-    """A range of ids: ``size`` ids from ``inside`` on are ``outside`` and following on disk."""
-
-    inside: int
-    outside: int
-    size: int
-
-
 class SnapshotOptions(msgspec.Struct, frozen=True):
     """What is asked of a snapshot beyond its parent."""
 
@@ -153,6 +159,7 @@ class SnapshotOptions(msgspec.Struct, frozen=True):
     size_limit: int = 0
     """Bytes the snapshot may take beyond its parent, 0: no limit."""
     id_map: tuple[IdMap, ...] = ()
+    """Whose files the layers' files are; empty: as they are on disk."""
 
 
 class SnapshotInfo(msgspec.Struct, frozen=True):

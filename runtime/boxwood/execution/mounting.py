@@ -11,10 +11,10 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
-from boxwood.drivers.storage import Mount
+from boxwood.drivers.storage import IdMap, Mount
 from boxwood.errors import BoxwoodError, Internal, ResourceExhausted, Unavailable, Unsupported
 from boxwood_ext import mount
 
@@ -22,6 +22,7 @@ _STRING_LIMIT = 255
 """Bytes of a string that fsconfig(2) takes (fs/fsopen.c copies 256 with the NUL)."""
 _PAGE = 4096
 """Bytes of options that mount(2) takes, with the NUL."""
+_IN_PROC = "/proc/self/fd/"
 
 
 def open_root(mounts: Sequence[Mount], *, read_only: bool = False, volatile: bool = False) -> int:
@@ -43,7 +44,7 @@ def open_root(mounts: Sequence[Mount], *, read_only: bool = False, volatile: boo
     read_only = read_only or "ro" in wanted.options
     try:
         if wanted.type == "bind":
-            return _bind(wanted.source, read_only)
+            return _bind(wanted.source, read_only, wanted.id_map)
         if wanted.type == "overlay":
             return _overlay(wanted, read_only, volatile)
         return _file_system(wanted, wanted.options, read_only)
@@ -60,15 +61,29 @@ def _translate(wanted: Mount, error: OSError) -> BoxwoodError:
     return Unavailable(message)
 
 
-def _bind(source: str, read_only: bool) -> int:
+def _bind(source: str, read_only: bool, id_map: Sequence[IdMap] = ()) -> int:
     fd = mount.open_tree(mount.AT_FDCWD, source, mount.OPEN_TREE_CLONE)
-    if read_only:
-        try:
+    try:
+        if read_only:
             mount.mount_setattr(fd, "", mount.AT_EMPTY_PATH, attr_set=mount.MOUNT_ATTR_RDONLY)
-        except BaseException:
-            os.close(fd)
-            raise
+        if id_map:
+            _map_ids(fd, id_map)
+    except BaseException:
+        os.close(fd)
+        raise
     return fd
+
+
+def _map_ids(fd: int, id_map: Sequence[IdMap]) -> None:
+    """Show the files of a detached mount as others'."""
+    lines = "".join(f"{part.inside} {part.outside} {part.size}\n" for part in id_map)
+    namespace = mount.user_namespace(lines, lines)
+    try:
+        mount.mount_setattr(
+            fd, "", mount.AT_EMPTY_PATH, attr_set=mount.MOUNT_ATTR_IDMAP, userns_fd=namespace
+        )
+    finally:
+        os.close(namespace)
 
 
 def _file_system(wanted: Mount, options: Sequence[str], read_only: bool) -> int:
@@ -95,6 +110,8 @@ def _overlay(wanted: Mount, read_only: bool, volatile: bool) -> int:
     if volatile and "volatile" not in options and any(o.startswith("upperdir=") for o in options):
         options.append("volatile")
     with ExitStack() as stack:
+        if wanted.id_map:
+            options = [_mapped(option, wanted.id_map, stack) for option in options]
         short = [_shortened(option, stack) for option in options]
         try:
             return _file_system(wanted, short, read_only)
@@ -103,6 +120,16 @@ def _overlay(wanted: Mount, read_only: bool, volatile: bool) -> int:
                 raise
             # Kernels before 6.5 know only one string of all lower directories.
             return _overlay_joined(options, read_only, stack)
+
+
+def _mapped(option: str, id_map: Sequence[IdMap], stack: ExitStack) -> str:
+    """Return a lower directory's option with an id-mapped mount of it in its place."""
+    key, _, path = option.partition("=")
+    if key != "lowerdir+":
+        return option
+    fd = _bind(path, True, id_map)
+    stack.callback(os.close, fd)
+    return f"{key}={_IN_PROC}{fd}"
 
 
 def _shortened(option: str, stack: ExitStack) -> str:
@@ -114,9 +141,11 @@ def _shortened(option: str, stack: ExitStack) -> str:
 
 
 def _by_descriptor(path: str, stack: ExitStack) -> str:
+    if path.startswith(_IN_PROC):
+        return path
     fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     stack.callback(os.close, fd)
-    return f"/proc/self/fd/{fd}"
+    return f"{_IN_PROC}{fd}"
 
 
 def _plain(path: str, stack: ExitStack) -> str:
@@ -129,23 +158,44 @@ def _plain(path: str, stack: ExitStack) -> str:
 
 
 def _overlay_joined(options: Sequence[str], read_only: bool, stack: ExitStack) -> int:
-    lowers = [o.removeprefix("lowerdir+=") for o in options if o.startswith("lowerdir+=")]
-    rest = []
-    for option in options:
-        key, equals, value = option.partition("=")
-        if key in ("upperdir", "workdir"):
-            value = _plain(value, stack)
-        if key not in ("lowerdir+", "ro", "rw"):
-            rest.append(f"{key}{equals}{value}")
-    joined = ":".join(_plain(path, stack) for path in lowers)
-    if len(joined) + sum(map(len, rest)) > _PAGE // 2:
-        joined = ":".join(_by_descriptor(path, stack) for path in lowers)
-    data = ",".join([f"lowerdir={joined}", *rest])
+    """Mount with one string of options, as every kernel takes it."""
+    data = _joined(options, lambda path: _plain(path, stack))
+    if len(os.fsencode(data)) < _PAGE:
+        return _old_call(data, read_only, stack)
+    # Named by descriptors and those by themselves: 500 of them are 2,500 bytes. The names hold in
+    # this directory only, and only while nothing else runs in this thread, the daemon's one.
+    data = _joined(options, lambda path: _by_descriptor(path, stack).removeprefix(_IN_PROC))
     if len(os.fsencode(data)) >= _PAGE:
+        layers = sum(option.startswith("lowerdir+=") for option in options)
         raise Unavailable(
-            f"mount root: {len(lowers)} layers: more than this kernel takes in one mount; "
+            f"mount root: {layers} layers: more than this kernel takes in one mount; "
             "Linux 6.5 and later take 500"
         )
+    before = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.chdir(_IN_PROC)
+        return _old_call(data, read_only, stack)
+    finally:
+        os.fchdir(before)
+        os.close(before)
+
+
+def _joined(options: Sequence[str], name: Callable[[str], str]) -> str:
+    """Return the options as one string, each path as ``name`` has it."""
+    lowers: list[str] = []
+    rest: list[str] = []
+    for option in options:
+        key, equals, value = option.partition("=")
+        if key == "lowerdir+":
+            lowers.append(name(value))
+        elif key in ("upperdir", "workdir"):
+            rest.append(f"{key}={name(value)}")
+        elif key not in ("ro", "rw"):
+            rest.append(f"{key}{equals}{value}")
+    return ",".join([f"lowerdir={':'.join(lowers)}", *rest])
+
+
+def _old_call(data: str, read_only: bool, stack: ExitStack) -> int:
     # The string is longer than fsconfig takes: the old call needs a place, for a moment.
     place = tempfile.mkdtemp(prefix="boxwood-root-")
     stack.callback(os.rmdir, place)
