@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 
 from boxwood.testing.storage import StorageSuite
+from tests.support.loops import loop_fs
 from tests.support.needs import need_root
 
 PLUGIN = "boxwood.testing.plugin"
@@ -30,6 +32,15 @@ class TestOverlay(StorageSuite):
 
 class TestVfs(StorageSuite):
     driver_name = "vfs"
+
+
+class TestBtrfs(StorageSuite):
+    driver_name = "btrfs"
+
+    @pytest.fixture
+    def root(self, tmp_path: Path) -> Iterator[Path]:
+        with loop_fs("btrfs", tmp_path, size=200 << 20) as place:
+            yield place / "root"
 
 
 @pytest.fixture

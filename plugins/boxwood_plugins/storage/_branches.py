@@ -56,10 +56,15 @@ def in_user_namespace() -> bool:
 
 def file_system_of(path: Path) -> str:
     """Return the type of the file system that ``path`` lies on, ``unknown`` if nobody says."""
-    device = path.stat().st_dev
-    wanted = f"{os.major(device)}:{os.minor(device)}"
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        # By the mount, not by the device: a subvolume of btrfs has one of its own.
+        info = Path(f"/proc/self/fdinfo/{fd}").read_text()
+    finally:
+        os.close(fd)
+    wanted = info.partition("mnt_id:")[2].split()[0]
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         fields = line.split()
-        if fields[2] == wanted:
+        if fields[0] == wanted:
             return fields[fields.index("-") + 1]
     return "unknown"

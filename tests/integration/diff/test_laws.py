@@ -19,6 +19,7 @@ import pytest
 
 from boxwood_ext import diff, mount
 from tests.integration.diff.trees import Gardener, applied, copy, look, written
+from tests.support.loops import loop_fs
 from tests.support.needs import need_root
 
 ROUNDS, FULL = 12, 300
@@ -158,13 +159,7 @@ def test_on_other_file_systems(
     tmp_path: Path, fuzz_random: random.Random, file_system: str
 ) -> None:
     """As the first law, where hard links, attributes and times are another code's."""
-    image, place = tmp_path / "image", tmp_path / "place"
-    place.mkdir()
-    with image.open("wb") as file:
-        file.truncate(400 << 20)
-    subprocess.run([f"mkfs.{file_system}", "-q", image], check=True)
-    subprocess.run(["mount", "-o", "loop", image, place], check=True)
-    try:
+    with loop_fs(file_system, tmp_path) as place:
         old, new, built = place / "old", place / "new", place / "built"
         old.mkdir()
         Gardener(fuzz_random, old).work(80)
@@ -174,8 +169,6 @@ def test_on_other_file_systems(
         written(new, old, place / "layer.tar")
         applied(place / "layer.tar", built)
         assert look(built) == look(new)
-    finally:
-        subprocess.run(["umount", place], check=True)
 
 
 def listed(new: Path, old: Path, sink: Path, **options: str) -> list[str]:
