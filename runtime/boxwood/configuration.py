@@ -49,7 +49,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, rename="kebab",
     debug: bool = False
     log_level: str = "info"
     labels: tuple[str, ...] = ()
-    storage_driver: str = "overlay"
+    storage_driver: str = ""
     storage_opts: tuple[str, ...] = ()
     default_runtime: str = "native"
     runtimes: dict[str, str] = msgspec.field(default_factory=lambda: dict(_RUNTIMES))
@@ -104,7 +104,8 @@ DOCS: dict[str, str] = {
     "debug": "Log what helps to find a fault; the same as `log-level: debug`.",
     "log-level": "Least important message that is logged: debug, info, warn, error, fatal.",
     "labels": "Labels of the engine (`KEY=VALUE`), shown in `info`.",
-    "storage-driver": "Driver that keeps file trees: an entry point of `boxwood.storage`.",
+    "storage-driver": "Driver that keeps file trees: an entry point of `boxwood.storage`; empty: "
+    "the one whose snapshots are in the data root, else the best that works.",
     "storage-opts": "Options of the storage driver (`KEY=VALUE`).",
     "default-runtime": "Driver that isolates containers: an entry point of `boxwood.isolation`.",
     "runtimes": "Other names under which clients may ask for an isolation driver.",

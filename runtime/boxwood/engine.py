@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from boxwood import facts
 from boxwood.configuration import Configuration, pairs
-from boxwood.drivers import extensions, manager
+from boxwood.drivers import choice, extensions, manager
 from boxwood.errors import BoxwoodError, Unavailable
 from boxwood.execution.mounting import open_root
 from boxwood.execution.shim import Shim
@@ -88,12 +88,11 @@ class Engine:
         self.id = self._engine_id()
         self.events = EventsService(extensions.Observer(self.extensions))
         self.content = ContentStore(self.data_root / "content")
-        self.storage = manager.select(
-            "storage",
-            self.config.storage_driver,
-            root=self.data_root / "storage" / self.config.storage_driver,
-            options=pairs(self.config.storage_opts),
+        self.storage_choice = choice.choose(
+            self.data_root / "storage", self.config.storage_driver, pairs(self.config.storage_opts)
         )
+        self.storage = self.storage_choice.driver
+        log.info("storage driver: %s: %s", self.storage_choice.name, self.storage_choice.reason)
         self.layers = LayerStore(
             self.database, self.storage, self.content, self.workers.offload, open_root
         )
@@ -146,7 +145,7 @@ class Engine:
         return Context(
             settings=Settings(
                 spec=self._spec_defaults(),
-                storage_driver=config.storage_driver,
+                storage_driver=self.storage_choice.name,
                 runtime=config.default_runtime,
                 runtimes=config.runtimes,
                 network=config.default_network,

@@ -70,8 +70,11 @@ def info(engine: Engine) -> dict[str, Any]:
         "ID": engine.id,
         **engine.containers.counts(),
         "Images": len(engine.images.list()),
-        "Driver": config.storage_driver,
-        "DriverStatus": [list(pair) for pair in engine.storage.describe()],
+        "Driver": engine.storage_choice.name,
+        "DriverStatus": [
+            *(list(pair) for pair in engine.storage.describe()),
+            ["Chosen", engine.storage_choice.reason],
+        ],
         "Plugins": {
             "Volume": _names("volume"),
             "Network": ["bridge", "host", "null"],
@@ -220,7 +223,8 @@ def _checks(engine: Engine) -> Iterator[dict[str, str]]:
     machine = engine.isolation(config.default_runtime).machine()
     yield _check("engine", "ok", f"{__version__}, Python {sys.version.split()[0]}")
     yield _check("kernel", "ok", platform.release())
-    yield _check("storage", "ok", f"{config.storage_driver} in {config.data_root}")
+    chosen = engine.storage_choice
+    yield _check("storage", "ok", f"{chosen.name} in {config.data_root} ({chosen.reason})")
     if machine.cgroup_version:
         controllers = " ".join(sorted(machine.controllers))
         yield _check("cgroups", "ok", f"v{machine.cgroup_version}: {controllers}")

@@ -265,3 +265,9 @@ def storage_driver(name: str, root: Path, options: Mapping[str, str]) -> Storage
     for option in options:
         raise InvalidArgument(f"storage driver btrfs: {option}: unknown option")
     return BtrfsDriver(root)
+
+
+@hookimpl
+def storage_rank(name: str) -> int | None:
+    """Say how much it is to be preferred when nobody has chosen."""
+    return 80 if name == BtrfsDriver.name else None

@@ -53,3 +53,9 @@ def storage_driver(name: str, root: Path, options: Mapping[str, str]) -> Storage
     for option in options:
         raise InvalidArgument(f"storage driver fuse-overlayfs: {option}: unknown option")
     return FuseOverlayfsDriver(root)
+
+
+@hookimpl
+def storage_rank(name: str) -> int | None:
+    """Say how much it is to be preferred when nobody has chosen."""
+    return 40 if name == FuseOverlayfsDriver.name else None

@@ -244,3 +244,9 @@ def storage_driver(name: str, root: Path, options: Mapping[str, str]) -> Storage
     except OSError as error:
         raise Unavailable(f"storage overlay: {root}: {error.strerror}") from error
     return best_for(root)(root)
+
+
+@hookimpl
+def storage_rank(name: str) -> int | None:
+    """Say how much it is to be preferred when nobody has chosen."""
+    return 100 if name == OverlayDriver.name else None

@@ -66,3 +66,9 @@ def storage_driver(name: str, root: Path, options: Mapping[str, str]) -> Storage
     for option in options:
         raise InvalidArgument(f"storage driver vfs: {option}: unknown option")
     return VfsDriver(root)
+
+
+@hookimpl
+def storage_rank(name: str) -> int | None:
+    """Say how much it is to be preferred when nobody has chosen."""
+    return 10 if name == VfsDriver.name else None

@@ -53,6 +53,15 @@ class StorageHooks:
             boxwood.errors.InvalidArgument: an option is unknown or wrong.
         """
 
+    @hookspec(firstresult=True)
+    def storage_rank(self, name: str) -> int | None:
+        """Return how much the driver ``name`` is to be preferred when nobody has chosen one.
+
+        The highest that works on the machine is taken. None (or no such hook): never without
+        being asked for. First-party: ``overlay`` 100, ``btrfs`` 80, ``fuse-overlayfs`` 40,
+        ``vfs`` 10.
+        """
+
 
 class IsolationHooks:
     """Group ``boxwood.isolation``."""

@@ -120,6 +120,26 @@ def select(kind: str, name: str, **arguments: Any) -> Any:
     return driver
 
 
+def ranked(kind: str) -> list[str]:
+    """Return the drivers of ``kind`` that may be chosen without being asked for, the best first.
+
+    Each is imported for it; one that does not load is left out, and :func:`available` says why.
+    """
+    rank = f"{kind}_rank"
+    found = []
+    for info in available(kind):
+        manager = load_manager(kind)
+        try:
+            register(manager, kind, info.name)
+            value = getattr(manager.hook, rank)(name=info.name)
+        except Exception as error:  # noqa: BLE001 - a stranger's code is not to stop the engine
+            log.warning("plugin: %s/%s: not asked for its rank: %s", kind, info.name, error)
+            continue
+        if isinstance(value, int):
+            found.append((-value, info.name))
+    return [name for _, name in sorted(found)]
+
+
 def load_extensions(names: Iterable[str]) -> pluggy.PluginManager:
     """Return a manager with the extensions ``names`` registered; a bad one is left out and logged.
 
