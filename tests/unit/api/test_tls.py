@@ -15,7 +15,7 @@ import trustme
 from boxwood.api.http import connection as connection_module
 from boxwood.api.http.listen import open_tcp
 from boxwood.api.http.message import Response
-from tests.unit.api.serving import read_all, read_response, serving
+from tests.unit.api.serving import read_response, serving
 
 GET = b"GET /%s HTTP/1.1\r\nHost: x\r\n\r\n"
 
