@@ -19,6 +19,7 @@ from boxwood.execution.spec.seccomp_profile import parse_profile
 from boxwood.execution.task import Launcher
 from boxwood.execution.trash import Trash
 from boxwood.execution.worker import WorkerPool
+from boxwood.execution.worker_wire import HOST_DIRECTORY
 from boxwood.model import ids, times
 from boxwood.services.containers import ContainersService, ContainerStore, Context, Settings
 from boxwood.services.events import EventsService
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+VOLUME_SIZE_DEADLINE = 60.0
+"""Seconds for counting a volume: it may lie on a file system that hangs."""
 CHECKPOINT_INTERVAL = 60.0
 """Seconds between two looks at the database's journal."""
 
@@ -293,6 +296,18 @@ class Engine:
     def busy(self) -> bool:
         """Whether a container runs or is about to."""
         return bool(self.containers.list())
+
+    async def volume_size(self, name: str) -> int:
+        """Return the bytes of a volume's files; -1 when nobody can say."""
+        mountpoint = self.volumes.get(name).mountpoint
+        try:
+            found = await self.workers.call(
+                "tree_usage", {HOST_DIRECTORY: mountpoint}, deadline=VOLUME_SIZE_DEADLINE
+            )
+        except BoxwoodError as error:
+            log.info("size of volume %s: %s", name, error)
+            return -1
+        return int(found["bytes"])
 
     # -- facts --
 

@@ -133,6 +133,10 @@ class LayerStore:
         """Return the bytes of these layers together."""
         return sum(layer.size for chain in chains if (layer := self._layers.get(chain)))
 
+    def total_size(self) -> int:
+        """Return the bytes of all layers."""
+        return self.size(self._layers)
+
     async def unpack(
         self,
         parent: Digest | None,

@@ -6,6 +6,7 @@ from boxwood.api.routes import (
     absent,
     boxwood,
     containers,
+    disk,
     execs,
     images,
     networks,
@@ -20,6 +21,7 @@ def all_routes() -> list[Route]:
     """Return every route, the ones that refuse included."""
     served = [
         *system.ROUTES,
+        *disk.ROUTES,
         *boxwood.ROUTES,
         *containers.ROUTES,
         *streams.ROUTES,

@@ -56,8 +56,8 @@ def _row(title: str, every: list[Any], active: list[Any], size: int, free: int) 
     share = f" ({free * 100 // size}%)" if size > 0 else ""
     return {
         "Active": str(len(active)),
-        "Reclaimable": human_size(free) + share,
-        "Size": human_size(size),
+        "Reclaimable": human_size(free, 4) + share,
+        "Size": human_size(size, 4),
         "TotalCount": str(len(every)),
         "Type": title,
     }

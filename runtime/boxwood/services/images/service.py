@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_PRUNE_FILTERS = frozenset(("label", "label!", "until"))
+
 Emit = Callable[[dict[str, Any]], object]
 """Takes one message of a progress stream (``{"stream": ...}``, ``{"status": ...}``)."""
 
@@ -192,16 +194,44 @@ class ImagesService:
         emit({"status": image.id})
         return image
 
-    def prune(self, *, dangling: bool = True) -> builtins.list[dict[str, str]]:
-        """Remove images that no container uses: without a name, or with ``dangling`` off all."""
+    def prune(
+        self, filters: Mapping[str, Sequence[str]] | None = None, *, dangling: bool = True
+    ) -> tuple[builtins.list[dict[str, str]], int]:
+        """Remove images that no container uses: without a name, or with ``dangling`` off all.
+
+        Args:
+            filters: ``label``, ``label!``, ``until``.
+            dangling: only those that have no name.
+
+        Returns:
+            ``Untagged`` and ``Deleted`` entries, and the bytes of the layers that went.
+
+        Raises:
+            InvalidArgument: another filter.
+        """
+        for key in filters or {}:
+            if key not in _PRUNE_FILTERS:
+                raise InvalidArgument(f"invalid filter '{key}'")
         done: builtins.list[dict[str, str]] = []
-        for image in self.catalog.all():
+        before = self.layers.total_size()
+        for image in matching(self.catalog.all(), filters or {}, self.get):
             if (dangling and (image.tags or image.digests)) or self.in_use(image.id):
                 continue
             if self.catalog.by_id(image.id) is None or any(self.catalog.children(image.id)):
                 continue
             done += self.remove(image.id, force=True)
-        return done
+        freed = before - self.layers.total_size()
+        self.publish("image", "prune", "", {"reclaimed": str(freed)})
+        return done, freed
+
+    def shared_sizes(self) -> tuple[dict[str, int], int]:
+        """Return the bytes of each image's layers that others have too, and of all layers."""
+        users = Counter(chain for image in self.catalog.all() for chain in image.chain_ids)
+        shared = {
+            image.id: self.layers.size(chain for chain in image.chain_ids if users[chain] > 1)
+            for image in self.catalog.all()
+        }
+        return shared, self.layers.total_size()
 
     # For load, import and, later, pull and commit
 
