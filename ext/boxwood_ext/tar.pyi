@@ -17,6 +17,8 @@ class Extracted(TypedDict):
     """Entries left out: devices where asked, AUFS metadata (`.wh..wh.*`)."""
     skipped_xattrs: int
     """Extended attributes left out: overlay's own, SELinux labels, what the target cannot hold."""
+    recorded: bool
+    """Is what was written to `record_fd` complete?"""
 
 class TarError(Exception):
     """What is wrong with the archive, or what the kernel refused.
@@ -30,26 +32,46 @@ class TarError(Exception):
     errno: int
     def __init__(self, kind: str, what: str, name: str, number: int) -> None: ...
 
+class Ring:
+    """A stream in memory, from one thread that puts pieces to `extract` in another.
+
+    Bounded: `put` waits while twelve pieces are out, and lets the GIL go for it.
+    """
+
+    def put(self, piece: bytes) -> bool:
+        """Hand over a piece, which is not copied. False: nobody takes any more."""
+
+    def end(self) -> None:
+        """Say that there is no more."""
+
 def extract(
-    in_fd: int,
+    source: int | Ring,
     root_fd: int,
     *,
-    whiteouts: Literal["plain", "overlay", "delete"],
+    whiteouts: Literal["plain", "overlay", "aufs", "delete"],
+    parent_fd: int = -1,
+    record_fd: int = -1,
     userxattr: bool = False,
     devices: bool = True,
     archive: bool = False,
     max_entries: int = ...,
     max_bytes: int = ...,
+    max_name: int = ...,
 ) -> Extracted:
-    """Extract the uncompressed tar read from `in_fd` into the directory `root_fd`.
+    """Extract the uncompressed tar read from `source` into the directory `root_fd`.
 
-    ustar, GNU (long names, sparse) and PAX (all of it that means something on Linux), names
-    relative to the root whether they start with a slash or not. Parents that are symbolic links
-    resolve inside the root. `whiteouts` says what `.wh.` names mean: nothing (`plain`), overlay's
-    marks (`overlay`; under `user.overlay.` with `userxattr`), or deletion of what lower layers
+    `source` is a descriptor, or a ring. ustar, GNU (long names, sparse) and PAX (all of it that
+    means something on Linux), names relative to the root whether they start with a slash or not.
+    Parents that are symbolic links resolve inside the root.
+
+    `whiteouts` says what `.wh.` names mean: nothing (`plain`), overlay's marks (`overlay`; under
+    `user.overlay.` with `userxattr`), those of aufs (`aufs`), or deletion of what lower layers
     left there (`delete`). `devices=False` skips device nodes. `archive=True` takes files,
     directories and symbolic links only and gives them modes of our own: for archives of archives.
-    The process's umask must be 0. Budgets: `max_entries`, and `max_bytes` of file content.
+    `record_fd` gets what the archive's bytes can be made of again beside the files
+    (docs/layers.md, "Recipes"), uncompressed; that it fails is no error. The process's umask must
+    be 0. Budgets: `max_entries`, `max_bytes` of file content, `max_name` bytes of a name and of a
+    link's target.
 
     Raises TarError.
     """

@@ -1,11 +1,25 @@
-# distutils: sources = ext/c/tar/reader.c ext/c/tar/pax.c ext/c/tar/path.c ext/c/tar/place.c ext/c/tar/whiteout.c ext/c/tar/remove.c ext/c/tar/extract.c
-# distutils: depends = ext/c/tar/bw_tar.h ext/c/tar/internal.h
+# distutils: sources = ext/c/tar/reader.c ext/c/tar/pax.c ext/c/tar/path.c ext/c/tar/place.c ext/c/tar/whiteout.c ext/c/tar/remove.c ext/c/tar/extract.c ext/c/tar/record.c ext/c/tar/ring.c
+# distutils: depends = ext/c/tar/bw_tar.h ext/c/tar/internal.h ext/c/tar/ring.h
 """Extraction of tar archives beneath a directory, and deletion of trees. See the stub."""
 
 import os
 
 from libc.errno cimport errno
 from libc.stdint cimport uint32_t, uint64_t
+
+
+cdef extern from "tar/ring.h" nogil:
+    enum:
+        BW_RING_SLOTS
+
+    struct bw_ring:
+        pass
+
+    void bw_ring_open(bw_ring *ring)
+    void bw_ring_close(bw_ring *ring)
+    int bw_ring_put(bw_ring *ring, const void *data, size_t length)
+    void bw_ring_end(bw_ring *ring)
+    void bw_ring_leave(bw_ring *ring)
 
 
 cdef extern from "tar/bw_tar.h" nogil:
@@ -19,6 +33,7 @@ cdef extern from "tar/bw_tar.h" nogil:
     enum bw_tar_whiteouts:
         BW_WHITEOUTS_PLAIN
         BW_WHITEOUTS_OVERLAY
+        BW_WHITEOUTS_AUFS
         BW_WHITEOUTS_DELETE
 
     enum bw_tar_flags:
@@ -28,11 +43,15 @@ cdef extern from "tar/bw_tar.h" nogil:
 
     struct bw_tar_options:
         int in_fd
+        bw_ring *ring
         int root_fd
+        int parent_fd
+        int record_fd
         bw_tar_whiteouts whiteouts
         uint32_t flags
         uint64_t max_entries
         uint64_t max_bytes
+        uint32_t max_name
 
     struct bw_tar_result:
         uint64_t entries
@@ -40,6 +59,7 @@ cdef extern from "tar/bw_tar.h" nogil:
         uint64_t stream_bytes
         uint64_t skipped
         uint64_t skipped_xattrs
+        uint32_t recorded
         bw_tar_kind kind
         int errnum
         const char *what
@@ -81,12 +101,15 @@ cdef _answer(int status, const bw_tar_result *result):
         "stream_bytes": result.stream_bytes,
         "skipped": result.skipped,
         "skipped_xattrs": result.skipped_xattrs,
+        "recorded": bool(result.recorded),
     }
 
 
 cdef bw_tar_whiteouts _whiteouts(str name) except *:
     if name == "overlay":
         return BW_WHITEOUTS_OVERLAY
+    if name == "aufs":
+        return BW_WHITEOUTS_AUFS
     if name == "delete":
         return BW_WHITEOUTS_DELETE
     if name == "plain":
@@ -94,22 +117,59 @@ cdef bw_tar_whiteouts _whiteouts(str name) except *:
     raise ValueError(f"whiteouts: {name!r}")
 
 
+cdef class Ring:
+    cdef bw_ring ring
+    cdef list kept
+
+    def __cinit__(self):
+        bw_ring_open(&self.ring)
+        self.kept = [None] * BW_RING_SLOTS
+
+    def __dealloc__(self):
+        bw_ring_close(&self.ring)
+
+    def put(self, bytes piece not None):
+        cdef const char *data = piece
+        cdef size_t length = len(piece)
+        cdef int slot
+        if length == 0:
+            return True
+        with nogil:
+            slot = bw_ring_put(&self.ring, data, length)
+        if slot < 0:
+            return False
+        # Only now is what was kept in this slot out of use.
+        self.kept[slot] = piece
+        return True
+
+    def end(self):
+        bw_ring_end(&self.ring)
+
+
 def extract(
-    int in_fd,
+    source,
     int root_fd,
     *,
     str whiteouts,
+    int parent_fd=-1,
+    int record_fd=-1,
     bint userxattr=False,
     bint devices=True,
     bint archive=False,
     uint64_t max_entries=1 << 22,
     uint64_t max_bytes=1 << 62,
+    uint32_t max_name=4095,
 ):
     cdef bw_tar_options options
     cdef bw_tar_result result
     cdef int status
-    options.in_fd = in_fd
+    cdef Ring ring = source if isinstance(source, Ring) else None
+    options.in_fd = -1 if ring is not None else source
+    options.ring = &ring.ring if ring is not None else NULL
     options.root_fd = root_fd
+    options.parent_fd = parent_fd
+    options.record_fd = record_fd
+    options.max_name = max_name
     options.whiteouts = _whiteouts(whiteouts)
     options.flags = (
         (BW_TAR_USERXATTR if userxattr else 0)
@@ -120,6 +180,8 @@ def extract(
     options.max_bytes = max_bytes
     with nogil:
         status = bw_tar_extract(&options, &result)
+        if options.ring != NULL:
+            bw_ring_leave(options.ring)
     return _answer(status, &result)
 
 
@@ -128,7 +190,9 @@ def scan(int in_fd, *, uint64_t max_entries=1 << 22):
     cdef bw_tar_result result
     cdef int status
     options.in_fd = in_fd
-    options.root_fd = -1
+    options.ring = NULL
+    options.root_fd = options.parent_fd = options.record_fd = -1
+    options.max_name = 4095
     options.whiteouts = BW_WHITEOUTS_PLAIN
     options.flags = 0
     options.max_entries = max_entries

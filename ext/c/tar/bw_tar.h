@@ -2,7 +2,8 @@
  *
  * Lowest first: reader.c (with pax.c) turns the stream into entries and touches no file system;
  * place.c (with path.c and whiteout.c) does what an entry asks for, every path by
- * openat2(RESOLVE_IN_ROOT) beneath the root; remove.c deletes trees. extract.c is the loop. */
+ * openat2(RESOLVE_IN_ROOT) beneath the root; remove.c deletes trees; record.c writes down what the
+ * archive's bytes can be made of again. extract.c is the loop. ring.c is a stream in memory. */
 #ifndef BW_TAR_H
 #define BW_TAR_H
 
@@ -17,7 +18,14 @@ enum bw_tar_kind {
     BW_TAR_SYSTEM,    /* a system call failed; errnum says how */
 };
 
-enum bw_tar_whiteouts { BW_WHITEOUTS_PLAIN, BW_WHITEOUTS_OVERLAY, BW_WHITEOUTS_DELETE };
+/* What becomes of whiteouts: nothing special; overlay's marks; aufs's, which are the files
+ * themselves; deletion of what they name. */
+enum bw_tar_whiteouts {
+    BW_WHITEOUTS_PLAIN,
+    BW_WHITEOUTS_OVERLAY,
+    BW_WHITEOUTS_AUFS,
+    BW_WHITEOUTS_DELETE,
+};
 
 enum bw_tar_flags {
     BW_TAR_USERXATTR = 1,  /* overlay's marks go to user.overlay.*, as in a user namespace */
@@ -26,28 +34,35 @@ enum bw_tar_flags {
                               symbolic links only, no owner, no attributes, modes 0600 and 0700 */
 };
 
+struct bw_ring;
+
 struct bw_tar_options {
-    int in_fd;
-    int root_fd; /* a directory; O_PATH is not enough */
+    int in_fd;            /* the stream, when ring is NULL */
+    struct bw_ring *ring; /* the stream in memory; the caller calls bw_ring_leave() afterwards */
+    int root_fd;          /* a directory; O_PATH is not enough */
+    int parent_fd;        /* the tree that a layer is for, -1: not at hand */
+    int record_fd;        /* gets the records of record.c, -1: not wanted */
     enum bw_tar_whiteouts whiteouts;
     uint32_t flags;
     uint64_t max_entries;
     uint64_t max_bytes; /* of file content written */
+    uint32_t max_name;  /* bytes of a name, and of a link's target; at most 4095 */
 };
 
 struct bw_tar_result {
     uint64_t entries;
     uint64_t bytes;          /* of file content written */
-    uint64_t stream_bytes;   /* read from in_fd, all of it */
+    uint64_t stream_bytes;   /* of the stream, all of it */
     uint64_t skipped;        /* entries left out: devices where asked, AUFS metadata */
     uint64_t skipped_xattrs; /* attributes that the file system or the rules do not take */
+    uint32_t recorded;       /* 1: what went to record_fd is complete */
     enum bw_tar_kind kind;
     int errnum;
     const char *what; /* a static sentence */
     char name[4096];  /* the entry, cut to fit */
 };
 
-/* Reads in_fd to its end. Returns 0, or -1 with kind, errnum, what and name set. What was written
+/* Reads the stream to its end. Returns 0, or -1 with kind, errnum, what and name set. What was written
  * before an error stays; the caller throws the whole tree away. Thread-safe. */
 int bw_tar_extract(const struct bw_tar_options *options, struct bw_tar_result *result);
 
@@ -58,5 +73,9 @@ int bw_tar_scan(const struct bw_tar_options *options, struct bw_tar_result *resu
  * crossing into another file system. Adds what went to *removed. Returns 0 or -1 with errno;
  * nothing there is no error. */
 int bw_remove_tree(int dir_fd, const char *name, uint64_t *removed);
+
+/* The same, and tells the number of each inode that is no directory before its name goes. */
+int bw_remove_watched(int dir_fd, const char *name, uint64_t *removed,
+                      void (*gone)(void *context, uint64_t inode), void *context);
 
 #endif

@@ -33,10 +33,13 @@ static int with_reader(const struct bw_tar_options *options, struct bw_tar_resul
     /* Names of 4 KiB and tables: too large for the stack of a thread. */
     struct bw_reader *reader = calloc(1, sizeof *reader);
     struct bw_place *place = calloc(1, sizeof *place);
+    bool records = !scan && options->record_fd >= 0;
+    struct bw_record *record = records ? bw_record_new(options->record_fd) : NULL;
     int status = -1;
-    if (reader == NULL || place == NULL) {
+    if (reader == NULL || place == NULL || (records && record == NULL)) {
         bw_fail(result, BW_TAR_SYSTEM, 12 /* ENOMEM */, "allocate memory", "");
-    } else if (bw_reader_open(reader, options->in_fd, result) == 0) {
+    } else if (bw_reader_open(reader, options, result) == 0) {
+        reader->record = record;
         place->options = options;
         place->result = result;
         place->reader = reader;
@@ -49,6 +52,9 @@ static int with_reader(const struct bw_tar_options *options, struct bw_tar_resul
     }
     if (reader != NULL)
         bw_reader_close(reader);
+    if (status == 0 && record != NULL)
+        result->recorded = bw_record_finish(record);
+    bw_record_free(record);
     free(reader);
     free(place);
     return status;

@@ -6,6 +6,7 @@
 #include <sys/types.h>
 
 #include "bw_tar.h"
+#include "ring.h"
 
 #define BW_BLOCK 512
 #define BW_NAME_MAX 4095          /* PATH_MAX without its NUL */
@@ -43,11 +44,20 @@ struct bw_entry {
     size_t xattr_count;
 };
 
+struct bw_record;
+
 struct bw_reader {
     int fd;
+    struct bw_ring *ring; /* NULL: fd */
     struct bw_tar_result *result;
-    unsigned char *buffer;
+    struct bw_record *record; /* NULL: nobody wants it */
+    bool by_name;             /* the content being taken is recorded by its file's name */
+    uint32_t max_name;
+    unsigned char *buffer;     /* what is read from fd */
+    const unsigned char *data; /* the piece at hand: the buffer, the ring's, or the joint */
     size_t start, end;
+    unsigned char joint[BW_BLOCK]; /* a block that lies in two pieces */
+    struct bw_piece later;         /* the rest of the piece that the joint ends in */
     bool eof;
     uint64_t body; /* bytes of the present entry's content not yet taken, and its padding */
     uint64_t padding;
@@ -62,7 +72,8 @@ struct bw_reader {
 int bw_fail(struct bw_tar_result *result, enum bw_tar_kind kind, int errnum, const char *what,
             const char *name);
 
-int bw_reader_open(struct bw_reader *reader, int fd, struct bw_tar_result *result);
+int bw_reader_open(struct bw_reader *reader, const struct bw_tar_options *options,
+                   struct bw_tar_result *result);
 void bw_reader_close(struct bw_reader *reader);
 /* 1: reader->entry is the next entry. 0: the end. -1: an error. Skips what was not taken. */
 int bw_reader_next(struct bw_reader *reader);
@@ -103,12 +114,25 @@ struct bw_dir_time {
     uint32_t nsec;
 };
 
+/* record.c. After a failure it goes on and is not complete. */
+struct bw_record *bw_record_new(int fd);
+void bw_record_literal(struct bw_record *record, const unsigned char *data, size_t length);
+void bw_record_file(struct bw_record *record, const char *path, uint64_t size, uint64_t inode);
+void bw_record_removed(struct bw_record *record, uint64_t inode);
+bool bw_record_finish(struct bw_record *record); /* is it complete? */
+void bw_record_free(struct bw_record *record);
+
 struct bw_place {
     const struct bw_tar_options *options;
     struct bw_tar_result *result;
     struct bw_reader *reader;
     int parent_fd; /* of parent_path, -1: none */
     char parent_path[BW_NAME_MAX + 1];
+    bool parent_direct; /* no link on parent_path: asked only when there are records */
+    bool parent_simple; /* what is made in it belongs to root, and has the mode it is made with */
+    bool is_root;       /* this process makes files that belong to root */
+    bool has_whiteouts; /* aufs's, written by this layer */
+    const char *path;   /* of the present entry, cleaned */
     struct bw_dir_time *times;
     size_t time_count, time_room;
     struct bw_hashes seen; /* paths of this layer, kept for whiteouts that delete */
@@ -126,9 +150,11 @@ int bw_place_finish(struct bw_place *place);
 int bw_sys_fail(struct bw_place *place, const char *what);
 int bw_hostile(struct bw_place *place, const char *what);
 bool bw_is_overlay(const struct bw_place *place);
+bool bw_is_aufs(const struct bw_place *place);
 bool bw_starts(const char *text, const char *prefix);
 void bw_forget_parent(struct bw_place *place);
 int bw_clear(struct bw_place *place, int dir_fd, const char *name);
+int bw_remove(struct bw_place *place, int dir_fd, const char *name);
 int bw_set_opaque(struct bw_place *place, int fd);
 int bw_make_parents(struct bw_place *place, const char *path);
 int bw_parent_of(struct bw_place *place, const char *path, const char **base);
@@ -136,6 +162,7 @@ int bw_parent_of(struct bw_place *place, const char *path, const char **base);
 /* whiteout.c */
 enum bw_mark { BW_MARK_NONE, BW_MARK_WHITEOUT, BW_MARK_METADATA, BW_MARK_INSIDE };
 enum bw_mark bw_mark_of(const char *path, const char *base);
+int bw_touch_mark(struct bw_place *place, int dir_fd, const char *name);
 int bw_place_whiteout(struct bw_place *place, const char *path, const char *base);
 
 /* path.c */
@@ -145,5 +172,7 @@ const char *bw_clean_name(const char *name, char *clean, enum bw_tar_kind *kind)
 int bw_openat2(int dir_fd, const char *path, uint64_t flags, uint64_t resolve);
 int bw_hashes_add(struct bw_hashes *hashes, const char *path);
 bool bw_hashes_has(const struct bw_hashes *hashes, const char *path);
+int bw_hashes_add_number(struct bw_hashes *hashes, uint64_t number);
+bool bw_hashes_has_number(const struct bw_hashes *hashes, uint64_t number);
 
 #endif

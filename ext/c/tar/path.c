@@ -89,10 +89,7 @@ static int grow(struct bw_hashes *hashes) {
     return 0;
 }
 
-/* Only the hashes are kept, 64 bits with a random seed: two paths of one layer that collide by
- * chance are less likely than a failing memory chip. */
-int bw_hashes_add(struct bw_hashes *hashes, const char *path) {
-    uint64_t hash = hash_of(hashes, path);
+static int add(struct bw_hashes *hashes, uint64_t hash) {
     if (hashes->used * 2 >= hashes->room && grow(hashes) < 0)
         return -1;
     size_t at = hash & (hashes->room - 1);
@@ -103,12 +100,37 @@ int bw_hashes_add(struct bw_hashes *hashes, const char *path) {
     return 0;
 }
 
-bool bw_hashes_has(const struct bw_hashes *hashes, const char *path) {
-    uint64_t hash = hash_of(hashes, path);
+static bool has(const struct bw_hashes *hashes, uint64_t hash) {
     if (hashes->room == 0)
         return false;
     size_t at = hash & (hashes->room - 1);
     while (hashes->slots[at] && hashes->slots[at] != hash)
         at = (at + 1) & (hashes->room - 1);
     return hashes->slots[at] == hash;
+}
+
+/* Only the hashes are kept, 64 bits with a random seed: two paths of one layer that collide by
+ * chance are less likely than a failing memory chip. */
+int bw_hashes_add(struct bw_hashes *hashes, const char *path) {
+    return add(hashes, hash_of(hashes, path));
+}
+
+bool bw_hashes_has(const struct bw_hashes *hashes, const char *path) {
+    return has(hashes, hash_of(hashes, path));
+}
+
+/* A number's bits are mixed so that neighbours do not crowd; no two numbers become one. */
+static uint64_t mixed(uint64_t number) {
+    number ^= number >> 29;
+    number *= 0xbf58476d1ce4e5b9u;
+    number ^= number >> 32;
+    return number ? number : 1;
+}
+
+int bw_hashes_add_number(struct bw_hashes *hashes, uint64_t number) {
+    return add(hashes, mixed(number));
+}
+
+bool bw_hashes_has_number(const struct bw_hashes *hashes, uint64_t number) {
+    return has(hashes, mixed(number));
 }

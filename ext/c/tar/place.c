@@ -32,6 +32,11 @@ bool bw_is_overlay(const struct bw_place *p) {
     return p->options->whiteouts == BW_WHITEOUTS_OVERLAY;
 }
 
+bool bw_is_aufs(const struct bw_place *p) { return p->options->whiteouts == BW_WHITEOUTS_AUFS; }
+
+/* Is the root the branch of one layer, and not all that the layers make together? */
+static bool is_branch(const struct bw_place *p) { return bw_is_overlay(p) || bw_is_aufs(p); }
+
 static bool archive(const struct bw_place *p) { return p->options->flags & BW_TAR_ARCHIVE; }
 
 static bool is_whiteout(const struct stat *st) {
@@ -40,6 +45,7 @@ static bool is_whiteout(const struct stat *st) {
 
 int bw_place_open(struct bw_place *p) {
     p->parent_fd = -1;
+    p->is_root = geteuid() == 0 && getegid() == 0;
     if (getrandom(&p->seen.seed, sizeof p->seen.seed, 0) != sizeof p->seen.seed)
         return bw_sys_fail(p, "get random bytes");
     return 0;
@@ -128,14 +134,23 @@ static int set_xattrs(struct bw_place *p, int fd, int dir_fd, const char *name) 
     return 0;
 }
 
+/* Most of what images hold belongs to root, as what root makes does anyway, unless the directory
+ * gives its group on: one system call less for each file. */
+static bool owned_already(const struct bw_place *p) {
+    const struct bw_entry *e = &p->reader->entry;
+    return p->is_root && p->parent_simple && e->uid == 0 && e->gid == 0;
+}
+
 /* Owner before mode (chown clears setuid), both before attributes (chown clears capabilities). */
-static int set_attributes(struct bw_place *p, int fd) {
+static int set_attributes(struct bw_place *p, int fd, bool fresh) {
     const struct bw_entry *e = &p->reader->entry;
     if (archive(p))
         return 0;
-    if (fchown(fd, e->uid, e->gid) < 0)
+    bool owned = fresh && owned_already(p);
+    if (!owned && fchown(fd, e->uid, e->gid) < 0)
         return bw_sys_fail(p, "set the owner");
-    if (fchmod(fd, e->mode) < 0)
+    /* open() may leave special bits out, and chown does. */
+    if (!(owned && p->parent_simple && e->mode <= 0777) && fchmod(fd, e->mode) < 0)
         return bw_sys_fail(p, "set the mode");
     return set_xattrs(p, fd, -1, NULL);
 }
@@ -152,9 +167,17 @@ static int set_times(struct bw_place *p, int dir_fd, const char *name, int64_t m
 
 /* Removes `name` for good. What was remembered of paths may no longer be true then. */
 int bw_clear(struct bw_place *p, int dir_fd, const char *name) {
-    uint64_t removed = 0;
     bw_forget_parent(p);
-    return bw_remove_tree(dir_fd, name, &removed) < 0 ? bw_sys_fail(p, "remove what was there") : 0;
+    return bw_remove(p, dir_fd, name);
+}
+
+static void gone(void *record, uint64_t inode) { bw_record_removed(record, inode); }
+
+int bw_remove(struct bw_place *p, int dir_fd, const char *name) {
+    struct bw_record *record = p->reader->record;
+    uint64_t removed = 0;
+    int status = bw_remove_watched(dir_fd, name, &removed, record ? gone : NULL, record);
+    return status < 0 ? bw_sys_fail(p, "remove what was there") : 0;
 }
 
 static const char *opaque_name(const struct bw_place *p) {
@@ -163,7 +186,21 @@ static const char *opaque_name(const struct bw_place *p) {
 }
 
 int bw_set_opaque(struct bw_place *p, int fd) {
+    if (bw_is_aufs(p))
+        return bw_touch_mark(p, fd, ".wh..wh..opq");
     return fsetxattr(fd, opaque_name(p), "y", 1, 0) < 0 ? bw_sys_fail(p, "make opaque") : 0;
+}
+
+/* Where a layer's own entry comes to where its whiteout was: the entry hides what lies below by
+ * itself; a directory has to be opaque for that. 1: the whiteout was there. */
+static int drop_mark(struct bw_place *p, int dir_fd, const char *name) {
+    char mark[BW_COMPONENT_MAX + 8];
+    if (!p->has_whiteouts || strlen(name) + 4 > BW_COMPONENT_MAX)
+        return 0;
+    snprintf(mark, sizeof mark, ".wh.%s", name);
+    if (unlinkat(dir_fd, mark, 0) == 0)
+        return 1;
+    return errno == ENOENT ? 0 : bw_sys_fail(p, "remove the whiteout");
 }
 
 /* Makes the directory `name` unless it is there. A file that had its name hid what lies below;
@@ -188,13 +225,17 @@ static int make_directory(struct bw_place *p, int dir_fd, const char *name, bool
                 return status;
             }
             dir_fd = keep;
-            hides = bw_is_overlay(p);
+            hides = is_branch(p);
         }
     }
     fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0)
+    int dropped = fd < 0 ? 0 : drop_mark(p, dir_fd, name);
+    if (dropped < 0) {
+        close(fd);
+        fd = -1;
+    } else if (fd < 0)
         bw_sys_fail(p, "open the directory");
-    else if (hides && bw_set_opaque(p, fd) < 0) {
+    else if ((hides || dropped) && bw_set_opaque(p, fd) < 0) {
         close(fd);
         fd = -1;
     }
@@ -234,6 +275,25 @@ int bw_make_parents(struct bw_place *p, const char *path) {
     return at;
 }
 
+/* What holds for all that is made in this directory. place_directory() makes it forgotten. */
+static void look_at_parent(struct bw_place *p, int fd) {
+    struct stat st;
+    p->parent_simple = p->parent_direct = false;
+    if (fd < 0)
+        return;
+    if (p->is_root)
+        p->parent_simple = fstat(fd, &st) == 0 && st.st_gid == 0 && !(st.st_mode & S_ISGID) &&
+                           fgetxattr(fd, "system.posix_acl_default", NULL, 0) < 0;
+    if (p->reader->record != NULL) {
+        const char *path = *p->parent_path ? p->parent_path : ".";
+        int again = bw_openat2(p->options->root_fd, path, O_PATH | O_DIRECTORY,
+                               RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
+        p->parent_direct = again >= 0;
+        if (again >= 0)
+            close(again);
+    }
+}
+
 /* The descriptor of the directory that `path` lies in; *base is its last component. The descriptor
  * stays valid until the next call or the next bw_clear(). */
 int bw_parent_of(struct bw_place *p, const char *path, const char **base) {
@@ -242,8 +302,11 @@ int bw_parent_of(struct bw_place *p, const char *path, const char **base) {
     size_t length = slash ? (size_t)(slash - path) : 0;
     *base = slash ? slash + 1 : path;
     if (length == 0) {
+        if (p->parent_fd == p->options->root_fd)
+            return p->parent_fd;
         bw_forget_parent(p);
         p->parent_path[0] = 0;
+        look_at_parent(p, p->options->root_fd);
         return p->parent_fd = p->options->root_fd;
     }
     memcpy(parent, path, length);
@@ -258,6 +321,7 @@ int bw_parent_of(struct bw_place *p, const char *path, const char **base) {
         fd = bw_make_parents(p, parent);
     if (fd >= 0)
         memcpy(p->parent_path, parent, length + 1);
+    look_at_parent(p, fd);
     return p->parent_fd = fd;
 }
 
@@ -291,13 +355,27 @@ static int write_span(struct bw_place *p, int fd, uint64_t length) {
     return 0;
 }
 
+/* Content that can be found again beside the archive need not be written down. */
+static void record_file(struct bw_place *p, int fd) {
+    struct bw_reader *r = p->reader;
+    struct stat st;
+    if (r->record == NULL || r->entry.size == 0 || !p->parent_direct || fstat(fd, &st) < 0)
+        return;
+    bw_record_file(r->record, p->path, r->entry.size, st.st_ino);
+    r->by_name = true;
+}
+
 static int write_content(struct bw_place *p, int fd) {
     const struct bw_entry *e = &p->reader->entry;
     if (e->size > p->options->max_bytes - p->result->bytes)
         return bw_fail(p->result, BW_TAR_BUDGET, 0, "more content than allowed", e->name);
     p->result->bytes += e->size;
-    if (!e->sparse)
-        return write_span(p, fd, e->size);
+    if (!e->sparse) {
+        record_file(p, fd);
+        int status = write_span(p, fd, e->size);
+        p->reader->by_name = false;
+        return status;
+    }
     if (ftruncate(fd, (off_t)e->real_size) < 0)
         return bw_sys_fail(p, "set the file's size");
     for (size_t i = 0; i < e->span_count; i++) {
@@ -309,18 +387,20 @@ static int write_content(struct bw_place *p, int fd) {
     return 0;
 }
 
-static int file_at(int dir_fd, const char *base) {
-    return openat(dir_fd, base, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+/* With its mode at once where that is all there is to it. */
+static int file_at(struct bw_place *p, int dir_fd, const char *base) {
+    mode_t mode = !archive(p) && owned_already(p) ? p->reader->entry.mode & 0777 : 0600;
+    return openat(dir_fd, base, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
 }
 
 static int place_file(struct bw_place *p, int dir_fd, const char *base) {
     const struct bw_entry *e = &p->reader->entry;
-    int fd = file_at(dir_fd, base);
+    int fd = file_at(p, dir_fd, base);
     if (fd < 0)
         return errno == EEXIST ? -2 : bw_sys_fail(p, "make the file");
     int status = write_content(p, fd);
     if (status == 0)
-        status = set_attributes(p, fd);
+        status = set_attributes(p, fd, true);
     if (status == 0)
         status = set_times(p, fd, NULL, e->mtime, e->mtime_nsec);
     if (close(fd) < 0 && status == 0) /* a quota may speak up only here */
@@ -333,7 +413,7 @@ static int set_named(struct bw_place *p, int dir_fd, const char *base, bool has_
     const struct bw_entry *e = &p->reader->entry;
     if (archive(p))
         return 0;
-    if (fchownat(dir_fd, base, e->uid, e->gid, AT_SYMLINK_NOFOLLOW) < 0)
+    if (!owned_already(p) && fchownat(dir_fd, base, e->uid, e->gid, AT_SYMLINK_NOFOLLOW) < 0)
         return bw_sys_fail(p, "set the owner");
     if (has_mode && fchmodat(dir_fd, base, e->mode, 0) < 0)
         return bw_sys_fail(p, "set the mode");
@@ -418,7 +498,10 @@ static int place_directory(struct bw_place *p, int dir_fd, const char *base, con
     int fd = *path ? make_directory(p, dir_fd, base, true) : dup(p->options->root_fd);
     if (fd < 0)
         return *path ? -1 : bw_sys_fail(p, "open the directory");
-    int status = set_attributes(p, fd);
+    int status = set_attributes(p, fd, false);
+    /* By whichever name it is remembered as a parent: what is made in it inherits from now on. */
+    if (p->reader->entry.mode & S_ISGID || p->reader->entry.gid || p->reader->entry.xattr_count)
+        bw_forget_parent(p);
     close(fd);
     return status < 0 ? -1 : remember_time(p, path);
 }
@@ -438,6 +521,7 @@ static int place_once(struct bw_place *p, int dir_fd, const char *base) {
 
 static int place_plain(struct bw_place *p, const char *path) {
     const char *base;
+    p->path = path;
     int dir_fd = bw_parent_of(p, path, &base);
     if (dir_fd < 0)
         return -1;
@@ -458,6 +542,10 @@ static int place_plain(struct bw_place *p, const char *path) {
             close(dir_fd);
         if (status == -2)
             status = bw_fail(p->result, BW_TAR_SYSTEM, EEXIST, "replace what was there", path);
+    }
+    if (status == 0 && p->has_whiteouts) {
+        dir_fd = bw_parent_of(p, path, &base);
+        status = dir_fd < 0 ? -1 : drop_mark(p, dir_fd, base);
     }
     return status < 0 ? -1 : note(p, path);
 }

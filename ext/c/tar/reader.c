@@ -26,10 +26,15 @@ int bw_no_memory(struct bw_reader *r) {
     return bw_fail(r->result, BW_TAR_SYSTEM, ENOMEM, "allocate memory", r->entry.name);
 }
 
-int bw_reader_open(struct bw_reader *r, int fd, struct bw_tar_result *result) {
+int bw_reader_open(struct bw_reader *r, const struct bw_tar_options *options,
+                   struct bw_tar_result *result) {
     memset(r, 0, sizeof *r);
-    r->fd = fd;
+    r->fd = options->in_fd;
+    r->ring = options->ring;
     r->result = result;
+    r->max_name = options->max_name < BW_NAME_MAX ? options->max_name : BW_NAME_MAX;
+    if (r->ring != NULL)
+        return 0;
     r->buffer = malloc(BW_BUFFER);
     return r->buffer == NULL ? bw_no_memory(r) : 0;
 }
@@ -43,44 +48,72 @@ void bw_reader_close(struct bw_reader *r) {
     r->spans = NULL;
 }
 
-/* One read into the free end of the buffer. 1: more came, 0: the end, -1: an error. */
-static int read_more(struct bw_reader *r) {
+static int read_piece(struct bw_reader *r, struct bw_piece *piece) {
     ssize_t got;
-    if (r->eof)
-        return 0;
-    if (r->start == r->end)
-        r->start = r->end = 0;
+    if (r->ring != NULL)
+        return bw_ring_take(r->ring, piece);
     do
-        got = read(r->fd, r->buffer + r->end, BW_BUFFER - r->end);
+        got = read(r->fd, r->buffer, BW_BUFFER);
     while (got < 0 && errno == EINTR);
     if (got < 0)
         return bw_fail(r->result, BW_TAR_SYSTEM, errno, "read the archive", r->entry.name);
-    r->eof = got == 0;
-    r->end += (size_t)got;
-    r->result->stream_bytes += (uint64_t)got;
+    *piece = (struct bw_piece){r->buffer, (size_t)got};
     return got > 0;
 }
 
-/* Makes `need` bytes (at most the buffer) available. 1: there, 0: the stream ends before, -1. */
-static int want(struct bw_reader *r, size_t need) {
-    while (r->end - r->start < need) {
-        if (r->start != 0) {
-            memmove(r->buffer, r->buffer + r->start, r->end - r->start);
-            r->end -= r->start;
-            r->start = 0;
+/* The next piece of the stream takes the place of the present one. 1: there, 0: the end, -1. */
+static int next_piece(struct bw_reader *r) {
+    struct bw_piece piece = r->later;
+    r->later = (struct bw_piece){NULL, 0};
+    while (piece.length == 0) {
+        if (r->eof)
+            return 0;
+        int there = read_piece(r, &piece);
+        if (there <= 0) {
+            r->eof = there == 0;
+            return there;
         }
-        int more = read_more(r);
-        if (more <= 0)
-            return more;
+        r->result->stream_bytes += piece.length;
     }
+    r->data = piece.data;
+    r->start = 0;
+    r->end = piece.length;
     return 1;
+}
+
+/* Passes over bytes of the piece at hand. */
+static void consume(struct bw_reader *r, size_t count) {
+    if (r->record != NULL && !r->by_name && count)
+        bw_record_literal(r->record, r->data + r->start, count);
+    r->start += count;
+}
+
+/* Makes `need` bytes (at most a block) available in one. 1: there, 0: the stream ends before. */
+static int want(struct bw_reader *r, size_t need) {
+    size_t have = r->end - r->start;
+    if (have >= need)
+        return 1;
+    memmove(r->joint, r->data ? r->data + r->start : r->joint, have);
+    int more = 1;
+    while (have < need && (more = next_piece(r)) > 0) {
+        size_t part = r->end < need - have ? r->end : need - have;
+        memcpy(r->joint + have, r->data, part);
+        have += part;
+        r->start = part;
+    }
+    if (more > 0)
+        r->later = (struct bw_piece){r->data + r->start, r->end - r->start};
+    r->data = r->joint;
+    r->start = 0;
+    r->end = have;
+    return more;
 }
 
 /* Sees to it that the buffer holds something. 0, or -1: an error, or the stream ends here. */
 static int refill(struct bw_reader *r) {
     if (r->start != r->end)
         return 0;
-    int more = read_more(r);
+    int more = next_piece(r);
     if (more == 0)
         return bw_malformed(r, "the archive is cut off");
     return more < 0 ? -1 : 0;
@@ -93,7 +126,7 @@ static int skip(struct bw_reader *r, uint64_t count) {
         size_t part = r->end - r->start;
         if (part > count)
             part = (size_t)count;
-        r->start += part;
+        consume(r, part);
         count -= part;
     }
     return 0;
@@ -109,19 +142,18 @@ ssize_t bw_reader_take(struct bw_reader *r, size_t most, const unsigned char **d
         part = (size_t)r->body;
     if (part > most)
         part = most;
-    *data = r->buffer + r->start;
-    r->start += part;
+    *data = r->data + r->start;
+    consume(r, part);
     r->body -= part;
     return (ssize_t)part;
 }
 
 int bw_reader_drain(struct bw_reader *r) {
-    for (;;) {
-        r->start = r->end = 0;
-        int more = read_more(r);
-        if (more <= 0)
-            return more;
-    }
+    int more;
+    do
+        consume(r, r->end - r->start);
+    while ((more = next_piece(r)) > 0);
+    return more;
 }
 
 /* Octal digits between blanks, or base 256 when the first bit is set. -1: neither. */
@@ -236,9 +268,9 @@ static int read_long(struct bw_reader *r, uint64_t size, char **into) {
 
 static int set_name(struct bw_reader *r, char *into, const char *name, const char *what) {
     size_t length = strlen(name);
-    if (length > BW_NAME_MAX)
+    if (length > r->max_name)
         return bw_over_budget(r, what);
-    memcpy(into, name, length + 1);
+    memmove(into, name, length + 1);
     return 0;
 }
 
@@ -311,8 +343,8 @@ static int old_sparse(struct bw_reader *r, const struct header *h) {
         int there = want(r, BW_BLOCK);
         if (there <= 0)
             return there < 0 ? -1 : bw_malformed(r, "the archive is cut off");
-        memcpy(block, r->buffer + r->start, BW_BLOCK);
-        r->start += BW_BLOCK;
+        memcpy(block, r->data + r->start, BW_BLOCK);
+        consume(r, BW_BLOCK);
         pairs = block;
         count = 21;
         more = block[504] != 0;
@@ -425,15 +457,15 @@ static int entry_type(struct bw_reader *r, char type) {
 static int finish_entry(struct bw_reader *r, const struct header *h, const struct bw_pax *pax,
                         uint64_t size, const char *long_name, const char *long_link) {
     struct bw_entry *e = &r->entry;
+    char header_link[sizeof h->link + 1];
     header_name(h, e->name);
     size_t length = strnlen(h->link, sizeof h->link);
-    memcpy(e->link, h->link, length);
-    e->link[length] = 0;
+    memcpy(header_link, h->link, length);
+    header_link[length] = 0;
     const char *name = long_name ? long_name : pax->sparse_name ? pax->sparse_name : pax->path;
     const char *link = long_link ? long_link : pax->linkpath;
-    if (name && set_name(r, e->name, name, "the name is too long") < 0)
-        return -1;
-    if (link && set_name(r, e->link, link, "the link's target is too long") < 0)
+    if (set_name(r, e->name, name ? name : e->name, "the name is too long") < 0 ||
+        set_name(r, e->link, link ? link : header_link, "the link's target is too long") < 0)
         return -1;
     int type = entry_type(r, h->type);
     if (type < 0)
@@ -453,8 +485,8 @@ static int next_header(struct bw_reader *r, struct header *h) {
         return -1;
     if (there == 0)
         return r->start == r->end ? 0 : bw_malformed(r, "the archive is cut off");
-    memcpy(h, r->buffer + r->start, BW_BLOCK);
-    r->start += BW_BLOCK;
+    memcpy(h, r->data + r->start, BW_BLOCK);
+    consume(r, BW_BLOCK);
     if (all_zero((unsigned char *)h))
         return 0;
     return checksum_right(h) ? 1 : bw_malformed(r, "not a tar archive, or damaged (checksum)");

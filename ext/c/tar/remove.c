@@ -19,6 +19,8 @@ struct removal {
     dev_t device;
     unsigned moved; /* names made for that */
     uint64_t removed;
+    void (*gone)(void *context, uint64_t inode); /* NULL: nobody wants to know */
+    void *context;
 };
 
 static int remove_at(struct removal *r, int dir_fd, const char *name, int depth, bool top);
@@ -69,6 +71,10 @@ static int empty_directory(struct removal *r, int fd, int depth) {
 }
 
 static int remove_at(struct removal *r, int dir_fd, const char *name, int depth, bool top) {
+    struct stat st;
+    if (r->gone != NULL && fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+        !S_ISDIR(st.st_mode))
+        r->gone(r->context, st.st_ino);
     if (unlinkat(dir_fd, name, 0) == 0) {
         r->removed++;
         return 0;
@@ -86,7 +92,6 @@ static int remove_at(struct removal *r, int dir_fd, const char *name, int depth,
             errno = refused; /* no directory: it was the unlink that was not allowed */
         return -1;
     }
-    struct stat st;
     int failed = 0;
     if (fstat(fd, &st) < 0)
         failed = errno;
@@ -105,7 +110,12 @@ static int remove_at(struct removal *r, int dir_fd, const char *name, int depth,
 }
 
 int bw_remove_tree(int dir_fd, const char *name, uint64_t *removed) {
-    struct removal r = {.top_fd = dir_fd};
+    return bw_remove_watched(dir_fd, name, removed, NULL, NULL);
+}
+
+int bw_remove_watched(int dir_fd, const char *name, uint64_t *removed,
+                      void (*gone)(void *context, uint64_t inode), void *context) {
+    struct removal r = {.top_fd = dir_fd, .gone = gone, .context = context};
     int status = remove_at(&r, dir_fd, name, 0, true);
     *removed += r.removed;
     return status;

@@ -19,7 +19,6 @@ static int spare_or_remove(struct bw_place *p, int fd, char *path, size_t length
 static int look_at(struct bw_place *p, int fd, const char *name, char *path, size_t length,
                    int depth) {
     size_t more = strlen(name);
-    uint64_t removed = 0;
     if (length + more + 2 > BW_NAME_MAX)
         return bw_fail(p->result, BW_TAR_BUDGET, 0, "the name is too long", path);
     size_t slash = length != 0;
@@ -28,8 +27,7 @@ static int look_at(struct bw_place *p, int fd, const char *name, char *path, siz
     memcpy(path + length + slash, name, more + 1);
     int status = 0;
     if (!bw_hashes_has(&p->seen, path)) {
-        if (bw_remove_tree(fd, name, &removed) < 0)
-            status = bw_sys_fail(p, "remove what was there");
+        status = bw_remove(p, fd, name);
     } else {
         int child = openat(fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (child >= 0) {
@@ -75,20 +73,46 @@ static int place_opaque(struct bw_place *p, const char *parent) {
     if (fd < 0)
         return -1;
     bw_forget_parent(p);
-    int status = bw_is_overlay(p) ? bw_set_opaque(p, fd) : spare_or_remove(p, fd, path, strlen(path), 0);
+    bool branch = bw_is_overlay(p) || bw_is_aufs(p);
+    int status = branch ? bw_set_opaque(p, fd) : spare_or_remove(p, fd, path, strlen(path), 0);
     close(fd);
     return status;
 }
 
-/* What the layer itself brought survives its whiteout: that is for what lies below. */
-static int overlay_whiteout(struct bw_place *p, int dir_fd, const char *hidden) {
-    struct stat st;
+/* Makes one of aufs's files, with the mode that it gives them. */
+int bw_touch_mark(struct bw_place *p, int dir_fd, const char *name) {
+    int fd = openat(dir_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0444);
+    if (fd < 0)
+        return errno == EEXIST ? 0 : bw_sys_fail(p, "write the whiteout");
+    close(fd);
+    return 0;
+}
+
+/* 1: written; 0: something of the layer's own has the name, *st says what; -1: an error. */
+static int write_mark(struct bw_place *p, int dir_fd, const char *base, struct stat *st) {
+    const char *hidden = base + 4;
+    if (bw_is_aufs(p)) {
+        if (fstatat(dir_fd, hidden, st, AT_SYMLINK_NOFOLLOW) == 0)
+            return 0;
+        if (errno != ENOENT)
+            return bw_sys_fail(p, "write the whiteout");
+        p->has_whiteouts = true;
+        return bw_touch_mark(p, dir_fd, base) < 0 ? -1 : 1;
+    }
     if (mknodat(dir_fd, hidden, S_IFCHR, 0) == 0)
-        return 0;
-    if (errno != EEXIST || fstatat(dir_fd, hidden, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return 1;
+    if (errno != EEXIST || fstatat(dir_fd, hidden, st, AT_SYMLINK_NOFOLLOW) < 0)
         return bw_sys_fail(p, "write the whiteout");
-    if (!S_ISDIR(st.st_mode))
-        return 0;
+    return 0;
+}
+
+/* What the layer itself brought survives its whiteout: that is for what lies below. */
+static int branch_whiteout(struct bw_place *p, int dir_fd, const char *base) {
+    const char *hidden = base + 4;
+    struct stat st;
+    int written = write_mark(p, dir_fd, base, &st);
+    if (written != 0 || !S_ISDIR(st.st_mode))
+        return written < 0 ? -1 : 0;
     int fd = openat(dir_fd, hidden, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
         return bw_sys_fail(p, "open the directory");
@@ -132,8 +156,8 @@ int bw_place_whiteout(struct bw_place *p, const char *path, const char *base) {
     int dir_fd = bw_parent_of(p, path, &again);
     if (dir_fd < 0)
         return -1;
-    return bw_is_overlay(p) ? overlay_whiteout(p, dir_fd, hidden)
-                      : delete_whiteout(p, dir_fd, hidden, path);
+    return bw_is_overlay(p) || bw_is_aufs(p) ? branch_whiteout(p, dir_fd, base)
+                                             : delete_whiteout(p, dir_fd, hidden, path);
 }
 
 /* Looks for ".wh." at the start of each component. */

@@ -43,9 +43,11 @@ _TRIES = 3
 """A job that never began because the keeper died is given to the next keeper."""
 
 _DEADLINES = {
+    "assemble_layer": LONG_DEADLINE,
     "convert_whiteouts": LONG_DEADLINE,
     "copy_tree": LONG_DEADLINE,
     "diff_layer": LONG_DEADLINE,
+    "pack_layer": LONG_DEADLINE,
     "remove_tree": LONG_DEADLINE,
     "split_archive": LONG_DEADLINE,
     "tar_tree": LONG_DEADLINE,

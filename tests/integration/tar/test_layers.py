@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from boxwood.execution.worker_whiteouts import convert_whiteouts
 from boxwood_ext import mount
 from boxwood_ext.tar import TarError
 from tests.integration.tar import reference
@@ -139,6 +141,20 @@ def test_the_forms_of_overlay(room: Path) -> None:
     assert os.getxattr(room / "user/a", "user.overlay.opaque") == b"y"
 
 
+def test_the_forms_of_aufs(room: Path) -> None:
+    """Marks are the files themselves; what the layer brings needs none, or is opaque."""
+    data = archive(
+        entry(".wh.gone"), entry(".wh.d"), folder("d"), entry("d/new"), entry("f"), entry(".wh.f"),
+        entry("o/.wh..wh..opq"), entry(".wh.t"), entry("t"), entry(".wh..wh.aufs"),
+    )  # fmt: skip
+    extract_into(data, room / "root", whiteouts="aufs")
+    marks = {".wh.gone", "d/.wh..wh..opq", "o/.wh..wh..opq"}
+    assert paths(room / "root") == marks | {"d", "d/new", "f", "o", "t"}
+    for mark in marks:
+        status = (room / "root" / mark).lstat()
+        assert (stat.S_IMODE(status.st_mode), status.st_size) == (0o444, 0)
+
+
 NAMES = st.sampled_from(["a", "b", "c", "l"])
 PATHS = st.lists(NAMES, min_size=1, max_size=3).map("/".join)
 MODES = st.sampled_from([0o644, 0o600, 0o4755, 0o1777, 0o000])
@@ -236,6 +252,33 @@ def compare_forms(lower: bytes, layer: bytes) -> None:
     finally:
         os.umask(before)
         shutil.rmtree(room)
+
+
+@pytest.mark.property
+@settings(deadline=None, suppress_health_check=list(HealthCheck))
+@given(layer=ARCHIVES)
+def test_the_branch_of_aufs_says_the_same(layer: list[Any]) -> None:
+    """Converted, it is the branch that is written for the kernel's overlay."""
+    data = archive(*layer)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
+        room = Path(name)
+        done = attempt(data, room / "overlay", whiteouts="overlay")
+        assert attempt(data, room / "aufs", whiteouts="aufs") == done
+        if not done:
+            return
+        fd = os.open(room / "aufs", os.O_RDONLY)
+        try:
+            convert_whiteouts({"form": "overlay"}, [fd])
+        finally:
+            os.close(fd)
+        found = [_without_parents(listing(room / form)) for form in ("aufs", "overlay")]
+        assert found[0] == found[1]
+
+
+def _without_parents(tree: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the times of what no archive names: the present, and of whiteouts likewise."""
+    now = time.time_ns() - 60 * 10**9
+    return {path: (*e[:4], e[4] * (e[4] < now), *e[5:]) for path, e in tree.items()}
 
 
 def _kinds(data: bytes) -> list[tuple[str, str]]:

@@ -1,0 +1,118 @@
+/* What the bytes of an archive can be made of again, beside the files that came out of it: the
+ * records of docs/layers.md, "Recipes", uncompressed. All bytes that are no file's content stand
+ * in literal records; a file's content is named by its path and size. */
+#include "internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define ROOM (128u << 10)
+#define HEAD 5 /* 'L', and the length in 32 bits */
+
+struct bw_record {
+    int fd;
+    bool complete;
+    bool literal; /* the last record in the buffer is an open literal */
+    size_t literal_at;
+    size_t used;
+    struct bw_hashes files; /* numbers of the inodes that records name */
+    unsigned char buffer[ROOM];
+};
+
+struct bw_record *bw_record_new(int fd) {
+    struct bw_record *record = malloc(sizeof *record);
+    if (record == NULL)
+        return NULL;
+    record->fd = fd;
+    record->complete = true;
+    record->literal = false;
+    record->literal_at = record->used = 0;
+    record->files = (struct bw_hashes){0};
+    return record;
+}
+
+static void little_endian(unsigned char *into, uint64_t value, int bytes) {
+    for (int i = 0; i < bytes; i++, value >>= 8)
+        into[i] = (unsigned char)value;
+}
+
+static void close_literal(struct bw_record *record) {
+    if (record->literal)
+        little_endian(record->buffer + record->literal_at + 1,
+                      record->used - record->literal_at - HEAD, 4);
+    record->literal = false;
+}
+
+static void flush(struct bw_record *record) {
+    close_literal(record);
+    const unsigned char *at = record->buffer;
+    while (record->used && record->complete) {
+        ssize_t done = write(record->fd, at, record->used);
+        if (done < 0 && errno == EINTR)
+            continue;
+        if (done < 0) {
+            /* Without a recipe the layer is as good; only its blob has to be kept. */
+            record->complete = false;
+            break;
+        }
+        at += done;
+        record->used -= (size_t)done;
+    }
+    record->used = 0;
+}
+
+bool bw_record_finish(struct bw_record *record) {
+    flush(record);
+    return record->complete;
+}
+
+void bw_record_free(struct bw_record *record) {
+    if (record != NULL)
+        free(record->files.slots);
+    free(record);
+}
+
+void bw_record_literal(struct bw_record *record, const unsigned char *data, size_t length) {
+    while (length && record->complete) {
+        if (record->used + HEAD + 1 > ROOM)
+            flush(record);
+        if (!record->literal) {
+            record->literal = true;
+            record->literal_at = record->used;
+            record->buffer[record->used] = 'L';
+            record->used += HEAD;
+        }
+        size_t part = ROOM - record->used < length ? ROOM - record->used : length;
+        memcpy(record->buffer + record->used, data, part);
+        record->used += part;
+        data += part;
+        length -= part;
+    }
+}
+
+void bw_record_file(struct bw_record *record, const char *path, uint64_t size, uint64_t inode) {
+    size_t length = strlen(path), need = 1 + 8 + 2 + length;
+    if (!record->complete)
+        return;
+    if (bw_hashes_add_number(&record->files, inode) < 0) {
+        record->complete = false;
+        return;
+    }
+    close_literal(record);
+    if (record->used + need > ROOM)
+        flush(record);
+    unsigned char *at = record->buffer + record->used;
+    *at = 'F';
+    little_endian(at + 1, size, 8);
+    little_endian(at + 9, length, 2);
+    memcpy(at + 11, path, length);
+    record->used += need;
+}
+
+/* A file goes. When a record names it, what it held cannot be had again. */
+void bw_record_removed(struct bw_record *record, uint64_t inode) {
+    if (bw_hashes_has_number(&record->files, inode))
+        record->complete = false;
+}

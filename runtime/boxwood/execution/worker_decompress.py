@@ -1,0 +1,221 @@
+"""Streams as they come to the jobs on archives: counted, digested and decompressed in pieces.
+
+Nothing here holds more than a few pieces at a time, whatever the stream does.
+"""
+
+from __future__ import annotations
+
+import bz2
+import hashlib
+import lzma
+import os
+import queue
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from typing import IO, Protocol, cast
+
+import zstandard
+from isal import igzip_lib
+
+from boxwood.errors import InvalidArgument
+
+CHUNK = 256 << 10
+"""Bytes read at once: from here on hashlib and the decompressors let go of the GIL for long."""
+XZ_MEMORY = 256 << 20
+"""Bytes that the xz decoder may take: its -9 needs 65 MiB."""
+ZSTD_WINDOW = 128 << 20
+"""Bytes of window that a zstd frame may ask for: its own default limit."""
+
+_GZIP_PIECE = 64 << 10
+"""Compressed bytes given to the gzip decoder at once; more only lie in its memory."""
+_QUEUE = 16
+"""Pieces that wait for the digests."""
+
+_MAGICS = (
+    (b"\x1f\x8b\x08", "gzip"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"\xfd7zXZ\x00", "xz"),
+    (b"BZh", "bzip2"),
+)
+
+
+class Hasher(Protocol):
+    """What hashlib's objects are."""
+
+    def update(self, data: bytes, /) -> None:
+        """Take more bytes."""
+
+    def hexdigest(self) -> str:
+        """Return the digest so far."""
+
+
+def hasher_for(wanted: str) -> tuple[str, Hasher]:
+    """Return the algorithm that a digest names, and a hasher of it; ``sha256`` for none.
+
+    Raises:
+        InvalidArgument: another algorithm than SHA-256 and SHA-512.
+    """
+    algorithm = wanted.partition(":")[0] or "sha256"
+    if algorithm not in ("sha256", "sha512"):
+        raise InvalidArgument(f"digest: {wanted[:80]}: neither sha256 nor sha512")
+    return algorithm, cast(Hasher, hashlib.new(algorithm))
+
+
+class Digester(threading.Thread):
+    """Feeds hashers beside the rest of the work, in the order of :meth:`update`.
+
+    It never fails half way: what a hasher raises comes out of :meth:`finish`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self._work: queue.Queue[tuple[Hasher, bytes] | None] = queue.Queue(_QUEUE)
+        self._error: BaseException | None = None
+        self.start()
+
+    def update(self, hasher: Hasher, data: bytes) -> None:
+        """Hand over a piece; waits while too many wait."""
+        self._work.put((hasher, data))
+
+    def run(self) -> None:
+        """Serve until the end; after an error only take."""
+        while (item := self._work.get()) is not None:
+            try:
+                if self._error is None:
+                    item[0].update(item[1])
+            except BaseException as error:  # noqa: BLE001 - kept for finish()
+                self._error = error
+
+    def finish(self) -> None:
+        """Wait until all is digested."""
+        if self.is_alive():
+            self._work.put(None)
+            self.join()
+        if self._error is not None:
+            raise self._error
+
+
+def compression_of(head: bytes) -> str:
+    """Return the compression that the first bytes show; an empty string: none."""
+    for magic, name in _MAGICS:
+        if head.startswith(magic):
+            return name
+    # A skippable frame may come first in zstd (RFC 8878, 3.1.2).
+    if len(head) >= 4 and head[0] & 0xF0 == 0x50 and head[1:4] == b"\x2a\x4d\x18":
+        return "zstd"
+    return ""
+
+
+class Source:
+    """The stream as it comes: counted, and shown to ``watch`` piece by piece."""
+
+    def __init__(self, fd: int, watch: Callable[[bytes], None]) -> None:
+        self._fd = fd
+        self._head = b""
+        self._watch = watch
+        self.taken = 0
+
+    def peek(self) -> bytes:
+        """Return the first bytes, which the next read gives again."""
+        while len(self._head) < 8 and (data := os.read(self._fd, CHUNK)):
+            self._head += data
+        return self._head[:8]
+
+    def read(self, size: int = CHUNK) -> bytes:
+        """Return the next bytes, nothing at the end."""
+        data, self._head = self._head, b""
+        if not data:
+            data = os.read(self._fd, CHUNK)
+        if len(data) > size:
+            data, self._head = data[:size], data[size:]
+        self.taken += len(data)
+        self._watch(data)
+        return data
+
+
+def _gzip(source: Source) -> Iterator[bytes]:
+    """Members one after the other, zeros after the last one."""
+    member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+    while data := source.read():
+        for start in range(0, len(data), _GZIP_PIECE):
+            piece = data[start : start + _GZIP_PIECE]
+            while piece:
+                if member.eof:
+                    piece = piece.lstrip(b"\0")
+                    if not piece:
+                        break
+                    member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+                # Never more than a piece at once, however much a bomb has in store.
+                yield member.decompress(piece, CHUNK)
+                while not member.eof and not member.needs_input:
+                    yield member.decompress(b"", CHUNK)
+                piece = member.unused_data if member.eof else b""
+    if not member.eof:
+        raise InvalidArgument("decompress: gzip: unexpected end of the stream")
+
+
+def _zstd(source: Source) -> Iterator[bytes]:
+    decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW)
+    with decompressor.stream_reader(
+        cast(IO[bytes], source), read_size=CHUNK, read_across_frames=True, closefd=False
+    ) as reader:
+        while data := reader.read(CHUNK):
+            yield data
+
+
+def _blocks(source: Source, compression: str) -> Iterator[bytes]:
+    """xz or bzip2: streams one after the other, zeros between them."""
+
+    def fresh() -> lzma.LZMADecompressor | bz2.BZ2Decompressor:
+        if compression == "xz":
+            return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY)
+        return bz2.BZ2Decompressor()
+
+    stream = fresh()
+    while data := source.read():
+        while data:
+            if stream.eof:
+                data = data.lstrip(b"\0")
+                if not data:
+                    break
+                stream = fresh()
+            yield stream.decompress(data, CHUNK)
+            while not stream.eof and not stream.needs_input:
+                yield stream.decompress(b"", CHUNK)
+            data = stream.unused_data if stream.eof else b""
+    if not stream.eof:
+        raise InvalidArgument(f"decompress: {compression}: unexpected end of the stream")
+
+
+def _plain(source: Source) -> Iterator[bytes]:
+    while data := source.read():
+        yield data
+
+
+def decompressed(source: Source, compression: str) -> Iterator[bytes]:
+    """Yield the content in pieces of at most :data:`CHUNK` bytes.
+
+    Raises:
+        InvalidArgument, or an error of the library (:data:`LIBRARY_ERRORS`): the stream is broken
+        or ends too early.
+    """
+    if compression == "gzip":
+        return _gzip(source)
+    if compression == "zstd":
+        return _zstd(source)
+    if compression:
+        return _blocks(source, compression)
+    return _plain(source)
+
+
+LIBRARY_ERRORS: tuple[type[BaseException], ...] = (
+    zlib.error,
+    cast(type[BaseException], igzip_lib.error),
+    lzma.LZMAError,
+    zstandard.ZstdError,
+    EOFError,
+    ValueError,
+    OSError,
+)
+"""What the libraries raise for a stream that is broken; bz2 raises OSError without a number."""
