@@ -31,6 +31,15 @@ _ROTATION = {"max-size": "10m", "max-file": "5"}
 """A log without a bound fills the disk: the most reported of Docker's defaults."""
 
 
+_KEEP_BLOBS = ("always", "until-pushed", "never")
+_RANGES = (
+    ("layer_max_entries", 1, 1 << 32),
+    ("layer_max_ratio", 0, 1 << 32),
+    ("layer_max_name", 16, 4095),
+)
+"""Of numbers: a key, its least and its greatest value."""
+
+
 class Configuration(msgspec.Struct, frozen=True, kw_only=True, rename="kebab",
                     forbid_unknown_fields=True):  # fmt: skip
     """All keys with their defaults; :data:`DOCS` says what each means."""
@@ -51,6 +60,11 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, rename="kebab",
     labels: tuple[str, ...] = ()
     storage_driver: str = ""
     storage_opts: tuple[str, ...] = ()
+    keep_blobs: str = "never"
+    layer_max_entries: int = 2_000_000
+    layer_max_size: int | str = "1t"
+    layer_max_ratio: int = 0
+    layer_max_name: int = 4095
     default_runtime: str = "native"
     runtimes: dict[str, str] = msgspec.field(default_factory=lambda: dict(_RUNTIMES))
     default_network: str = "bridge"
@@ -85,6 +99,11 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, rename="kebab",
         """Bytes of :attr:`default_shm_size`, which may be written with a unit."""
         return parse_bytes("default-shm-size", self.default_shm_size)
 
+    @property
+    def layer_size(self) -> int:
+        """Bytes of :attr:`layer_max_size`, which may be written with a unit."""
+        return parse_bytes("layer-max-size", self.layer_max_size)
+
 
 DOCS: dict[str, str] = {
     "data-root": "Folder of all that is kept: images, containers, volumes, records.",
@@ -107,6 +126,13 @@ DOCS: dict[str, str] = {
     "storage-driver": "Driver that keeps file trees: an entry point of `boxwood.storage`; empty: "
     "the one whose snapshots are in the data root, else the best that works.",
     "storage-opts": "Options of the storage driver (`KEY=VALUE`).",
+    "keep-blobs": "Whether layers' archives are kept beside their files: `always`, `until-pushed`, "
+    "or `never`: an archive goes once it was made again of the files and was the same.",
+    "layer-max-entries": "Entries that one layer may have.",
+    "layer-max-size": "Bytes of one layer's tar, uncompressed; with a unit if you like.",
+    "layer-max-ratio": "Bytes that a layer may have for each compressed one; 0: what its "
+    "compression can do at most (1200).",
+    "layer-max-name": "Bytes of a name in a layer, and of a link's target.",
     "default-runtime": "Driver that isolates containers: an entry point of `boxwood.isolation`.",
     "runtimes": "Other names under which clients may ask for an isolation driver.",
     "default-network": "Network of a container that asks for none.",
@@ -290,8 +316,23 @@ def _check(config: Configuration) -> None:
     for key in ("shutdown_timeout", "default_stop_timeout", "idle_timeout"):
         if getattr(config, key) < 0:
             raise InvalidArgument(f"configuration: {key.replace('_', '-')}: less than 0")
+    _check_layers(config)
     if config.shm_size < 0:
         raise InvalidArgument("configuration: default-shm-size: less than 0")
+
+
+def _check_layers(config: Configuration) -> None:
+    if config.keep_blobs not in _KEEP_BLOBS:
+        raise InvalidArgument(
+            f"configuration: keep-blobs: {config.keep_blobs}: not one of {', '.join(_KEEP_BLOBS)}"
+        )
+    for key, low, high in _RANGES:
+        if not low <= getattr(config, key) <= high:
+            raise InvalidArgument(
+                f"configuration: {key.replace('_', '-')}: not between {low} and {high}"
+            )
+    if config.layer_size < 1:
+        raise InvalidArgument("configuration: layer-max-size: less than 1")
 
 
 def parse_bytes(key: str, value: int | str) -> int:

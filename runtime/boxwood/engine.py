@@ -29,7 +29,7 @@ from boxwood.services.networks import NetworksService
 from boxwood.services.volumes import VolumesService
 from boxwood.store.content import ContentStore
 from boxwood.store.database import Database
-from boxwood.store.layers import LayerStore
+from boxwood.store.layers import LayerLimits, LayerStore
 
 if TYPE_CHECKING:
     import pluggy
@@ -95,9 +95,21 @@ class Engine:
             self.data_root / "storage", self.config.storage_driver, pairs(self.config.storage_opts)
         )
         self.storage = self.storage_choice.driver
-        log.info("storage driver: %s: %s", self.storage_choice.name, self.storage_choice.reason)
+        log.debug("storage driver: %s: %s", self.storage_choice.name, self.storage_choice.reason)
+        config = self.config
         self.layers = LayerStore(
-            self.database, self.storage, self.content, self.workers.offload, open_root
+            self.database,
+            self.storage,
+            self.content,
+            self.workers.offload,
+            open_root,
+            LayerLimits(
+                config.layer_max_entries,
+                config.layer_size,
+                config.layer_max_ratio,
+                config.layer_max_name,
+            ),
+            config.keep_blobs,
         )
         self.images = ImagesService(
             self.database, self.content, self.layers, self.workers, self.events

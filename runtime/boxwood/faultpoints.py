@@ -18,7 +18,11 @@ POINTS = (
     "stop.begun", "stop.signalled", "kill.signalled",
     "remove.begun", "remove.snapshot", "remove.recorded", "remove.directory",
 )  # fmt: skip
-"""Every point there is, in the order of a container's life."""
+"""Of containers, in the order of their life."""
+IMAGE_POINTS = (
+    "load.unpacked", "load.settled", "load.recorded", "drop.verified", "drop.recorded",
+)  # fmt: skip
+"""Of images and their layers."""
 
 
 def _parse() -> tuple[str, int]:

@@ -108,7 +108,8 @@ Offload: TypeAlias = Callable[[str, Mapping[str, Any], Sequence[int]], Awaitable
 The descriptors stay the caller's. Jobs open to drivers: ``copy_tree`` (descriptors: source
 directory, target directory), ``remove_tree`` (a directory; argument ``name`` below it),
 ``tree_usage`` (a directory; answers ``bytes`` and ``inodes``), and what :meth:`StorageDriver.apply`
-and :meth:`StorageDriver.diff` use: ``unpack_layer`` and ``diff_layer``.
+and :meth:`StorageDriver.diff` use: ``unpack_layer``, ``diff_layer`` and ``sync`` (directories whose
+file systems are written out; none: all).
 """
 
 Mounter: TypeAlias = Callable[..., int]
@@ -234,6 +235,8 @@ class Applied(msgspec.Struct, frozen=True):
     """Of the files' contents."""
     stored: int
     """Of the bytes as they came."""
+    tar_size: int
+    """Of the tar, uncompressed."""
     entries: int
     compression: str = ""
     """``gzip``, ``zstd``, ``xz``, ``bzip2``; empty: none."""
@@ -364,6 +367,17 @@ class StorageDriver(abc.ABC):
         finally:
             if passing:
                 self.remove(passing)
+
+    async def sync(self) -> None:
+        """Make durable what the snapshots committed so far hold: one barrier for all of them.
+
+        What is committed need not survive a power cut before this returns. The base writes out
+        every file system; a driver that knows its own does less.
+
+        Raises:
+            DeadlineExceeded, Unavailable
+        """
+        await self.offload("sync", {}, [])
 
     def unpack_target(self, key: str) -> UnpackTarget | None:
         """Where a layer may be unpacked straight into the active ``key``; None: mount it."""
@@ -566,6 +580,11 @@ class DirectoryDriver(StorageDriver):
     def walk(self) -> Iterator[SnapshotInfo]:
         """Yield all snapshots; see the contract."""
         yield from tuple(self._known.values())
+
+    async def sync(self) -> None:
+        """Write out the file system of the root (syncfs(2)); see the contract."""
+        with open_directory(self.root) as fd:
+            await self.offload("sync", {}, [fd])
 
     async def usage(self, key: str) -> Usage:
         """Measure in a worker; see the contract."""

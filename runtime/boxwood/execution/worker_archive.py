@@ -7,6 +7,7 @@ it is wanted. The pieces between them are handed over in memory, not copied, and
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import threading
@@ -175,6 +176,7 @@ def unpack_layer(arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
         "size": extracted["bytes"],
         "entries": extracted["entries"],
         "stored": feeder.source.taken,
+        "tar_size": feeder.given,
         "compression": feeder.compression,
         "compressor": feeder.compressor(),
         "recipe": recorder is not None and _complete(recorder, feeder, extracted),
@@ -210,3 +212,45 @@ def hash_file(arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
         hasher.update(data)
         size += len(data)
     return {"digest": f"sha256:{hasher.hexdigest()}", "size": size}
+
+
+def plain_layer(arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+    """Write what a compressed stream holds.
+
+    Descriptors: the stream; where to write. Answers ``size`` (bytes written) and ``digest``.
+    """
+    del arguments
+    hasher, size = hashlib.sha256(), 0
+    source = Source(fds[0], lambda _: None)
+    try:
+        for piece in decompressed(source, compression_of(source.peek())):
+            hasher.update(piece)
+            size += len(piece)
+            view = memoryview(piece)
+            while view:
+                view = view[os.write(fds[1], view) :]
+    except LIBRARY_ERRORS as error:
+        raise _readable(error) from error
+    return {"size": size, "digest": f"sha256:{hasher.hexdigest()}"}
+
+
+def sync(arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+    """Write out the file systems of these directories (syncfs(2)); without any, all of them.
+
+    Raises:
+        OSError: the disk took it not.
+    """
+    del arguments
+    if not fds:
+        os.sync()
+    libc = ctypes.CDLL(None, use_errno=True)
+    for fd in fds:
+        # One that is only O_PATH does not do (EBADF).
+        directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
+        try:
+            if libc.syncfs(directory) < 0:
+                number = ctypes.get_errno()
+                raise OSError(number, f"syncfs: {os.strerror(number)}")
+        finally:
+            os.close(directory)
+    return {}

@@ -72,6 +72,8 @@ JOBS: dict[str, Job] = {
     "assemble_layer": Job(worker_recipe.assemble_layer, _READ),
     "pack_layer": Job(worker_compress.pack_layer),
     "hash_file": Job(worker_archive.hash_file),
+    "plain_layer": Job(worker_archive.plain_layer),
+    "sync": Job(worker_archive.sync),
     "make_init_layer": Job(worker_init.make_init_layer, _WRITE),
     "remove_tree": Job(_remove_tree, (confine.DAC_OVERRIDE, confine.FOWNER)),
     "tree_usage": Job(worker_trees.tree_usage, _READ),

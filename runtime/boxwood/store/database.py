@@ -16,7 +16,8 @@ from typing import Any
 
 from boxwood.errors import BoxwoodError, DataLoss, Internal, ResourceExhausted, Unavailable
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2: records of layers whose archives may be gone, which version 1 would take for lost."""
 KINDS = (
     "containers",
     "images",
@@ -42,7 +43,12 @@ def _create(connection: sqlite3.Connection) -> None:
         connection.execute(f"CREATE TABLE {kind} (id TEXT PRIMARY KEY, body BLOB NOT NULL) STRICT")
 
 
-_MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create,)
+def _layers_without_blobs(connection: sqlite3.Connection) -> None:
+    """Records that are there stay as they are: each has its blob."""
+    del connection
+
+
+_MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create, _layers_without_blobs)
 """Entry N takes a file of schema version N to N + 1. Entries are never changed once released."""
 
 

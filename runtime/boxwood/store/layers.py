@@ -26,6 +26,7 @@ import msgspec
 
 from boxwood.drivers.storage import (
     MOUNTS_ONLY,
+    Applied,
     ApplyRequest,
     Kind,
     Mount,
@@ -33,11 +34,14 @@ from boxwood.drivers.storage import (
     Offload,
     SnapshotOptions,
     StorageDriver,
+    as_boxwood_error,
     open_directory,
 )
 from boxwood.errors import BoxwoodError, DataLoss, NotFound
+from boxwood.faultpoints import fault
 from boxwood.model.digest import Digest, chain_id
-from boxwood.model.wire import Wire, encode
+from boxwood.model.wire import encode
+from boxwood.store.blobs import NEVER, Layer, LayerBlobs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -57,24 +61,22 @@ CLEAN_DELAY = 0.2
 """Seconds in which removals come together before a worker deletes them."""
 
 
-class Layer(Wire):
-    """A layer that is here."""
-
-    chain_id: str
-    diff_id: str
-    parent: str = ""
-    """Chain ID of the layer below, empty for the lowest."""
-    size: int = 0
-    """Bytes of its files, unpacked."""
-    blob: str = ""
-    """Digest of the tar as it came (compressed or not), empty: not kept."""
-
-
 class Unpacked(msgspec.Struct, frozen=True):
     """What unpacking found out; ``layer`` is here already or now."""
 
     layer: Layer
     fresh: bool
+
+
+class LayerLimits(msgspec.Struct, frozen=True):
+    """What one layer may be at most. ``ratio`` 0: what its compression can do at most."""
+
+    entries: int = ENTRIES_LIMIT
+    size: int = BYTES_LIMIT
+    """Bytes of the tar, uncompressed."""
+    ratio: int = 0
+    name: int = 4095
+    """Bytes of a name, and of a link's target."""
 
 
 class LayerStore:
@@ -87,8 +89,11 @@ class LayerStore:
         content: ContentStore,
         offload: Offload,
         mounter: Mounter,
+        limits: LayerLimits = LayerLimits(),  # noqa: B008 - immutable
+        keep_blobs: str = NEVER,
     ) -> None:
         self.driver = driver
+        self._limits = limits
         self._database = database
         self._records = database.records("layers")
         self._content = content
@@ -102,6 +107,18 @@ class LayerStore:
         self.needed: Callable[[], Collection[str]] | None = None
         """Returns the chain IDs that images need; the images service sets it."""
         self._stale = False
+        self._unsettled: dict[str, Layer] = {}
+        self._settling = asyncio.Lock()
+        self.blobs = LayerBlobs(
+            content,
+            driver,
+            offload,
+            keep_blobs,
+            find=self._layers.get,
+            all_layers=lambda: list(self._layers.values()),
+            update=self._update,
+            key_of=layer_key,
+        )
         self._load()
 
     def _load(self) -> None:
@@ -125,9 +142,17 @@ class LayerStore:
         """Is the layer here?"""
         return chain in self._layers
 
-    def blobs(self) -> set[str]:
-        """Return the digests of the blobs that layers were unpacked from."""
-        return {layer.blob for layer in self._layers.values() if layer.blob}
+    def all(self) -> list[Layer]:
+        """Return all layers, in no order."""
+        return list(self._layers.values())
+
+    def _update(self, layer: Layer) -> None:
+        """Take another version of a layer's record over; one that is not settled has none yet."""
+        if layer.chain_id in self._unsettled:
+            self._unsettled[layer.chain_id] = layer
+        else:
+            self._records.put(layer.chain_id, encode(layer))
+        self._layers[layer.chain_id] = layer
 
     def size(self, chains: Iterable[str]) -> int:
         """Return the bytes of these layers together."""
@@ -174,36 +199,96 @@ class LayerStore:
         self, parent: Digest | None, source: int, diff_id: str, digest: str, keep: Path | None
     ) -> Unpacked:
         key = f"unpack-{secrets.token_hex(8)}"
-        below = layer_key(parent) if parent is not None else None
-        await self.driver.prepare(key, below)
+        recipe = self._content.root / "ingest" / f"recipe.{key}"
+        self.blobs.busy += 1
         try:
-            request = ApplyRequest(
-                diff_id, digest, max_bytes=BYTES_LIMIT, max_entries=ENTRIES_LIMIT
-            )
-            found = await self.driver.apply(key, source, request)
-            layer = Layer(
-                chain_id=str(chain_id(parent, found.diff_id)),
-                diff_id=found.diff_id,
-                parent=str(parent or ""),
-                size=found.size,
-                blob=found.digest if keep is not None else "",
-            )
-            if layer.chain_id in self._layers:
+            await self.driver.prepare(key, layer_key(parent) if parent is not None else None)
+            try:
+                found = await self._apply(key, source, diff_id, digest, recipe)
+                return await self._finish(key, parent, found, keep, recipe)
+            except BaseException:
                 self._discard(key)
-                return Unpacked(self._layers[layer.chain_id], False)
-            if keep is not None:
-                self._content.adopt(keep, Digest.parse(layer.blob))
-            await self.driver.commit(key, layer_key(layer.chain_id))
-        except BaseException:
-            self._discard(key)
-            raise
+                raise
+        finally:
+            self.blobs.busy -= 1
+            recipe.unlink(missing_ok=True)
+
+    async def _apply(
+        self, key: str, source: int, diff_id: str, digest: str, recipe: Path
+    ) -> Applied:
+        limits = self._limits
+        request = ApplyRequest(
+            diff_id, digest, limits.size, limits.entries, limits.ratio, limits.name
+        )
+        if not self.blobs.wanted:
+            return await self.driver.apply(key, source, request)
         try:
-            self._records.put(layer.chain_id, encode(layer))
-        except BaseException:
-            self._discard(layer_key(layer.chain_id))
-            raise
+            fd = os.open(recipe, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise as_boxwood_error("unpack layer", recipe.name, error) from error
+        try:
+            wanted = msgspec.structs.replace(request, recipe=fd)
+            return await self.driver.apply(key, source, wanted)
+        finally:
+            os.close(fd)
+
+    async def _finish(
+        self, key: str, parent: Digest | None, found: Applied, keep: Path | None, recipe: Path
+    ) -> Unpacked:
+        """Make an unpacked snapshot a layer, unless there is that layer by now."""
+        layer = Layer(
+            chain_id=str(chain_id(parent, found.diff_id)),
+            diff_id=found.diff_id,
+            parent=str(parent or ""),
+            size=found.size,
+            blob=found.digest if keep is not None else "",
+            kept=keep is not None,
+            stored=found.stored,
+            tar_size=found.tar_size,
+            compression=found.compression,
+            compressor=found.compressor,
+            recipe=found.recipe and recipe.exists(),
+        )
+        if layer.chain_id in self._layers:
+            self._discard(key)
+            return Unpacked(self._layers[layer.chain_id], False)
+        if keep is not None:
+            self._content.adopt(keep, Digest.parse(layer.blob))
+        if layer.recipe:
+            self.blobs.adopt_recipe(recipe, layer.chain_id)
+        await self.driver.commit(key, layer_key(layer.chain_id))
+        self._unsettled[layer.chain_id] = layer
         self._layers[layer.chain_id] = layer
+        fault("load.unpacked")
         return Unpacked(layer, True)
+
+    async def settle(self, chains: Iterable[str]) -> None:
+        """Make these layers durable and record them: before whatever names them is recorded.
+
+        One barrier for all: the storage driver's and the content store's file systems are written
+        out, files and renames alike, and only then come the records, in one transaction. A power
+        cut before leaves snapshots without a record, which the next start removes; after it,
+        all that a record names is on disk. Nothing is synced file by file.
+
+        Raises:
+            NotFound: one of them is not here.
+            ResourceExhausted, DeadlineExceeded, Unavailable
+        """
+        wanted = tuple(chains)
+        async with self._settling:
+            fresh = [self._unsettled[chain] for chain in wanted if chain in self._unsettled]
+            if fresh:
+                await self.driver.sync()
+                with open_directory(self._content.root) as fd:
+                    await self._offload("sync", {}, [fd])
+            fault("load.settled")
+            with self._database.transaction():
+                for layer in fresh:
+                    self._records.put(layer.chain_id, encode(self.get(layer.chain_id)))
+            for layer in fresh:
+                self._unsettled.pop(layer.chain_id, None)
+        for layer in fresh:
+            self.blobs.consider(layer.chain_id)
 
     def forget_unused(self, needed: Collection[str]) -> list[str]:
         """Remove all layers that are not in ``needed``, topmost first, and their blobs.
@@ -244,9 +329,9 @@ class LayerStore:
                 self._stale = True
                 return False
         self._records.delete(layer.chain_id)
+        self._unsettled.pop(layer.chain_id, None)
         del self._layers[layer.chain_id]
-        if layer.blob and not any(other.blob == layer.blob for other in self._layers.values()):
-            self._content.delete(Digest.parse(layer.blob))
+        self.blobs.forget(layer)
         return True
 
     # Containers
@@ -349,6 +434,10 @@ class LayerStore:
                 done.append(f"removed the snapshot {key}, which nothing refers to")
             except BoxwoodError as error:
                 done.append(f"left the snapshot {key}: {error}")
+        for path in self.blobs.strays():
+            path.unlink(missing_ok=True)
+            done.append(f"removed the recipe {path.name}, which belongs to no layer")
+        self.blobs.consider_all()
         self.clean_later()
         return done
 
@@ -410,7 +499,8 @@ class LayerStore:
             await asyncio.wait([self._cleaning])
 
     async def close(self) -> None:
-        """Stop cleaning; the next start goes on with it."""
+        """Stop cleaning and dropping blobs; the next start goes on with it."""
+        await self.blobs.close()
         if self._cleaning is not None:
             self._cleaning.cancel()
             await asyncio.wait([self._cleaning])

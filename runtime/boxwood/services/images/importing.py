@@ -19,7 +19,7 @@ from boxwood.services.images.spool import to_file
 
 if TYPE_CHECKING:
     from boxwood.services.images.service import ImagesService
-    from boxwood.store.layers import Layer
+    from boxwood.store.blobs import Layer
 
 
 class Import:
@@ -71,6 +71,7 @@ class Import:
             # Now, so that no create has to wait for it.
             await service.layers.ensure_init(Digest.parse(layer.chain_id))
             service.content.put(document)
+            await service.layers.settle([layer.chain_id])
             names = [self._name] if self._name is not None else []
             return service.catalog.add(config, document, names)[0]
         except BaseException:

@@ -80,6 +80,7 @@ class Load:
                 chains = chain_ids(found.config.rootfs.diff_ids)
                 # Now, so that no create has to wait for it.
                 await service.layers.ensure_init(chains[-1] if chains else None)
+                await service.layers.settle(chains)
                 image, moved = service.catalog.add(found.config, found.document, list(found.names))
             except BaseException:
                 self._undo(found)

@@ -263,7 +263,7 @@ class ImagesService:
     def _drop_blobs(self) -> builtins.list[str]:
         if self.catalog.broken:
             return []
-        kept = {image.id for image in self.catalog.all()} | self.layers.blobs()
+        kept = {image.id for image in self.catalog.all()} | self.layers.blobs.digests()
         done = []
         for digest in tuple(self.content.walk()):
             if digest not in kept:

@@ -1,0 +1,351 @@
+"""The bytes that layers came as: kept, dropped when they can be made again, and made again.
+
+A layer's files are on disk already; its blob beside them doubles the room that an image takes.
+What the tar's bytes can be made of again beside the files is its *recipe* (``docs/layers.md``). A
+blob is dropped only after its bytes were made again once and had its digest: what does not come
+back the same is kept, whatever the policy.
+
+On disk, beside the content store's blobs::
+
+    <content>/recipes/<hex of the chain ID>
+
+Policies (``keep-blobs``): ``always``; ``until-pushed``: until a registry has it; ``never``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+from boxwood.drivers.storage import Offload, StorageDriver, as_boxwood_error, open_directory
+from boxwood.errors import BoxwoodError, DataLoss, NotFound
+from boxwood.faultpoints import fault
+from boxwood.model.digest import Digest
+from boxwood.model.wire import Wire, replace
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from boxwood.store.content import ContentStore
+
+log = logging.getLogger(__name__)
+
+ALWAYS, UNTIL_PUSHED, NEVER = "always", "until-pushed", "never"
+POLICIES = (ALWAYS, UNTIL_PUSHED, NEVER)
+QUIET = 0.5
+"""Seconds without any unpacking before a blob is looked at: the disk is others' until then."""
+
+
+class Layer(Wire):
+    """A layer that is here."""
+
+    chain_id: str
+    diff_id: str
+    parent: str = ""
+    """Chain ID of the layer below, empty for the lowest."""
+    size: int = 0
+    """Bytes of its files, unpacked."""
+    blob: str = ""
+    """Digest of the tar as it came (compressed or not), empty: nobody knows."""
+    kept: bool = True
+    """Is the blob in the content store? If not, it is made again."""
+    stored: int = 0
+    """Bytes of the blob, 0: what the content store says."""
+    tar_size: int = 0
+    """Bytes of the tar, 0: not known (a layer from before there were recipes)."""
+    compression: str = ""
+    compressor: str = ""
+    """What makes the blob's very bytes of the tar; empty, for a compressed one: nothing does."""
+    recipe: bool = False
+    """Is there a recipe, not known to be wrong?"""
+    pushed: bool = False
+    """Has a registry had it?"""
+
+
+def can_rebuild(layer: Layer) -> bool:
+    """May the layer's blob be made again?"""
+    return layer.recipe and bool(layer.blob) and (not layer.compression or bool(layer.compressor))
+
+
+class LayerBlobs:
+    """One instance, the layer store's; in the event loop's thread."""
+
+    def __init__(
+        self,
+        content: ContentStore,
+        driver: StorageDriver,
+        offload: Offload,
+        policy: str,
+        *,
+        find: Callable[[str], Layer | None],
+        all_layers: Callable[[], list[Layer]],
+        update: Callable[[Layer], None],
+        key_of: Callable[[str], str],
+    ) -> None:
+        """The last four: how it sees and changes the store's layers."""
+        self._content = content
+        self._driver = driver
+        self._offload = offload
+        self._policy = policy
+        self._find, self._all, self._update, self._key_of = find, all_layers, update, key_of
+        self._waiting: deque[str] = deque()
+        self._work: asyncio.Task[None] | None = None
+        self.busy = 0
+        """How many layers are being unpacked."""
+        self._recipes = content.root / "recipes"
+        try:
+            self._recipes.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise as_boxwood_error("make directory", self._recipes, error) from error
+
+    # Recipes
+
+    @property
+    def wanted(self) -> bool:
+        """Are recipes to be written?"""
+        return self._policy != ALWAYS
+
+    def recipe_path(self, chain: str) -> Path:
+        """Return where the recipe of a layer is or would be."""
+        return self._recipes / Digest.parse(chain).hex
+
+    def adopt_recipe(self, file: Path, chain: str) -> None:
+        """Take a file over as a layer's recipe; raises ResourceExhausted, Internal."""
+        try:
+            file.rename(self.recipe_path(chain))
+        except OSError as error:
+            raise as_boxwood_error("store recipe", chain, error) from error
+
+    def forget(self, layer: Layer) -> None:
+        """Delete what a removed layer had here, unless another layer has the same blob."""
+        self.recipe_path(layer.chain_id).unlink(missing_ok=True)
+        self._delete_blob(layer)
+
+    def _delete_blob(self, layer: Layer) -> None:
+        others = (other for other in self._all() if other.chain_id != layer.chain_id and other.kept)
+        if layer.blob and not any(other.blob == layer.blob for other in others):
+            self._content.delete(Digest.parse(layer.blob))
+
+    def digests(self) -> set[str]:
+        """Return the digests of the blobs that are kept."""
+        return {layer.blob for layer in self._all() if layer.blob and layer.kept}
+
+    def strays(self) -> list[Path]:
+        """Return recipes that belong to no layer."""
+        known = {Digest.parse(layer.chain_id).hex for layer in self._all() if layer.recipe}
+        return [path for path in self._recipes.iterdir() if path.name not in known]
+
+    # Bytes
+
+    @asynccontextmanager
+    async def open_blob(self, layer: Layer) -> AsyncIterator[tuple[int, int]]:
+        """``async with store.open_blob(layer) as (fd, size)``: the bytes that the layer came as.
+
+        A file, or a pipe that they are written to as they are made again; in that case what is
+        wrong is raised at the end, when all has been read.
+
+        Raises:
+            NotFound: nobody has them.
+            DataLoss: they could not be made again.
+        """
+        if layer.blob and layer.kept:
+            digest = Digest.parse(layer.blob)
+            fd = self._content.open(digest)
+            try:
+                yield fd, self._content.size(digest)
+            finally:
+                os.close(fd)
+            return
+        if not can_rebuild(layer):
+            raise NotFound(f"layer: {layer.diff_id}: its bytes are not kept, only its files")
+        async with self._assembled(layer, layer.compressor, layer.blob) as fd:
+            yield fd, layer.stored
+
+    @asynccontextmanager
+    async def open_tar(self, layer: Layer) -> AsyncIterator[tuple[int, int]]:
+        """Likewise, the tar itself, whose digest is the diff ID."""
+        if not layer.compression and layer.blob:
+            async with self.open_blob(layer) as found:
+                yield found
+        elif layer.recipe and layer.tar_size:
+            async with self._assembled(layer, "", layer.diff_id) as fd:
+                yield fd, layer.tar_size
+        else:
+            size = layer.tar_size or await self._measure(layer)
+            async with self._plain(layer) as fd:
+                yield fd, size
+
+    async def _measure(self, layer: Layer) -> int:
+        """Decompress once, to learn the size: of a layer from before it was recorded."""
+        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            async with self.open_blob(layer) as (source, _):
+                found = await self._offload("plain_layer", {}, [source, null])
+        finally:
+            os.close(null)
+        if found["digest"] != layer.diff_id:
+            raise DataLoss(f"layer: {layer.diff_id}: its blob holds {found['digest']}")
+        self._update(replace(layer, tar_size=found["size"]))
+        return int(found["size"])
+
+    @asynccontextmanager
+    async def _plain(self, layer: Layer) -> AsyncIterator[int]:
+        async with self.open_blob(layer) as (source, _):
+
+            async def work(sink: int) -> None:
+                found = await self._offload("plain_layer", {}, [source, sink])
+                if found["digest"] != layer.diff_id:
+                    raise DataLoss(f"layer: {layer.diff_id}: its blob holds {found['digest']}")
+
+            async with piped(work) as fd:
+                yield fd
+
+    @asynccontextmanager
+    async def _assembled(self, layer: Layer, compressor: str, digest: str) -> AsyncIterator[int]:
+        async with AsyncExitStack() as stack:
+            recipe = self._open_recipe(layer)
+            stack.callback(os.close, recipe)
+            tree = await self._open_tree(layer, stack)
+            arguments = {"compressor": compressor, "digest": digest, "size": layer.tar_size}
+
+            async def work(sink: int) -> None:
+                await self._offload("assemble_layer", arguments, [recipe, tree, sink])
+
+            yield await stack.enter_async_context(piped(work))
+
+    def _open_recipe(self, layer: Layer) -> int:
+        try:
+            return os.open(self.recipe_path(layer.chain_id), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise DataLoss(f"layer: {layer.diff_id}: recipe: {error.strerror}") from error
+
+    async def _open_tree(self, layer: Layer, stack: AsyncExitStack) -> int:
+        key = self._key_of(layer.chain_id)
+        branch = self._driver.branch(key)
+        if branch is not None:
+            return stack.enter_context(open_directory(branch.path))
+        return await stack.enter_async_context(self._driver.opened(key))
+
+    # Dropping
+
+    def pushed(self, blob: str) -> None:
+        """A registry has this blob now: the policy ``until-pushed`` is done with it."""
+        for layer in self._all():
+            if layer.blob == blob and not layer.pushed:
+                self._update(replace(layer, pushed=True))
+                self.consider(layer.chain_id)
+
+    def consider(self, chain: str) -> None:
+        """Drop the layer's blob in a quiet moment, if the policy says so and it can come back."""
+        if self._policy == ALWAYS:
+            return
+        self._waiting.append(chain)
+        if self._work is None or self._work.done():
+            self._work = asyncio.get_running_loop().create_task(self._drop_all())
+
+    def consider_all(self) -> None:
+        """After a start: go on where the last daemon was."""
+        for layer in self._all():
+            if self._droppable(layer):
+                self.consider(layer.chain_id)
+
+    def _droppable(self, layer: Layer) -> bool:
+        done = self._policy == NEVER or (self._policy == UNTIL_PUSHED and layer.pushed)
+        return done and layer.kept and can_rebuild(layer)
+
+    async def _drop_all(self) -> None:
+        while self._waiting:
+            await asyncio.sleep(QUIET)
+            if self.busy:
+                continue
+            layer = self._find(self._waiting.popleft())
+            if layer is None or not self._droppable(layer):
+                continue
+            try:
+                await self._drop(layer)
+            except (BoxwoodError, OSError) as error:
+                log.warning("layer %s: its blob stays: %s", layer.diff_id, error)
+
+    async def _drop(self, layer: Layer) -> None:
+        """Make the blob's bytes again; only when they are the same it goes."""
+        try:
+            async with self._assembled(layer, layer.compressor, layer.blob) as fd:
+                await _drain(fd)
+        except DataLoss as error:
+            log.info("layer %s: its blob is kept: %s", layer.diff_id, error)
+            if self._find(layer.chain_id) is not None:
+                self._update(replace(layer, recipe=False))
+            self.recipe_path(layer.chain_id).unlink(missing_ok=True)
+            return
+        fault("drop.verified")
+        now = self._find(layer.chain_id)
+        if now is None or not self._droppable(now):
+            return
+        # The record first: a blob that nobody claims is collected at the next start.
+        self._update(replace(now, kept=False))
+        fault("drop.recorded")
+        self._delete_blob(now)
+
+    async def idle(self) -> None:
+        """Wait until nothing is being dropped."""
+        if self._work is not None:
+            await asyncio.wait([self._work])
+
+    async def close(self) -> None:
+        """Stop; the next start goes on."""
+        if self._work is not None:
+            self._work.cancel()
+            await asyncio.wait([self._work])
+
+
+async def _drain(fd: int) -> None:
+    """Read a pipe to its end, and throw away what comes."""
+    os.set_blocking(fd, False)
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            if not os.read(fd, 1 << 20):
+                return
+        except BlockingIOError:
+            ready: asyncio.Future[None] = loop.create_future()
+            loop.add_reader(fd, _settle, ready)
+            try:
+                await ready
+            finally:
+                loop.remove_reader(fd)
+
+
+def _settle(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
+
+
+@asynccontextmanager
+async def piped(work: Callable[[int], Awaitable[None]]) -> AsyncIterator[int]:
+    """``async with piped(work) as fd``: what ``work(sink)`` writes can be read from ``fd``.
+
+    The work is cancelled when the block is left early; when it was read to its end, what went
+    wrong in it is raised.
+    """
+    read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    task = asyncio.ensure_future(work(write_end))
+    # Until then it is needed: a worker may not have been given it yet.
+    task.add_done_callback(lambda _: os.close(write_end))
+    try:
+        yield read_end
+    except BaseException:
+        task.cancel()
+        await asyncio.wait([task])
+        raise
+    else:
+        os.close(read_end)
+        read_end = -1
+        await task
+    finally:
+        if read_end >= 0:
+            os.close(read_end)
