@@ -54,6 +54,9 @@ def extract(
     userxattr: bool = False,
     devices: bool = True,
     archive: bool = False,
+    prefix: str | bytes = "",
+    chown: tuple[int, int] | None = None,
+    keep_kinds: bool = False,
     max_entries: int = ...,
     max_bytes: int = ...,
     max_name: int = ...,
@@ -68,6 +71,14 @@ def extract(
     `user.overlay.` with `userxattr`), those of aufs (`aufs`), or deletion of what lower layers
     left there (`delete`). `devices=False` skips device nodes. `archive=True` takes files,
     directories and symbolic links only and gives them modes of our own: for archives of archives.
+    With `prefix` all goes below that directory of the root (links resolve in the root all the
+    same, those of the prefix too); `chown` is owner and group of everything, instead of the
+    archive's; `keep_kinds` refuses (`hostile`) to replace a directory by something else and the
+    reverse.
+
+    `parent_fd` is the tree that the layer is for, when `root_fd` is a branch by itself: where the
+    layer asks for it, directories that no entry names are as they are there, targets of hard
+    links are copied from there, and an opaque root hides what is at its root.
     `record_fd` gets what the archive's bytes can be made of again beside the files
     (docs/layers.md, "Recipes"), uncompressed; that it fails is no error. The process's umask must
     be 0. Budgets: `max_entries`, `max_bytes` of file content, `max_name` bytes of a name and of a

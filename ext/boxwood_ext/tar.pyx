@@ -1,4 +1,4 @@
-# distutils: sources = ext/c/tar/reader.c ext/c/tar/pax.c ext/c/tar/path.c ext/c/tar/place.c ext/c/tar/whiteout.c ext/c/tar/remove.c ext/c/tar/extract.c ext/c/tar/record.c ext/c/tar/ring.c
+# distutils: sources = ext/c/tar/reader.c ext/c/tar/pax.c ext/c/tar/path.c ext/c/tar/place.c ext/c/tar/whiteout.c ext/c/tar/remove.c ext/c/tar/extract.c ext/c/tar/attributes.c ext/c/tar/below.c ext/c/tar/record.c ext/c/tar/ring.c
 # distutils: depends = ext/c/tar/bw_tar.h ext/c/tar/internal.h ext/c/tar/ring.h
 """Extraction of tar archives beneath a directory, and deletion of trees. See the stub."""
 
@@ -40,6 +40,8 @@ cdef extern from "tar/bw_tar.h" nogil:
         BW_TAR_USERXATTR
         BW_TAR_NO_DEVICES
         BW_TAR_ARCHIVE
+        BW_TAR_CHOWN
+        BW_TAR_KEEP_KINDS
 
     struct bw_tar_options:
         int in_fd
@@ -49,6 +51,9 @@ cdef extern from "tar/bw_tar.h" nogil:
         int record_fd
         bw_tar_whiteouts whiteouts
         uint32_t flags
+        uint32_t uid
+        uint32_t gid
+        const char *prefix
         uint64_t max_entries
         uint64_t max_bytes
         uint32_t max_name
@@ -156,6 +161,9 @@ def extract(
     bint userxattr=False,
     bint devices=True,
     bint archive=False,
+    prefix="",
+    chown=None,
+    bint keep_kinds=False,
     uint64_t max_entries=1 << 22,
     uint64_t max_bytes=1 << 62,
     uint32_t max_name=4095,
@@ -163,6 +171,7 @@ def extract(
     cdef bw_tar_options options
     cdef bw_tar_result result
     cdef int status
+    cdef bytes raw_prefix = os.fsencode(prefix)
     cdef Ring ring = source if isinstance(source, Ring) else None
     options.in_fd = -1 if ring is not None else source
     options.ring = &ring.ring if ring is not None else NULL
@@ -175,7 +184,11 @@ def extract(
         (BW_TAR_USERXATTR if userxattr else 0)
         | (0 if devices else BW_TAR_NO_DEVICES)
         | (BW_TAR_ARCHIVE if archive else 0)
+        | (BW_TAR_KEEP_KINDS if keep_kinds else 0)
+        | (BW_TAR_CHOWN if chown is not None else 0)
     )
+    options.uid, options.gid = chown if chown is not None else (0, 0)
+    options.prefix = <const char *>raw_prefix if raw_prefix else NULL
     options.max_entries = max_entries
     options.max_bytes = max_bytes
     with nogil:
@@ -195,6 +208,7 @@ def scan(int in_fd, *, uint64_t max_entries=1 << 22):
     options.max_name = 4095
     options.whiteouts = BW_WHITEOUTS_PLAIN
     options.flags = 0
+    options.prefix = NULL
     options.max_entries = max_entries
     options.max_bytes = 0
     with nogil:

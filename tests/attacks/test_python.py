@@ -223,7 +223,7 @@ LINKED = [
 
 @pytest.fixture(scope="module")
 def trusting(builds: Builds) -> ModuleType:
-    return builds.tar("tar/place.c: RESOLVE_IN_ROOT")
+    return builds.tar("tar/internal.h: RESOLVE_IN_ROOT")
 
 
 @pytest.mark.parametrize("name", LINKED)

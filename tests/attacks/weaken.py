@@ -145,10 +145,10 @@ GUARDS: dict[str, Edit] = {
         "",
     ),
     # Archives
-    "tar/place.c: RESOLVE_IN_ROOT": Edit(
-        "tar/place.c",
-        "#define IN_ROOT (RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)",
-        "#define IN_ROOT (RESOLVE_NO_MAGICLINKS)",
+    "tar/internal.h: RESOLVE_IN_ROOT": Edit(
+        "tar/internal.h",
+        "#define BW_IN_ROOT (RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)",
+        "#define BW_IN_ROOT (RESOLVE_NO_MAGICLINKS)",
     ),
 }
 

@@ -32,6 +32,8 @@ enum bw_tar_flags {
     BW_TAR_NO_DEVICES = 2, /* skip device nodes: a user namespace cannot make them */
     BW_TAR_ARCHIVE = 4,    /* an archive of files, not a layer: plain files, directories and
                               symbolic links only, no owner, no attributes, modes 0600 and 0700 */
+    BW_TAR_CHOWN = 8,      /* all belongs to uid and gid */
+    BW_TAR_KEEP_KINDS = 16, /* no directory replaces what is none, nor the reverse */
 };
 
 struct bw_ring;
@@ -44,6 +46,9 @@ struct bw_tar_options {
     int record_fd;        /* gets the records of record.c, -1: not wanted */
     enum bw_tar_whiteouts whiteouts;
     uint32_t flags;
+    uint32_t uid, gid;  /* with BW_TAR_CHOWN */
+    const char *prefix; /* the directory below the root that all goes to; NULL: the root. Links
+                           resolve in the root all the same. */
     uint64_t max_entries;
     uint64_t max_bytes; /* of file content written */
     uint32_t max_name;  /* bytes of a name, and of a link's target; at most 4095 */

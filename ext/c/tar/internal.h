@@ -2,7 +2,9 @@
 #ifndef BW_TAR_INTERNAL_H
 #define BW_TAR_INTERNAL_H
 
+#include <linux/openat2.h>
 #include <stdbool.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include "bw_tar.h"
@@ -16,6 +18,7 @@
 #define BW_XATTRS_MAX 512
 #define BW_SPARSE_MAX 65536
 #define BW_BUFFER (1u << 20)
+#define BW_IN_ROOT (RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
 
 struct bw_xattr {
     const char *name;
@@ -133,6 +136,7 @@ struct bw_place {
     bool is_root;       /* this process makes files that belong to root */
     bool has_whiteouts; /* aufs's, written by this layer */
     const char *path;   /* of the present entry, cleaned */
+    char prefix[BW_NAME_MAX + 1]; /* where all goes to, cleaned; empty: the root */
     struct bw_dir_time *times;
     size_t time_count, time_room;
     struct bw_hashes seen; /* paths of this layer, kept for whiteouts that delete */
@@ -151,6 +155,10 @@ int bw_sys_fail(struct bw_place *place, const char *what);
 int bw_hostile(struct bw_place *place, const char *what);
 bool bw_is_overlay(const struct bw_place *place);
 bool bw_is_aufs(const struct bw_place *place);
+/* Is the root the branch of one layer, and not all that the layers make together? */
+bool bw_is_branch(const struct bw_place *place);
+bool bw_is_archive(const struct bw_place *place);
+bool bw_is_whiteout(const struct stat *st);
 bool bw_starts(const char *text, const char *prefix);
 void bw_forget_parent(struct bw_place *place);
 int bw_clear(struct bw_place *place, int dir_fd, const char *name);
@@ -159,7 +167,36 @@ int bw_set_opaque(struct bw_place *place, int fd);
 int bw_make_parents(struct bw_place *place, const char *path);
 int bw_parent_of(struct bw_place *place, const char *path, const char **base);
 
+bool bw_is_opaque(const struct bw_place *place, int fd);
+int bw_open_directory(int dir_fd, const char *path);
+/* Sets the directory's time at the end. */
+int bw_remember_time(struct bw_place *place, const char *path, int64_t mtime, uint32_t nsec);
+
+/* attributes.c */
+bool bw_xattr_wanted(const char *name);
+bool bw_owned_already(const struct bw_place *place);
+/* fd >= 0: an open file; else name in dir_fd. errno is left. */
+int bw_set_xattr(int fd, int dir_fd, const char *name, const char *key, const char *value,
+                 size_t length);
+/* Of an open file or directory; fresh: this call's process has just made it. */
+int bw_set_attributes(struct bw_place *place, int fd, bool fresh);
+int bw_set_named(struct bw_place *place, int dir_fd, const char *base, bool has_mode);
+int bw_set_times(struct bw_place *place, int dir_fd, const char *name, int64_t mtime,
+                 uint32_t nsec);
+/* Takes away what a directory that was there has and its entry has not. */
+int bw_drop_xattrs(struct bw_place *place, int fd);
+
+/* below.c: what a layer needs of the tree it is for, where that is another one than the root. */
+/* A directory that no entry names is as it was below. */
+int bw_copy_parent(struct bw_place *place, int fd, const char *path);
+/* Brings a file that a hard link names into the branch. 1: done; 0: there is none; -1: an error. */
+int bw_copy_up(struct bw_place *place, const char *path);
+/* Hides all that the tree below has at its root. */
+int bw_hide_root(struct bw_place *place);
+
 /* whiteout.c */
+/* `base` is ".wh.NAME". Hides NAME, unless it is the layer's own. */
+int bw_hide(struct bw_place *place, int dir_fd, const char *base);
 enum bw_mark { BW_MARK_NONE, BW_MARK_WHITEOUT, BW_MARK_METADATA, BW_MARK_INSIDE };
 enum bw_mark bw_mark_of(const char *path, const char *base);
 int bw_touch_mark(struct bw_place *place, int dir_fd, const char *name);

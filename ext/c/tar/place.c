@@ -18,8 +18,6 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-#define IN_ROOT (RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
-
 int bw_sys_fail(struct bw_place *p, const char *what) {
     return bw_fail(p->result, BW_TAR_SYSTEM, errno, what, p->reader->entry.name);
 }
@@ -28,24 +26,34 @@ int bw_hostile(struct bw_place *p, const char *what) {
     return bw_fail(p->result, BW_TAR_HOSTILE, 0, what, p->reader->entry.name);
 }
 
+/* What making an entry answers beside 0 and -1. */
+enum { PLACE_TAKEN = -2, PLACE_AGAIN = -3 };
+
 bool bw_is_overlay(const struct bw_place *p) {
     return p->options->whiteouts == BW_WHITEOUTS_OVERLAY;
 }
 
 bool bw_is_aufs(const struct bw_place *p) { return p->options->whiteouts == BW_WHITEOUTS_AUFS; }
 
-/* Is the root the branch of one layer, and not all that the layers make together? */
-static bool is_branch(const struct bw_place *p) { return bw_is_overlay(p) || bw_is_aufs(p); }
+bool bw_is_branch(const struct bw_place *p) { return bw_is_overlay(p) || bw_is_aufs(p); }
 
-static bool archive(const struct bw_place *p) { return p->options->flags & BW_TAR_ARCHIVE; }
+bool bw_is_archive(const struct bw_place *p) { return p->options->flags & BW_TAR_ARCHIVE; }
 
-static bool is_whiteout(const struct stat *st) {
+static bool keeps_kinds(const struct bw_place *p) { return p->options->flags & BW_TAR_KEEP_KINDS; }
+
+bool bw_is_whiteout(const struct stat *st) {
     return S_ISCHR(st->st_mode) && st->st_rdev == 0;
 }
 
 int bw_place_open(struct bw_place *p) {
     p->parent_fd = -1;
     p->is_root = geteuid() == 0 && getegid() == 0;
+    if (p->options->prefix != NULL) {
+        enum bw_tar_kind kind = BW_TAR_HOSTILE;
+        const char *why = bw_clean_name(p->options->prefix, p->prefix, &kind);
+        if (why != NULL)
+            return bw_fail(p->result, kind, 0, why, p->options->prefix);
+    }
     if (getrandom(&p->seen.seed, sizeof p->seen.seed, 0) != sizeof p->seen.seed)
         return bw_sys_fail(p, "get random bytes");
     return 0;
@@ -89,80 +97,6 @@ static int note_parents(struct bw_place *p, const char *path) {
     return 0;
 }
 
-/* ---- attributes ---- */
-
-bool bw_starts(const char *text, const char *prefix) {
-    return !strncmp(text, prefix, strlen(prefix));
-}
-
-/* Overlay's own marks would be control over the mount; labels of another machine's policy mean
- * nothing here; the rest of security.* is for its modules alone. */
-static bool xattr_wanted(const char *name) {
-    if (bw_starts(name, "trusted.overlay.") || bw_starts(name, "user.overlay."))
-        return false;
-    return bw_starts(name, "user.") || bw_starts(name, "trusted.") ||
-           !strcmp(name, "security.capability") || !strcmp(name, "system.posix_acl_access") ||
-           !strcmp(name, "system.posix_acl_default");
-}
-
-/* fd >= 0: an open file; else name in dir_fd, which cannot be opened (a link, a device). */
-static int set_xattr(int fd, int dir_fd, const char *name, const struct bw_xattr *x) {
-    char path[BW_COMPONENT_MAX + 40];
-    if (fd >= 0)
-        return fsetxattr(fd, x->name, x->value, x->length, 0);
-    snprintf(path, sizeof path, "/proc/self/fd/%d/%s", dir_fd, name);
-    return lsetxattr(path, x->name, x->value, x->length, 0);
-}
-
-static int set_xattrs(struct bw_place *p, int fd, int dir_fd, const char *name) {
-    const struct bw_entry *e = &p->reader->entry;
-    for (size_t i = 0; i < e->xattr_count; i++) {
-        const struct bw_xattr *x = &e->xattrs[i];
-        if (!xattr_wanted(x->name)) {
-            p->result->skipped_xattrs++;
-            continue;
-        }
-        if (set_xattr(fd, dir_fd, name, x) == 0)
-            continue;
-        /* user.* belongs to files and directories only; some file systems take none at all. */
-        if (errno == ENOTSUP || (errno == EPERM && fd < 0)) {
-            p->result->skipped_xattrs++;
-            continue;
-        }
-        return bw_sys_fail(p, "set an extended attribute");
-    }
-    return 0;
-}
-
-/* Most of what images hold belongs to root, as what root makes does anyway, unless the directory
- * gives its group on: one system call less for each file. */
-static bool owned_already(const struct bw_place *p) {
-    const struct bw_entry *e = &p->reader->entry;
-    return p->is_root && p->parent_simple && e->uid == 0 && e->gid == 0;
-}
-
-/* Owner before mode (chown clears setuid), both before attributes (chown clears capabilities). */
-static int set_attributes(struct bw_place *p, int fd, bool fresh) {
-    const struct bw_entry *e = &p->reader->entry;
-    if (archive(p))
-        return 0;
-    bool owned = fresh && owned_already(p);
-    if (!owned && fchown(fd, e->uid, e->gid) < 0)
-        return bw_sys_fail(p, "set the owner");
-    /* open() may leave special bits out, and chown does. */
-    if (!(owned && p->parent_simple && e->mode <= 0777) && fchmod(fd, e->mode) < 0)
-        return bw_sys_fail(p, "set the mode");
-    return set_xattrs(p, fd, -1, NULL);
-}
-
-static int set_times(struct bw_place *p, int dir_fd, const char *name, int64_t mtime,
-                     uint32_t nsec) {
-    struct timespec times[2] = {{mtime, nsec}, {mtime, nsec}};
-    int status = name ? utimensat(dir_fd, name, times, AT_SYMLINK_NOFOLLOW)
-                      : futimens(dir_fd, times);
-    return status < 0 ? bw_sys_fail(p, "set the time") : 0;
-}
-
 /* ---- making room ---- */
 
 /* Removes `name` for good. What was remembered of paths may no longer be true then. */
@@ -191,6 +125,18 @@ int bw_set_opaque(struct bw_place *p, int fd) {
     return fsetxattr(fd, opaque_name(p), "y", 1, 0) < 0 ? bw_sys_fail(p, "make opaque") : 0;
 }
 
+bool bw_is_opaque(const struct bw_place *p, int fd) {
+    char value[4];
+    struct stat st;
+    if (bw_is_aufs(p))
+        return fstatat(fd, ".wh..wh..opq", &st, AT_SYMLINK_NOFOLLOW) == 0;
+    return fgetxattr(fd, opaque_name(p), value, sizeof value) == 1 && value[0] == 'y';
+}
+
+int bw_open_directory(int dir_fd, const char *path) {
+    return openat(dir_fd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+
 /* Where a layer's own entry comes to where its whiteout was: the entry hides what lies below by
  * itself; a directory has to be opaque for that. 1: the whiteout was there. */
 static int drop_mark(struct bw_place *p, int dir_fd, const char *name) {
@@ -213,7 +159,9 @@ static int make_directory(struct bw_place *p, int dir_fd, const char *name, bool
         if (errno != EEXIST || fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
             return bw_sys_fail(p, "make the directory");
         if (!S_ISDIR(st.st_mode)) {
-            if (!replace && !(bw_is_overlay(p) && is_whiteout(&st)))
+            if (keeps_kinds(p))
+                return bw_hostile(p, "a directory that would replace what is none");
+            if (!replace && !(bw_is_overlay(p) && bw_is_whiteout(&st)))
                 return bw_fail(p->result, BW_TAR_MALFORMED, 0,
                                "a part of its path is no directory", p->reader->entry.name);
             /* dir_fd may be the remembered parent, which bw_clear() closes. */
@@ -225,10 +173,10 @@ static int make_directory(struct bw_place *p, int dir_fd, const char *name, bool
                 return status;
             }
             dir_fd = keep;
-            hides = is_branch(p);
+            hides = bw_is_branch(p);
         }
     }
-    fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    fd = bw_open_directory(dir_fd, name);
     int dropped = fd < 0 ? 0 : drop_mark(p, dir_fd, name);
     if (dropped < 0) {
         close(fd);
@@ -258,13 +206,17 @@ int bw_make_parents(struct bw_place *p, const char *path) {
         prefix[upto] = 0;
         memcpy(component, part, length);
         component[length] = 0;
-        int next = bw_openat2(p->options->root_fd, prefix, O_RDONLY | O_DIRECTORY, IN_ROOT);
+        int next = bw_openat2(p->options->root_fd, prefix, O_RDONLY | O_DIRECTORY, BW_IN_ROOT);
         if (next < 0) {
             if (errno != ENOENT && errno != ENOTDIR) {
                 close(at);
                 return bw_sys_fail(p, "open the parent directory");
             }
             next = make_directory(p, at, component, false);
+            if (next >= 0 && bw_copy_parent(p, next, prefix) < 0) {
+                close(next);
+                next = -1;
+            }
         }
         close(at);
         if (next < 0)
@@ -314,7 +266,7 @@ int bw_parent_of(struct bw_place *p, const char *path, const char **base) {
     if (p->parent_fd >= 0 && !strcmp(parent, p->parent_path))
         return p->parent_fd;
     bw_forget_parent(p);
-    int fd = bw_openat2(p->options->root_fd, parent, O_RDONLY | O_DIRECTORY, IN_ROOT);
+    int fd = bw_openat2(p->options->root_fd, parent, O_RDONLY | O_DIRECTORY, BW_IN_ROOT);
     if (fd < 0 && errno != ENOENT && errno != ENOTDIR)
         return bw_sys_fail(p, "open the parent directory");
     if (fd < 0)
@@ -389,7 +341,7 @@ static int write_content(struct bw_place *p, int fd) {
 
 /* With its mode at once where that is all there is to it. */
 static int file_at(struct bw_place *p, int dir_fd, const char *base) {
-    mode_t mode = !archive(p) && owned_already(p) ? p->reader->entry.mode & 0777 : 0600;
+    mode_t mode = !bw_is_archive(p) && bw_owned_already(p) ? p->reader->entry.mode & 0777 : 0600;
     return openat(dir_fd, base, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
 }
 
@@ -397,29 +349,15 @@ static int place_file(struct bw_place *p, int dir_fd, const char *base) {
     const struct bw_entry *e = &p->reader->entry;
     int fd = file_at(p, dir_fd, base);
     if (fd < 0)
-        return errno == EEXIST ? -2 : bw_sys_fail(p, "make the file");
+        return errno == EEXIST ? PLACE_TAKEN : bw_sys_fail(p, "make the file");
     int status = write_content(p, fd);
     if (status == 0)
-        status = set_attributes(p, fd, true);
+        status = bw_set_attributes(p, fd, true);
     if (status == 0)
-        status = set_times(p, fd, NULL, e->mtime, e->mtime_nsec);
+        status = bw_set_times(p, fd, NULL, e->mtime, e->mtime_nsec);
     if (close(fd) < 0 && status == 0) /* a quota may speak up only here */
         status = bw_sys_fail(p, "close the file");
     return status;
-}
-
-/* Links, devices and pipes: what is never opened. */
-static int set_named(struct bw_place *p, int dir_fd, const char *base, bool has_mode) {
-    const struct bw_entry *e = &p->reader->entry;
-    if (archive(p))
-        return 0;
-    if (!owned_already(p) && fchownat(dir_fd, base, e->uid, e->gid, AT_SYMLINK_NOFOLLOW) < 0)
-        return bw_sys_fail(p, "set the owner");
-    if (has_mode && fchmodat(dir_fd, base, e->mode, 0) < 0)
-        return bw_sys_fail(p, "set the mode");
-    if (set_xattrs(p, -1, dir_fd, base) < 0)
-        return -1;
-    return set_times(p, dir_fd, base, e->mtime, e->mtime_nsec);
 }
 
 static int place_symlink(struct bw_place *p, int dir_fd, const char *base) {
@@ -427,8 +365,8 @@ static int place_symlink(struct bw_place *p, int dir_fd, const char *base) {
     if (!e->link[0])
         return bw_fail(p->result, BW_TAR_MALFORMED, 0, "a link without a target", e->name);
     if (symlinkat(e->link, dir_fd, base) < 0)
-        return errno == EEXIST ? -2 : bw_sys_fail(p, "make the link");
-    return set_named(p, dir_fd, base, false);
+        return errno == EEXIST ? PLACE_TAKEN : bw_sys_fail(p, "make the link");
+    return bw_set_named(p, dir_fd, base, false);
 }
 
 static int place_node(struct bw_place *p, int dir_fd, const char *base) {
@@ -442,30 +380,55 @@ static int place_node(struct bw_place *p, int dir_fd, const char *base) {
         return 0;
     }
     if (mknodat(dir_fd, base, type | 0600, device) < 0)
-        return errno == EEXIST ? -2 : bw_sys_fail(p, "make the node");
-    return set_named(p, dir_fd, base, true);
+        return errno == EEXIST ? PLACE_TAKEN : bw_sys_fail(p, "make the node");
+    return bw_set_named(p, dir_fd, base, true);
+}
+
+/* An archive's name beneath the place that it all goes to. */
+static const char *full_name(const struct bw_place *p, const char *name, char *path,
+                             enum bw_tar_kind *kind) {
+    size_t length = strlen(p->prefix);
+    char clean[BW_NAME_MAX + 1];
+    const char *why = bw_clean_name(name, clean, kind);
+    if (why != NULL)
+        return why;
+    if (length + 1 + strlen(clean) > BW_NAME_MAX) {
+        *kind = BW_TAR_BUDGET;
+        return "the name is too long";
+    }
+    memcpy(path, p->prefix, length);
+    if (length && *clean)
+        path[length++] = '/';
+    strcpy(path + length, clean);
+    return NULL;
 }
 
 /* The target is opened before its name: what is linked is what was looked at. */
 static int place_hard_link(struct bw_place *p, int dir_fd, const char *base) {
     const struct bw_entry *e = &p->reader->entry;
     char target[BW_NAME_MAX + 1], proc[32];
+    int copied, failed;
     enum bw_tar_kind kind = BW_TAR_HOSTILE;
     struct stat st, there;
-    const char *why = bw_clean_name(e->link, target, &kind);
+    const char *why = full_name(p, e->link, target, &kind);
     if (why != NULL || !target[0])
         return bw_fail(p->result, kind, 0, why ? "its link's target leads outside" : "a link to /",
                        e->name);
-    int fd = bw_openat2(p->options->root_fd, target, O_PATH | O_NOFOLLOW, IN_ROOT);
-    if (fd < 0)
+    int fd = bw_openat2(p->options->root_fd, target, O_PATH | O_NOFOLLOW, BW_IN_ROOT);
+    if (fd < 0) {
+        failed = errno;
+        if (failed == ENOENT && (copied = bw_copy_up(p, target)) != 0)
+            return copied < 0 ? -1 : PLACE_AGAIN;
+        errno = failed;
         return bw_sys_fail(p, "open the hard link's target");
+    }
     int status = -1;
     if (fstat(fd, &st) < 0)
         bw_sys_fail(p, "open the hard link's target");
-    else if (S_ISDIR(st.st_mode) || is_whiteout(&st))
+    else if (S_ISDIR(st.st_mode) || bw_is_whiteout(&st))
         bw_hostile(p, "a hard link to a directory or to what was deleted");
     else if (fstatat(dir_fd, base, &there, AT_SYMLINK_NOFOLLOW) == 0)
-        status = there.st_dev == st.st_dev && there.st_ino == st.st_ino ? 0 : -2;
+        status = there.st_dev == st.st_dev && there.st_ino == st.st_ino ? 0 : PLACE_TAKEN;
     else {
         /* By /proc rather than AT_EMPTY_PATH, which asks for CAP_DAC_READ_SEARCH. */
         snprintf(proc, sizeof proc, "/proc/self/fd/%d", fd);
@@ -477,8 +440,7 @@ static int place_hard_link(struct bw_place *p, int dir_fd, const char *base) {
     return status;
 }
 
-static int remember_time(struct bw_place *p, const char *path) {
-    const struct bw_entry *e = &p->reader->entry;
+int bw_remember_time(struct bw_place *p, const char *path, int64_t mtime, uint32_t nsec) {
     if (p->time_count == p->time_room) {
         size_t room = p->time_room ? p->time_room * 2 : 256;
         struct bw_dir_time *times = realloc(p->times, room * sizeof *times);
@@ -490,20 +452,34 @@ static int remember_time(struct bw_place *p, const char *path) {
     char *copy = strdup(path);
     if (copy == NULL)
         return bw_sys_fail(p, "remember the directory");
-    p->times[p->time_count++] = (struct bw_dir_time){copy, e->mtime, e->mtime_nsec};
+    p->times[p->time_count++] = (struct bw_dir_time){copy, mtime, nsec};
     return 0;
 }
 
 static int place_directory(struct bw_place *p, int dir_fd, const char *base, const char *path) {
-    int fd = *path ? make_directory(p, dir_fd, base, true) : dup(p->options->root_fd);
+    const struct bw_entry *e = &p->reader->entry;
+    /* The place that all goes to is there already, by whatever links its name leads. */
+    int fd = strcmp(path, p->prefix) ? make_directory(p, dir_fd, base, true)
+                                     : bw_openat2(p->options->root_fd, *path ? path : ".",
+                                                  O_RDONLY | O_DIRECTORY, BW_IN_ROOT);
     if (fd < 0)
-        return *path ? -1 : bw_sys_fail(p, "open the directory");
-    int status = set_attributes(p, fd, false);
+        return strcmp(path, p->prefix) ? -1 : bw_sys_fail(p, "open the directory");
+    int status = bw_set_attributes(p, fd, false);
+    if (status == 0 && p->options->whiteouts == BW_WHITEOUTS_DELETE)
+        status = bw_drop_xattrs(p, fd);
     /* By whichever name it is remembered as a parent: what is made in it inherits from now on. */
-    if (p->reader->entry.mode & S_ISGID || p->reader->entry.gid || p->reader->entry.xattr_count)
+    if (e->mode & S_ISGID || e->gid || e->xattr_count)
         bw_forget_parent(p);
     close(fd);
-    return status < 0 ? -1 : remember_time(p, path);
+    return status < 0 ? -1 : bw_remember_time(p, path, e->mtime, e->mtime_nsec);
+}
+
+static int may_replace(struct bw_place *p, int dir_fd, const char *base) {
+    struct stat st;
+    if (keeps_kinds(p) && fstatat(dir_fd, base, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+        S_ISDIR(st.st_mode))
+        return bw_hostile(p, "something that would replace a directory");
+    return 0;
 }
 
 static int place_once(struct bw_place *p, int dir_fd, const char *base) {
@@ -530,17 +506,21 @@ static int place_plain(struct bw_place *p, const char *path) {
             return -1;
         return note(p, path);
     }
-    if (!*path)
+    if (!strcmp(path, p->prefix))
         return bw_hostile(p, "an entry that would replace the root");
     int status = place_once(p, dir_fd, base);
-    if (status == -2) { /* its name is taken */
+    if (status == PLACE_AGAIN)
+        status = (dir_fd = bw_parent_of(p, path, &base)) < 0 ? -1 : place_once(p, dir_fd, base);
+    if (status == PLACE_TAKEN && may_replace(p, dir_fd, base) < 0)
+        return -1;
+    if (status == PLACE_TAKEN) {
         if (bw_clear(p, dir_fd == p->options->root_fd ? dir_fd : (dir_fd = dup(dir_fd)), base) < 0)
             status = -1;
         else
             status = place_once(p, dir_fd, base);
         if (dir_fd != p->options->root_fd && dir_fd >= 0)
             close(dir_fd);
-        if (status == -2)
+        if (status == PLACE_TAKEN)
             status = bw_fail(p->result, BW_TAR_SYSTEM, EEXIST, "replace what was there", path);
     }
     if (status == 0 && p->has_whiteouts) {
@@ -551,15 +531,19 @@ static int place_plain(struct bw_place *p, const char *path) {
 }
 
 int bw_place_entry(struct bw_place *p) {
-    const struct bw_entry *e = &p->reader->entry;
+    struct bw_entry *e = &p->reader->entry;
     char path[BW_NAME_MAX + 1];
     enum bw_tar_kind kind = BW_TAR_HOSTILE;
-    const char *why = bw_clean_name(e->name, path, &kind);
+    const char *why = full_name(p, e->name, path, &kind);
     if (why != NULL)
         return bw_fail(p->result, kind, 0, why, e->name);
+    if (p->options->flags & BW_TAR_CHOWN) {
+        e->uid = p->options->uid;
+        e->gid = p->options->gid;
+    }
     const char *slash = strrchr(path, '/');
     const char *base = slash ? slash + 1 : path;
-    if (archive(p)) {
+    if (bw_is_archive(p)) {
         if (e->type == '0' || e->type == '1' || e->type == '2' || e->type == '5')
             return place_plain(p, path);
         return bw_hostile(p, "neither a file, a directory nor a link");
@@ -584,14 +568,14 @@ int bw_place_finish(struct bw_place *p) {
     for (size_t i = 0; i < p->time_count; i++) {
         const struct bw_dir_time *t = &p->times[i];
         int fd = bw_openat2(p->options->root_fd, *t->path ? t->path : ".",
-                            O_RDONLY | O_DIRECTORY | O_NOFOLLOW, IN_ROOT);
+                            O_RDONLY | O_DIRECTORY | O_NOFOLLOW, BW_IN_ROOT);
         if (fd < 0) {
             /* Replaced by something else later in the archive. */
             if (errno == ENOENT || errno == ENOTDIR || errno == ELOOP)
                 continue;
             return bw_fail(p->result, BW_TAR_SYSTEM, errno, "open the directory", t->path);
         }
-        int status = set_times(p, fd, NULL, t->mtime, t->nsec);
+        int status = bw_set_times(p, fd, NULL, t->mtime, t->nsec);
         close(fd);
         if (status < 0)
             return -1;

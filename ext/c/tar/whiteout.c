@@ -68,13 +68,14 @@ static int spare_or_remove(struct bw_place *p, int fd, char *path, size_t length
 /* `path` is the directory: empty it of what lower layers put there, or mark it. */
 static int place_opaque(struct bw_place *p, const char *parent) {
     char path[BW_NAME_MAX + 1];
+    if (!*parent && bw_is_branch(p) && p->options->parent_fd >= 0)
+        return bw_hide_root(p); /* no stacking file system looks for marks on a root */
     strcpy(path, parent);
     int fd = bw_make_parents(p, path);
     if (fd < 0)
         return -1;
     bw_forget_parent(p);
-    bool branch = bw_is_overlay(p) || bw_is_aufs(p);
-    int status = branch ? bw_set_opaque(p, fd) : spare_or_remove(p, fd, path, strlen(path), 0);
+    int status = bw_is_branch(p) ? bw_set_opaque(p, fd) : spare_or_remove(p, fd, path, strlen(path), 0);
     close(fd);
     return status;
 }
@@ -107,7 +108,7 @@ static int write_mark(struct bw_place *p, int dir_fd, const char *base, struct s
 }
 
 /* What the layer itself brought survives its whiteout: that is for what lies below. */
-static int branch_whiteout(struct bw_place *p, int dir_fd, const char *base) {
+int bw_hide(struct bw_place *p, int dir_fd, const char *base) {
     const char *hidden = base + 4;
     struct stat st;
     int written = write_mark(p, dir_fd, base, &st);
@@ -156,7 +157,7 @@ int bw_place_whiteout(struct bw_place *p, const char *path, const char *base) {
     int dir_fd = bw_parent_of(p, path, &again);
     if (dir_fd < 0)
         return -1;
-    return bw_is_overlay(p) || bw_is_aufs(p) ? branch_whiteout(p, dir_fd, base)
+    return bw_is_branch(p) ? bw_hide(p, dir_fd, base)
                                              : delete_whiteout(p, dir_fd, hidden, path);
 }
 

@@ -416,12 +416,17 @@ class StorageDriver(abc.ABC):
             "recipe": request.recipe >= 0,
         }
         extra = [request.recipe] if request.recipe >= 0 else []
-        if target is not None:
-            with open_directory(target.path) as directory:
-                found = await self.offload("unpack_layer", arguments, [stream, directory, *extra])
-        else:
-            async with self.opened(key) as root:
-                found = await self.offload("unpack_layer", arguments, [stream, root, *extra])
+        async with AsyncExitStack() as stack:
+            if target is None:
+                root = await stack.enter_async_context(self.opened(key))
+            else:
+                root = stack.enter_context(open_directory(target.path))
+            parent = self.stat(key).parent
+            if target is not None and target.whiteouts != "delete" and parent is not None:
+                # A branch by itself does not show what a layer may build on.
+                arguments["parent"] = True
+                extra.append(await stack.enter_async_context(self.opened(parent)))
+            found = await self.offload("unpack_layer", arguments, [stream, root, *extra])
         return msgspec.convert(found, Applied)
 
     async def diff(self, key: str, sink: int, *, listing: bool = False) -> Diffed:

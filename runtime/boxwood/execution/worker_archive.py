@@ -112,7 +112,12 @@ class _Feeder(threading.Thread):
 
 
 def _extract(
-    feeder: _Feeder, target: int, arguments: dict[str, Any], form: _Form, record: int = -1
+    feeder: _Feeder,
+    target: int,
+    arguments: dict[str, Any],
+    form: _Form,
+    record: int = -1,
+    parent: int = -1,
 ) -> tar.Extracted:
     """Extract what the feeder brings, and see to its end whatever happens."""
     directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=target)
@@ -125,6 +130,7 @@ def _extract(
             userxattr=arguments.get("user_xattr", False),
             devices=arguments.get("devices", True),
             archive=form == "plain",
+            parent_fd=parent,
             record_fd=record,
             max_entries=arguments["max_entries"],
             max_bytes=arguments["max_bytes"],
@@ -151,16 +157,18 @@ def _readable(error: BaseException) -> BaseException:
 def unpack_layer(arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
     """Unpack a layer, compressed or not.
 
-    Descriptors: the layer's bytes; the directory; with ``recipe`` an empty file. Arguments: the
-    fields of :class:`boxwood.drivers.storage.ApplyRequest` (``recipe`` as a bool), ``whiteouts``
-    (``overlay``, ``aufs`` or ``delete``), ``user_xattr``, ``devices``. Answers the fields of
-    :class:`boxwood.drivers.storage.Applied`.
+    Descriptors: the layer's bytes; the directory; with ``recipe`` an empty file; with ``parent``
+    the tree that the layer is for, when the directory is a branch by itself. Arguments: the
+    fields of :class:`boxwood.drivers.storage.ApplyRequest` (``recipe`` as a bool), ``parent`` (a
+    bool), ``whiteouts`` (``overlay``, ``aufs`` or ``delete``), ``user_xattr``, ``devices``.
+    Answers the fields of :class:`boxwood.drivers.storage.Applied`.
     """
     feeder = _Feeder(fds[0], arguments)
     recorder = Recorder(fds[2]) if arguments.get("recipe") else None
     try:
         record = recorder.sink if recorder else -1
-        extracted = _extract(feeder, fds[1], arguments, arguments["whiteouts"], record)
+        parent = fds[-1] if arguments.get("parent") else -1
+        extracted = _extract(feeder, fds[1], arguments, arguments["whiteouts"], record, parent)
     finally:
         if recorder is not None:
             recorder.close()

@@ -89,7 +89,7 @@ class Gardener:
                  follow_symlinks=False)  # fmt: skip
 
     def _attribute(self) -> None:
-        path = self._some(lambda p: not p.is_symlink() and p.is_file())
+        path = self._some(lambda p: not p.is_symlink() and (p.is_file() or p.is_dir()))
         names = [name for name in os.listxattr(path) if name.startswith("user.")]
         if names and self._dice.random() < 0.3:
             os.removexattr(path, self._dice.choice(names))
