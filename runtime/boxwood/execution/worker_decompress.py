@@ -12,7 +12,7 @@ import os
 import queue
 import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import IO, Protocol, cast
 
 import zstandard
@@ -29,12 +29,13 @@ ZSTD_WINDOW = 128 << 20
 
 _GZIP_PIECE = 64 << 10
 """Compressed bytes given to the gzip decoder at once; more only lie in its memory."""
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _QUEUE = 16
 """Pieces that wait for the digests."""
 
 _MAGICS = (
     (b"\x1f\x8b\x08", "gzip"),
-    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (_ZSTD_MAGIC, "zstd"),
     (b"\xfd7zXZ\x00", "xz"),
     (b"BZh", "bzip2"),
 )
@@ -157,11 +158,82 @@ def _gzip(source: Source) -> Iterator[bytes]:
 
 def _zstd(source: Source) -> Iterator[bytes]:
     decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW)
+    frames = _Frames(source)
     with decompressor.stream_reader(
-        cast(IO[bytes], source), read_size=CHUNK, read_across_frames=True, closefd=False
+        cast(IO[bytes], frames), read_size=CHUNK, read_across_frames=True, closefd=False
     ) as reader:
         while data := reader.read(CHUNK):
             yield data
+    if not frames.whole:
+        raise InvalidArgument("decompress: zstd: unexpected end of the stream")
+
+
+class _Frames:
+    """Follows the frames of a zstd stream (RFC 8878, 3.1) from header to header.
+
+    The library's reader takes the end of the stream for the end of the content, wherever it
+    comes, and the other one of its interfaces gives out all that a bomb holds at once.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._steps = self._walk()
+        self._need = next(self._steps)
+        self._have = b""
+        self._skip = 0
+        self.whole = True
+        """Does the stream stand between two frames?"""
+
+    def read(self, size: int) -> bytes:
+        """Return what the source gives, and look where its headers lead."""
+        data = self._source.read(size)
+        self._follow(data)
+        return data
+
+    def _follow(self, data: bytes) -> None:
+        at = 0
+        while at < len(data):
+            if self._skip:
+                part = min(self._skip, len(data) - at)
+                self._skip -= part
+            else:
+                part = min(self._need - len(self._have), len(data) - at)
+                self._have += data[at : at + part]
+            at += part
+            self.whole = False
+            if not self._skip and len(self._have) == self._need:
+                header, self._have = self._have, b""
+                self._need = self._steps.send(header)
+
+    def _walk(self) -> Generator[int, bytes, None]:
+        """Ask for the bytes of one header after the other; what is between is skipped."""
+        while True:
+            if (yield 4) == _ZSTD_MAGIC:
+                yield from self._frame()
+            else:
+                size = yield 4
+                self._skip = int.from_bytes(size, "little")
+                if self._skip:
+                    yield 0  # the next step is made as soon as what is skipped has come
+            self.whole = True
+
+    def _frame(self) -> Generator[int, bytes, None]:
+        flags = (yield 1)[0]
+        single = flags >> 5 & 1
+        sizes = (single, 2, 4, 8)[flags >> 6]
+        rest = (0, 1, 2, 4)[flags & 3] + sizes + (1 - single)
+        if rest:
+            yield rest
+        last = False
+        while not last:
+            header = int.from_bytes((yield 3), "little")
+            last = bool(header & 1)
+            # Of a run only its byte is there.
+            self._skip = 1 if header >> 1 & 3 == 1 else header >> 3
+            if self._skip:
+                yield 0
+        if flags & 4:
+            yield 4
 
 
 def _blocks(source: Source, compression: str) -> Iterator[bytes]:
