@@ -18,6 +18,7 @@ from tests.support.dockerd import Dockerd
 from tests.support.engine import Engine, running
 from tests.support.needs import IN_CI, need_root
 from tests.support.paths import MARK, ROOMS, make_room
+from tests.support.storage import CHOSEN, place_for
 
 # Random in each: a run that always tries the same finds nothing new. What failed is printed as a
 # line to paste (@reproduce_failure). A slow machine is no failure, so there is no deadline.
@@ -80,8 +81,8 @@ def nothing_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def engine() -> Iterator[Engine]:
     """An engine that all tests share, with busybox in it. Nobody kills or reconfigures it."""
     need_root()
-    server = Engine()
-    with running(server):
+    with place_for(CHOSEN) as place, running(Engine(place=place)) as server:
+        assert isinstance(server, Engine)
         yield server
 
 

@@ -22,8 +22,9 @@ STOP_SECONDS = 20.0
 class Server:
     """A daemon that serves the Engine API: what ours and Docker's have in common."""
 
-    def __init__(self, purpose: str) -> None:
-        self.data_root = make_room(purpose)
+    def __init__(self, purpose: str, place: Path | None = None) -> None:
+        self._place = place
+        self.data_root = make_room(purpose, parent=place)
         self.exec_root = make_room(purpose, memory=True)
         self.socket = self.exec_root / "api.sock"
         self.log_path = self.data_root.with_name(self.data_root.name + ".log")
@@ -168,8 +169,9 @@ class Server:
     def _clear(self) -> None:
         self.log_path.unlink(missing_ok=True)
         self._config.joinpath("config.json").unlink(missing_ok=True)
-        for room in (self.data_root, self.exec_root):
-            clear_room(room)
+        if self._place is None:  # else it goes with the file system that was made for it
+            clear_room(self.data_root)
+        clear_room(self.exec_root)
         os.rmdir(self._config)
 
 
@@ -182,6 +184,7 @@ class Engine(Server):
         program: Path = BOXWOOD,
         variables: dict[str, str] | None = None,
         before: Sequence[str] = (),
+        place: Path | None = None,
     ) -> None:
         """Prepare an engine; it is not started yet.
 
@@ -190,8 +193,9 @@ class Engine(Server):
             program: the console script to run.
             variables: further variables of the environment, the clients' too.
             before: a command that starts the daemon's command (unshare, say).
+            place: the folder that the data root is made in.
         """
-        super().__init__("e")
+        super().__init__("e", place)
         self.flags = flags
         self.program = program
         self._variables = variables or {}
@@ -204,8 +208,16 @@ class Engine(Server):
         return [
             *(*self._before, str(self.program), "daemon", "-H", self.host),
             *("--data-root", str(self.data_root), "--exec-root", str(self.exec_root)),
-            *("--pidfile", str(self.exec_root / "daemon.pid"), *self.flags),
+            *("--pidfile", str(self.exec_root / "daemon.pid"), *self._storage(), *self.flags),
         ]
+
+    def _storage(self) -> tuple[str, ...]:
+        """The driver that the environment names, unless the test names one."""
+        chosen = os.environ.get("BOXWOOD_TEST_STORAGE", "")
+        return ("--storage-driver", chosen) if chosen and not self._names_a_driver() else ()
+
+    def _names_a_driver(self) -> bool:
+        return any(flag.startswith("--storage-driver") for flag in self.flags)
 
     def cli(self, *args: object, **more: Any) -> subprocess.CompletedProcess[str]:
         """Run our own command line against this engine."""

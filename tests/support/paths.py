@@ -34,16 +34,17 @@ def _in_memory(folder: str) -> bool:
     return found.stdout.strip() == "tmpfs"
 
 
-def make_room(purpose: str, *, memory: bool = False) -> Path:
+def make_room(purpose: str, *, memory: bool = False, parent: Path | None = None) -> Path:
     """Make an empty folder: on disk (snapshots need a real file system), or in memory.
 
     Args:
         purpose: a word for the name. It stays short: a unix socket's path has 107 bytes.
         memory: put it on a tmpfs where there is one, as exec roots are.
+        parent: put it there.
     """
     default = next(filter(_in_memory, _MEMORY), "/var/tmp") if memory else "/var/tmp"
-    parent = os.environ.get("BOXWOOD_TEST_DIR", default)
-    path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{purpose}-", dir=parent))
+    folder = parent or os.environ.get("BOXWOOD_TEST_DIR", default)
+    path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{purpose}-", dir=folder))
     ROOMS.add(str(path))
     return path
 

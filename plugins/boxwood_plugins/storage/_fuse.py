@@ -5,9 +5,9 @@ is handed as ``/dev/fd/N``. So no mount table shows the mount, the program needs
 mount, and it ends by itself when the last reference to the mount goes, whether the daemon that
 started it still lives or not.
 
-One process serves an active snapshot, never two: it holds a lock on the file ``served`` beside the
-branch for as long as it lives. That the file is there also says that what fuse-overlayfs writes is
-in the branch: a commit gives such a branch its final form.
+One process serves an active snapshot, never two: it holds a lock on the file ``lock`` beside the
+branch for as long as it lives. A file ``served`` says that the branch has the form that
+fuse-overlayfs writes, overlay's; a commit gives it its final one.
 """
 
 from __future__ import annotations
@@ -225,6 +225,7 @@ class FuseBranchDriver(BranchDriver):
         if volatile or info.options.volatile:
             options.append("volatile")
         async with self._locked(info) as lock:
+            await self._open_up(info)
             return await serve(self.program, options, self.root, lock=lock)
 
     @asynccontextmanager
@@ -249,7 +250,7 @@ class FuseBranchDriver(BranchDriver):
         A crash before the end leaves an active snapshot that shows the same tree as before.
         """
         info = self.stat(key)
-        if info.kind is Kind.ACTIVE and (self._directory(info) / "served").exists():
+        if info.kind is Kind.ACTIVE and self._mark(info).exists():
             self._check_free(name)
             await self._convert(info)
         await super().commit(key, name)
@@ -258,9 +259,7 @@ class FuseBranchDriver(BranchDriver):
         """Every snapshot's directory holds just its own changes."""
         info = self.stat(key)
         path = self._directory(info) / "fs"
-        if self.form == "aufs" and (
-            info.kind is not Kind.ACTIVE or not (self._directory(info) / "served").exists()
-        ):
+        if self.form == "aufs" and (info.kind is not Kind.ACTIVE or not self._mark(info).exists()):
             return Branch(path, "aufs")
         return Branch(path, "overlay", self.user_xattr)
 
@@ -269,9 +268,29 @@ class FuseBranchDriver(BranchDriver):
     async def _convert(self, info: SnapshotInfo) -> None:
         """Give an active branch the form of the committed ones, once nobody serves it."""
         async with self._locked(info):
-            with open_directory(self._directory(info) / "fs") as branch:
-                await self.offload("convert_whiteouts", {"form": self.form}, [branch])
-            (self._directory(info) / "served").unlink(missing_ok=True)
+            await self._reform(info, self.form)
+            self._mark(info).unlink(missing_ok=True)
+
+    async def _open_up(self, info: SnapshotInfo) -> None:
+        """Let the branch be written by fuse-overlayfs: what a layer's tar put there first too.
+
+        Else the branch would hold marks of two forms, and no reader knew which are meant.
+        """
+        if self._mark(info).exists():
+            return
+        try:
+            if self.form != "overlay" and os.listdir(self._directory(info) / "fs"):
+                await self._reform(info, "overlay")
+            self._mark(info).touch(mode=0o600)
+        except OSError as error:
+            raise as_boxwood_error("open snapshot", info.key, error) from error
+
+    async def _reform(self, info: SnapshotInfo, form: str) -> None:
+        with open_directory(self._directory(info) / "fs") as branch:
+            await self.offload("convert_whiteouts", {"form": form}, [branch])
+
+    def _mark(self, info: SnapshotInfo) -> Path:
+        return self._directory(info) / "served"
 
     def _branch_of(self, info: SnapshotInfo) -> str:
         # Relative to the root, and of a key's characters only: nothing that needs to be escaped.
@@ -288,7 +307,7 @@ class FuseBranchDriver(BranchDriver):
     @asynccontextmanager
     async def _locked(self, info: SnapshotInfo) -> AsyncIterator[int]:
         """Hold the lock of an active snapshot, once the process that served it has ended."""
-        path = self._directory(info) / "served"
+        path = self._directory(info) / "lock"
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:

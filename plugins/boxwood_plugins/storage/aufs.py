@@ -146,7 +146,7 @@ class KernelAufsDriver(AufsDriver):
 
     async def _make_own(self, info: SnapshotInfo) -> None:
         """Convert what fuse-overlayfs has written into the branch under another kernel."""
-        if info.kind is Kind.ACTIVE and (self._directory(info) / "served").exists():
+        if info.kind is Kind.ACTIVE and self._mark(info).exists():
             await self._convert(info)
 
     async def _unmount(self, key: str) -> None:

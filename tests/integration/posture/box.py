@@ -15,7 +15,8 @@ import subprocess
 import tarfile
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -37,6 +38,7 @@ from boxwood_plugins.isolation.native.driver import NativeDriver
 from tests.support.busybox import busybox_tar
 from tests.support.needs import need_program
 from tests.support.paths import clear_room, make_room
+from tests.support.storage import Roots
 
 # What Docker has in /dev; core only where the kernel has /proc/kcore.
 DEVICES = "fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero".split()
@@ -73,8 +75,17 @@ def probe_program() -> bytes:
         return made.read_bytes()
 
 
-def new_root() -> int:
-    """Return a detached tmpfs with busybox and the probe in it."""
+ROOTS: Roots | None = None
+"""What roots come from; None: each is a tmpfs, which is the quickest."""
+
+
+@contextmanager
+def new_root() -> Iterator[int]:
+    """A detached mount with busybox and the probe in it."""
+    if ROOTS is not None:
+        with ROOTS.new() as root:
+            yield root
+        return
     context = mount.fsopen("tmpfs")
     try:
         mount.fsconfig_string(context, "mode", "755")
@@ -82,13 +93,20 @@ def new_root() -> int:
         root = mount.fsmount(context)
     finally:
         os.close(context)
-    top = Path(f"/proc/self/fd/{root}")
+    try:
+        fill(Path(f"/proc/self/fd/{root}"))
+        yield root
+    finally:
+        os.close(root)
+
+
+def fill(top: Path) -> None:
+    """Put busybox and the probe into an empty tree."""
     with tarfile.open(fileobj=io.BytesIO(busybox_tar())) as archive:
         archive.extractall(top, filter="fully_trusted")
     probe = top / "bin" / "probe"
     probe.write_bytes(probe_program())
     probe.chmod(0o755)
-    return root
 
 
 def drop(*names: str) -> Weaken:
@@ -114,7 +132,8 @@ class Box:
     ) -> None:
         self.id = secrets.token_hex(32)
         self.weaken = weaken
-        self.root = new_root()
+        self._room = ExitStack()
+        self.root = self._room.enter_context(new_root())
         if image is not None:
             image(Path(f"/proc/self/fd/{self.root}"))
         self.container = Container(
@@ -155,7 +174,7 @@ class Box:
             os.close(self.pidfd)
         for thread, _ in self._readers:
             thread.join(10)
-        os.close(self.root)
+        self._room.close()
 
     @property
     def handle(self) -> TaskHandle:

@@ -115,6 +115,29 @@ def test_unpacked_in_aufs_s_form(driver: StorageDriver) -> None:
         assert list((tree / "dir").iterdir()) == []
 
 
+def test_unpacked_and_then_served(driver: StorageDriver) -> None:
+    """A branch has one form at a time: what was unpacked is converted before it is written to."""
+    layer(driver, "one", None, fill)
+    run(driver.prepare("n", "one"))
+    target = driver.unpack_target("n")
+    assert target is not None
+    (target.path / ".wh.file").write_text("")
+    (target.path / "dir").mkdir()
+    (target.path / "dir/.wh..wh..opq").write_text("")
+    with opened(driver, "n") as tree:
+        assert not (tree / "file").exists()
+        (tree / "kept").unlink()
+    branch = driver.branch("n")
+    assert branch is not None
+    assert branch.form == "overlay"
+    assert stat.S_ISCHR((branch.path / "file").lstat().st_mode)
+    assert os.getxattr(branch.path / "dir", "trusted.overlay.opaque") == b"y"
+    run(driver.commit("n", "two"))
+    committed = driver.branch("two")
+    assert committed is not None
+    assert set(everything(committed.path)) == {".wh.file", ".wh.kept", "dir", "dir/.wh..wh..opq"}
+
+
 def test_info_says_who_stacks(driver: StorageDriver) -> None:
     [said] = [value for name, value in driver.describe() if name == "Stacked by"]
     assert said.startswith("fuse-overlayfs 1.")
