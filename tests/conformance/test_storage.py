@@ -12,7 +12,7 @@ import pytest
 
 from boxwood.testing.storage import StorageSuite
 from tests.support.loops import loop_fs
-from tests.support.needs import need_root
+from tests.support.needs import need_program, need_root
 
 PLUGIN = "boxwood.testing.plugin"
 
@@ -32,6 +32,22 @@ class TestOverlay(StorageSuite):
 
 class TestVfs(StorageSuite):
     driver_name = "vfs"
+
+
+class TestFuseOverlayfs(StorageSuite):
+    driver_name = "fuse-overlayfs"
+
+    @pytest.fixture(autouse=True)
+    def _program(self) -> None:
+        need_program("fuse-overlayfs")
+
+
+class TestAufs(StorageSuite):
+    driver_name = "aufs"
+
+    @pytest.fixture(autouse=True)
+    def _program(self) -> None:
+        need_program("fuse-overlayfs")
 
 
 class TestBtrfs(StorageSuite):
@@ -63,4 +79,4 @@ def test_the_command_of_the_docs(tmp_path: Path) -> None:
     ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "8 passed" in done.stdout
+    assert "10 passed" in done.stdout

@@ -269,7 +269,10 @@ class FuseBranchDriver(BranchDriver):
         """Give an active branch the form of the committed ones, once nobody serves it."""
         async with self._locked(info):
             await self._reform(info, self.form)
-            self._mark(info).unlink(missing_ok=True)
+            try:
+                self._mark(info).unlink(missing_ok=True)
+            except OSError as error:
+                raise as_boxwood_error("commit snapshot", info.key, error) from error
 
     async def _open_up(self, info: SnapshotInfo) -> None:
         """Let the branch be written by fuse-overlayfs: what a layer's tar put there first too.

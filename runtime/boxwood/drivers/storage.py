@@ -601,10 +601,12 @@ class DirectoryDriver(StorageDriver):
     async def cleanup(self) -> int:
         """Delete ``trash`` in a worker; see the contract."""
         with open_directory(self.root / "trash") as fd:
-            names = os.listdir(fd)
-            if not names:
-                return 0
-            for name in gather(fd, names):
+            try:
+                names = os.listdir(fd)
+                batch = gather(fd, names) if names else []
+            except OSError as error:
+                raise as_boxwood_error("empty the trash", self.root, error) from error
+            for name in batch:
                 await self.offload("remove_tree", {"name": name}, [fd])
         return len(names)
 

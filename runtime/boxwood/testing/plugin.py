@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+pytest.register_assert_rewrite(
+    *(f"boxwood.testing.storage_{part}" for part in ("kit", "life", "layers", "claims", "crash"))
+)
+
 KINDS = ("storage", "isolation", "network", "volume", "log")
 
 
@@ -21,6 +25,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
             metavar="KEY=VALUE",
             help="an option for the driver; may be repeated",
         )
+    group.addoption(
+        "--boxwood-storage-root",
+        default="",
+        metavar="DIR",
+        help="where the storage driver's roots are made; default: pytest's temporary directory",
+    )
+    group.addoption(
+        "--boxwood-thorough",
+        action="store_true",
+        help="crash at every system call, not at every tenth; more random trees, deeper stacks",
+    )
 
 
 def chosen(request: pytest.FixtureRequest, kind: str) -> tuple[str, dict[str, str]]:
