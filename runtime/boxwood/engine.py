@@ -24,6 +24,8 @@ from boxwood.model import ids, times
 from boxwood.services.containers import ContainersService, ContainerStore, Context, Settings
 from boxwood.services.events import EventsService
 from boxwood.services.images import ImagesService
+from boxwood.services.images.committing import CommitRequest, committed_config
+from boxwood.services.images.service import target_name
 from boxwood.services.metrics import Metrics, prefix_of
 from boxwood.services.networks import NetworksService
 from boxwood.services.volumes import VolumesService
@@ -32,13 +34,17 @@ from boxwood.store.database import Database
 from boxwood.store.layers import LayerLimits, LayerStore
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pluggy
 
     from boxwood.drivers.isolation import IsolationDriver
     from boxwood.drivers.log import LogDriver
     from boxwood.drivers.network import NetworkDriver
     from boxwood.drivers.volume import VolumeDriver
+    from boxwood.model.config import ContainerConfig
     from boxwood.model.container import Container
+    from boxwood.model.image import Image
 
 log = logging.getLogger(__name__)
 
@@ -308,6 +314,41 @@ class Engine:
     def busy(self) -> bool:
         """Whether a container runs or is about to."""
         return bool(self.containers.list())
+
+    async def commit(
+        self,
+        ref: str,
+        repo: str = "",
+        tag: str = "",
+        *,
+        comment: str = "",
+        author: str = "",
+        changes: Sequence[str] = (),
+        pause: bool = True,
+        config: ContainerConfig | None = None,
+    ) -> Image:
+        """Make an image of what a container has changed; it is paused meanwhile if it runs.
+
+        Raises:
+            NotFound, InvalidArgument (a name, a change), ResourceExhausted
+        """
+        container = self.containers.get(ref)
+        name = target_name(repo, tag) if repo else None
+        wanted = committed_config(config or container.config, changes)
+        request = CommitRequest(
+            snapshot=container.snapshot_key,
+            base=self.images.get(container.image_id),
+            config=self.containers.merged(wanted, container),
+            command=container.config.cmd or (),
+            name=name,
+            comment=comment,
+            author=author,
+        )
+        async with self.containers.held_still(container.id, pause=pause):
+            image = await self.images.commit(request)
+        told = {"comment": comment, "imageID": image.id, "imageRef": name.familiar if name else ""}
+        self.containers.publish(container.id, "commit", told)
+        return image
 
     async def volume_size(self, name: str) -> int:
         """Return the bytes of a volume's files; -1 when nobody can say."""

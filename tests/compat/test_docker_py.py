@@ -484,3 +484,44 @@ def test_networks(client: docker.DockerClient) -> None:
     with pytest.raises(docker.errors.APIError) as caught:
         host.remove()
     assert caught.value.status_code == 403
+
+
+def test_copies_in_and_out(client: docker.DockerClient) -> None:
+    """put_archive and get_archive, of a container that runs and of one that does not."""
+    container = sleeper(client)
+    assert container.put_archive("/tmp", tarred({"a/b": b"inside"})) is True
+    for stopped in (False, True):
+        if stopped:
+            container.stop(timeout=0)
+        pieces, stat = container.get_archive("/tmp/a/b")
+        assert (stat["name"], stat["size"], stat["linkTarget"]) == ("b", 6, "")
+        with tarfile.open(fileobj=io.BytesIO(b"".join(pieces))) as archive:
+            member = archive.extractfile("b")
+            assert member is not None
+            assert member.read() == b"inside"
+    with pytest.raises(docker.errors.NotFound, match="Could not find the file /no"):
+        container.get_archive("/no")
+    with pytest.raises(docker.errors.NotFound):
+        container.put_archive("/no", tarred({"x": b""}))
+
+
+def test_changes_commit_save_load_export(client: docker.DockerClient) -> None:
+    """What a container has changed, as a list, an image, an archive and back."""
+    container = client.containers.run(
+        "busybox", ["sh", "-c", "echo mine >/new; rm /bin/vi"], name="one", detach=True, **QUIET
+    )
+    container.wait()
+    changed = {entry["Path"]: entry["Kind"] for entry in container.diff()}
+    assert changed == {"/new": 1, "/bin": 0, "/bin/vi": 2}
+    image = container.commit("made", tag="it", author="me", message="so", changes="ENV A=b")
+    assert image.attrs["Author"] == "me"
+    assert image.attrs["Comment"] == "so"
+    assert "A=b" in image.attrs["Config"]["Env"]
+    saved = b"".join(image.save(named="made:it"))
+    with tarfile.open(fileobj=io.BytesIO(b"".join(container.export()))) as archive:
+        assert "new" in archive.getnames()
+        assert "bin/vi" not in archive.getnames()
+    client.images.remove("made:it")
+    loaded = client.images.load(saved)
+    assert [(found.id, found.tags) for found in loaded] == [(image.id, ["made:it"])]
+    client.images.remove("made:it")

@@ -117,7 +117,9 @@ int same(struct walk *walk, int new_fd, int old_fd, const char *name, const stru
 
 /* Extends the walk's path; the length to go back to, -1: it is too long. */
 static ssize_t descend(struct walk *walk, const char *name) {
-    size_t before = walk->length, more = strlen(name), slash = before ? 1 : 0;
+    size_t before = walk->length, more = strlen(name);
+    /* The root of a container is packed as "/" itself. */
+    size_t slash = before && walk->path[before - 1] != '/' ? 1 : 0;
     if (before + slash + more >= PATH_SIZE)
         return fail(walk, BW_DIFF_LIMIT, 0, "the path is too long");
     if (slash)

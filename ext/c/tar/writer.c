@@ -299,7 +299,7 @@ static int describe(struct bw_writer *writer, const struct bw_head *head, struct
     char name[4200];
     int length = snprintf(name, sizeof name, "%s%s%s", head->real_size ? "GNUSparseFile.0/" : "",
                           head->real_size ? tail_of(head->name) : head->name,
-                          head->type == '5' ? "/" : "");
+                          head->type == '5' && strcmp(head->name, "/") ? "/" : "");
     if (length < 0 || (size_t)length >= sizeof name)
         return fail(writer, ENAMETOOLONG);
     if (split_name(block, name, (size_t)length) < 0 &&

@@ -54,6 +54,7 @@ _DEADLINES = {
     "sync": 600.0,
     "tar_tree": LONG_DEADLINE,
     "tree_usage": 600.0,
+    "untar_tree": LONG_DEADLINE,
     "unpack_layer": LONG_DEADLINE,
 }
 

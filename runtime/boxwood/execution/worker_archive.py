@@ -211,6 +211,46 @@ def split_archive(arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
     return {"entries": extracted["entries"], "stored": feeder.source.taken}
 
 
+def extract_plain(
+    source: int,
+    root: int,
+    limits: dict[str, Any],
+    *,
+    prefix: str,
+    keep_kinds: bool,
+    chown: tuple[int, int] | None,
+) -> tar.Extracted:
+    """Extract a tar, compressed or not, beneath ``prefix`` of a root, names as they are.
+
+    ``limits``: ``max_bytes``, ``max_entries``; the rest as :func:`boxwood_ext.tar.extract` has it.
+    """
+    feeder = _Feeder(source, limits)
+    directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)
+    feeder.start()
+    try:
+        extracted = tar.extract(
+            feeder.ring,
+            directory,
+            whiteouts="plain",
+            prefix=prefix,
+            keep_kinds=keep_kinds,
+            chown=chown,
+            max_entries=limits["max_entries"],
+            max_bytes=limits["max_bytes"],
+        )
+    except tar.TarError:
+        feeder.finish()
+        if feeder.error is not None:
+            raise _readable(feeder.error) from None
+        raise
+    finally:
+        os.close(directory)
+        feeder.finish()
+    if feeder.error is not None:
+        raise _readable(feeder.error)
+    return extracted
+
+
 def hash_file(arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
     """Answers ``digest`` and ``size`` of the file given, from its start."""
     del arguments

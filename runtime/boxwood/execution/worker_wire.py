@@ -13,6 +13,9 @@ HOST_DIRECTORY = "host_directory"
 """An argument of any job: a directory of the host, by path, that the worker opens before it is
 confined and has as its last descriptor. For one that may hang: the daemon must not open it."""
 
+READ_ONLY = "read-only"
+"""All that PermissionDenied of ``untar_tree`` says: whose it is, the caller knows."""
+
 
 class Request(msgspec.Struct, frozen=True):
     """What a child is asked to do."""

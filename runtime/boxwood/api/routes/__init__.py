@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from boxwood.api.routes import (
     absent,
+    archive,
     boxwood,
     containers,
     disk,
@@ -24,6 +25,7 @@ def all_routes() -> list[Route]:
         *disk.ROUTES,
         *boxwood.ROUTES,
         *containers.ROUTES,
+        *archive.ROUTES,
         *streams.ROUTES,
         *execs.ROUTES,
         *images.ROUTES,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from boxwood.api import compat
@@ -97,6 +98,19 @@ async def load(call: Call) -> Response | None:
     return None
 
 
+async def save(call: Call) -> None:
+    """``GET /images/get``, ``GET /images/{name}/get``"""
+    _no_platform(call)
+    name = call.params.get("name")
+    refs = [name] if name else call.request.query.get("names", [])
+    async with aclosing(call.engine.images.save(refs)) as source:
+        first = await anext(source)
+        stream = call.request.stream("application/x-tar")
+        await stream.write(first)
+        async for piece in source:
+            await stream.write(piece)
+
+
 def _no_platform(call: Call) -> None:
     wanted = call.text("platform")
     if wanted and wanted != "null":
@@ -107,6 +121,8 @@ ROUTES = (
     Route("GET", "/images/json", list_images, action="image.list"),
     Route("POST", "/images/create", create, body=STREAM_BODY, action="image.create"),
     Route("POST", "/images/load", load, body=STREAM_BODY, action="image.load"),
+    Route("GET", "/images/get", save, action="image.save", cancel=True),
+    Route("GET", "/images/{name}/get", save, action="image.save", about="name", cancel=True),
     Route("GET", "/images/{name}/json", inspect, action="image.inspect", about="name"),
     Route("GET", "/images/{name}/history", history, action="image.history", about="name"),
     Route("POST", "/images/{name}/tag", tag, action="image.tag", about="name"),

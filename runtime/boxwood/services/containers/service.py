@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -15,7 +16,9 @@ from boxwood.model import names
 from boxwood.model.container import Container
 from boxwood.model.request import WaitResult
 from boxwood.model.wire import replace
+from boxwood.services.containers.archive import Archiver, PathStat
 from boxwood.services.containers.attach import Attacher
+from boxwood.services.containers.changes import changes
 from boxwood.services.containers.create import Creator
 from boxwood.services.containers.execs import Execs
 from boxwood.services.containers.exits import Exits
@@ -23,6 +26,7 @@ from boxwood.services.containers.health import HealthMonitor
 from boxwood.services.containers.listing import Lister
 from boxwood.services.containers.live import NEXT_EXIT, NOT_RUNNING, REMOVED
 from boxwood.services.containers.logs import LogReader
+from boxwood.services.containers.merge import merge
 from boxwood.services.containers.prune import prune
 from boxwood.services.containers.reconcile import Reconciler
 from boxwood.services.containers.remove import Remover
@@ -32,8 +36,16 @@ from boxwood.services.containers.users import UserLookup
 from boxwood_ext import program
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable, Mapping
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterator,
+        Awaitable,
+        Coroutine,
+        Iterable,
+        Mapping,
+    )
 
+    from boxwood.model.config import ContainerConfig
     from boxwood.model.request import (
         AttachOptions,
         CreateRequest,
@@ -49,6 +61,7 @@ log = logging.getLogger(__name__)
 # The services have a method of the name ``list``.
 _Texts = list[str]
 _Containers = list[Container]
+_Entries = list[dict[str, Any]]
 
 T = TypeVar("T")
 
@@ -71,6 +84,7 @@ class ContainersService:
         self._execs = Execs(context, users)
         self._exits = Exits(context, HealthMonitor(context, self._execs))
         self._starter = Starter(context, users, self._exits)
+        self._archiver = Archiver(context, users)
         self._stopper = Stopper(context)
         self._remover = Remover(context, self._stopper)
         self._creator = Creator(context)
@@ -358,6 +372,61 @@ class ContainersService:
     async def exec_resize(self, exec_id: str, height: int, width: int) -> None:
         """Set the size of an exec's terminal."""
         await self._execs.resize(exec_id, height, width)
+
+    # -- files --
+
+    async def changes(self, ref: str) -> _Entries:
+        """Return what it has changed in its image's tree; see :mod:`.changes`."""
+        return await changes(self._context.layers, self.get(ref))
+
+    async def stat_path(self, ref: str, path: str) -> PathStat:
+        """Look at a path in it; NotFound in Docker's words."""
+        return await self._archiver.stat(self.get(ref), path, ref)
+
+    def get_archive(self, ref: str, path: str) -> AsyncGenerator[PathStat | bytes, None]:
+        """Yield the stat of a path in it, then a tar of it; see :class:`.archive.Archiver`."""
+        return self._archiver.get(self.get(ref), path, ref)
+
+    async def put_archive(
+        self,
+        ref: str,
+        path: str,
+        stream: AsyncIterator[bytes],
+        *,
+        keep_kinds: bool = False,
+        chown: bool = False,
+    ) -> None:
+        """Unpack a tar into a directory of it; see :class:`.archive.Archiver`."""
+        container = self.get(ref)
+        await self._archiver.put(container, path, ref, stream, keep_kinds=keep_kinds, chown=chown)
+
+    def export(self, ref: str) -> AsyncGenerator[bytes, None]:
+        """Yield a tar of its whole tree, without volumes, and publish the event."""
+        container = self.get(ref)
+        pieces = self._archiver.export(container)
+        self._context.publish(container, "export")
+        return pieces
+
+    def merged(self, wanted: ContainerConfig, container: Container) -> ContainerConfig:
+        """Return a config over that of a container: what a commit gives its image."""
+        return merge(wanted, container.config)
+
+    @asynccontextmanager
+    async def held_still(self, ref: str, *, pause: bool) -> AsyncIterator[None]:
+        """``async with containers.held_still(ref, pause=True)``: paused meanwhile if it runs."""
+        state = self.get(ref).state
+        if not pause or not state.running or state.status == states.PAUSED:
+            yield
+            return
+        await self.pause(ref)
+        try:
+            yield
+        finally:
+            await self.unpause(ref)
+
+    def publish(self, ref: str, action: str, attributes: Mapping[str, str]) -> None:
+        """Publish an event of a container, for what is more than the containers' own."""
+        self._context.publish(self.get(ref), action, attributes)
 
     # -- the daemon --
 

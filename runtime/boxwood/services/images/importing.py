@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from boxwood.execution.spool import to_file
 from boxwood.model.config import ContainerConfig
 from boxwood.model.digest import Digest
 from boxwood.model.image import Image, ImageConfig
 from boxwood.model.platform import Platform
 from boxwood.model.reference import Reference
 from boxwood.services.images.changes import apply_changes
-from boxwood.services.images.spool import to_file
 
 if TYPE_CHECKING:
     from boxwood.services.images.service import ImagesService
@@ -86,7 +86,7 @@ class Import:
         created = f"{now:%Y-%m-%dT%H:%M:%S}.{now.microsecond:06d}Z"
         document: dict[str, Any] = {
             "architecture": self._platform.architecture,
-            "config": _dense(msgspec.to_builtins(self._config)),
+            "config": dense(msgspec.to_builtins(self._config)),
             "created": created,
             "history": [{"created": created, "comment": self._comment}],
             "os": self._platform.os,
@@ -97,7 +97,7 @@ class Import:
         return msgspec.json.encode(document)
 
 
-def _dense(config: dict[str, Any]) -> dict[str, Any]:
+def dense(config: dict[str, Any]) -> dict[str, Any]:
     """Leave out what was not set: the document is the image's identity."""
     kept = {key: value for key, value in config.items() if value not in (None, "", False)}
     health = kept.get("Healthcheck")

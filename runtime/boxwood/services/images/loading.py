@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from boxwood.errors import InvalidArgument
+from boxwood.execution.spool import to_pipe
 from boxwood.model.digest import Digest, chain_ids
 from boxwood.model.image import Image
 from boxwood.services.images.archive import Archive, ArchivedImage
-from boxwood.services.images.spool import to_pipe
 
 if TYPE_CHECKING:
     from boxwood.services.images.service import Emit, ImagesService

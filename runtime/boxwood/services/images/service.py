@@ -6,7 +6,15 @@ import builtins
 import logging
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,10 +23,12 @@ from boxwood.model.image import Image
 from boxwood.model.reference import Reference
 from boxwood.services.images import views
 from boxwood.services.images.catalog import Catalog
+from boxwood.services.images.committing import Commit, CommitRequest
 from boxwood.services.images.filters import matching
 from boxwood.services.images.importing import Import
 from boxwood.services.images.loading import Load
 from boxwood.services.images.removal import InUse, Publish, Removal
+from boxwood.services.images.saving import Save
 
 if TYPE_CHECKING:
     from boxwood.store.content import ContentStore
@@ -169,6 +179,25 @@ class ImagesService:
             InvalidArgument, TooLarge, NotFound, ResourceExhausted, DeadlineExceeded
         """
         return await Load(self, emit).run(stream)
+
+    async def commit(self, request: CommitRequest) -> Image:
+        """Make an image of what a snapshot changes in the image it stands on.
+
+        Raises:
+            NotFound, ResourceExhausted, Unsupported (the driver cannot tell the changes)
+        """
+        return await Commit(self, request).run()
+
+    def save(self, refs: Sequence[str]) -> AsyncGenerator[bytes, None]:
+        """Yield the pieces of one archive of images: Docker's shape and the OCI layout at once.
+
+        Args:
+            refs: names with a tag (just that), without one (all tags of it), ids (no name).
+
+        Raises, at once:
+            NotFound: ``No such image: X``.
+        """
+        return Save(self, refs).run()
 
     async def import_(
         self,

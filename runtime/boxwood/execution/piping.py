@@ -1,0 +1,67 @@
+"""What a worker's job writes, as an asynchronous stream with bounded memory."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any
+
+PIPE_SIZE = 1 << 20
+"""Bytes of the pipe, and of one piece (the limit for the unprivileged, fs.pipe-max-size)."""
+
+Job = Callable[[int], Awaitable[Any]]
+"""Given the descriptor to write to, runs until all is written. The descriptor stays ours."""
+
+
+async def piped(job: Job) -> AsyncGenerator[bytes, None]:
+    """Yield what the job writes, as it comes; then raise what the job raised, if anything.
+
+    Whoever stops reading closes the iterator (:func:`contextlib.aclosing`): the job is cancelled
+    and waited for, and no descriptor is left.
+    """
+    read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+    # The worker's end blocks: its writer is compiled code that knows no event loop.
+    os.set_blocking(write_end, True)
+    work = asyncio.ensure_future(_whole(job, write_end))
+    try:
+        while piece := await read_some(read_end):
+            yield piece
+        await work
+    finally:
+        work.cancel()
+        await asyncio.wait([work])
+        os.close(read_end)
+
+
+async def _whole(job: Job, write_end: int) -> Any:
+    try:
+        return await job(write_end)
+    finally:
+        os.close(write_end)
+
+
+async def read_some(fd: int) -> bytes:
+    """Return the next bytes of a pipe that does not block, or of a file; empty: its end."""
+    while True:
+        try:
+            return os.read(fd, PIPE_SIZE)
+        except BlockingIOError:
+            await _readable(fd)
+
+
+async def _readable(fd: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(fd, _done, ready)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(fd)
+
+
+def _done(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
