@@ -12,6 +12,7 @@ import random
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -72,23 +73,53 @@ def mutate(data: bytes, rng: random.Random) -> bytes:
 
 
 def one(data: bytes, room: Path) -> None:
-    """Extract in both forms into fresh directories, and look that nothing came beside them."""
-    for form in ("overlay", "delete"):
+    """Extract in each form into fresh directories, and look that nothing came beside them.
+
+    Through a ring in odd pieces, with records, on a tree below: all that there is.
+    """
+    (room / "below").mkdir(exist_ok=True)
+    below = os.open(room / "below", os.O_RDONLY)
+    tar.extract(_ring(_BELOW, 100), below, whiteouts="delete")
+    for form in ("overlay", "aufs", "delete"):
         root = room / form
         root.mkdir()
-        source = os.memfd_create("tar")
-        os.write(source, data)
-        os.lseek(source, 0, os.SEEK_SET)
-        target = os.open(root, os.O_RDONLY)
+        target, records = os.open(root, os.O_RDONLY), os.memfd_create("records")
         try:
-            tar.extract(source, target, whiteouts=form, max_bytes=1 << 24, max_entries=1000)  # type: ignore[arg-type]
+            tar.extract(
+                _ring(data, len(data) % 700 + 1),
+                target,
+                whiteouts=form,  # type: ignore[arg-type]
+                max_bytes=1 << 24,
+                max_entries=1000,
+                parent_fd=below,
+                record_fd=records,
+                prefix="a/l" if len(data) % 5 == 0 else "",
+            )
         except tar.TarError:
             pass
-        os.close(source)
+        os.close(records)
         os.close(target)
-        if sorted(os.listdir(room)) != [form]:
+        if sorted(os.listdir(room)) != sorted([form, "below"]):
             raise AssertionError(f"something came beside the root: {os.listdir(room)}")
         shutil.rmtree(root)
+    os.close(below)
+
+
+_BELOW = archive(folder("a", mode=0o711, uid=3), entry("a/b", data=b"below"), link("a/l", "/a"))
+
+
+def _ring(data: bytes, size: int) -> tar.Ring:
+    """The stream in pieces, fed by a thread as the workers do."""
+    ring = tar.Ring()
+
+    def feed() -> None:
+        for at in range(0, len(data), size):
+            if not ring.put(data[at : at + size]):
+                return
+        ring.end()
+
+    threading.Thread(target=feed).start()
+    return ring
 
 
 def main(seconds: float, seed: int) -> int:

@@ -189,22 +189,27 @@ def test_name_lengths(field: str, room: Path) -> None:
 
 
 MEMORY = """
-import os, resource, sys
+import os, re, sys
+from pathlib import Path
 from boxwood.execution import worker_archive, worker_recipe
+def peak(): # ru_maxrss would be that of whoever forked this process
+    return int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
 root, size = os.open(sys.argv[1], os.O_RDONLY), int(sys.argv[2])
 sink = os.open(sys.argv[3], os.O_RDWR)
 arguments = {"whiteouts": "overlay", "max_bytes": 1 << 40, "max_entries": 10}
 arguments |= {"max_ratio": 10**6, "recipe": True}
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 answer = worker_archive.unpack_layer(arguments, [0, root, sink])
 assert answer["size"] == size, answer
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print(peak() - before)
 """
 
 
 @pytest.mark.parametrize("kind", ["gzip", "zstd"])
 def test_memory_stays_small(kind: str, room: Path, soak: bool) -> None:
     """A large layer through little memory: what it takes does not follow from its size."""
+    if "libasan" in os.environ.get("LD_PRELOAD", ""):
+        pytest.skip("the sanitizer keeps what was freed")
     size = (10 << 30) if soak else (256 << 20)
     source = subprocess.Popen(
         [sys.executable, "-c", _FEED, kind, str(size)], stdout=subprocess.PIPE
@@ -225,7 +230,7 @@ def test_memory_stays_small(kind: str, room: Path, soak: bool) -> None:
     assert source.wait() == 0
     if soak:
         subprocess.run(["rm", "-r", target], check=True)
-    assert int(done.stdout) < 64 << 10, "KiB"
+    assert 100 < int(done.stdout) < 64 << 10, "KiB"
 
 
 _FEED = """

@@ -6,6 +6,7 @@ import os
 import stat
 import tarfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def outside(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-@pytest.mark.parametrize("whiteouts", ["delete", "overlay", "plain"])
+@pytest.mark.parametrize("whiteouts", ["delete", "overlay", "aufs", "plain"])
 def test_nothing_outside_changes(
     name: str, whiteouts: str, tmp_path: Path, outside: Path, extract: Any
 ) -> None:
@@ -94,6 +95,29 @@ def test_nothing_outside_changes(
     assert failed is None or (failed.kind in ("hostile", "malformed", "system") and failed.name)
     assert snapshot(outside) == before
     assert sorted(os.listdir(tmp_path)) == sorted([*parent, "root"])
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("whiteouts", ["overlay", "aufs"])
+def test_nothing_outside_changes_on_a_hostile_layer(
+    name: str, whiteouts: str, tmp_path: Path, outside: Path, extract: Any
+) -> None:
+    """The tree below may mean harm too: links that lead out, to be copied up or written through."""
+    (tmp_path / "below").mkdir()
+    for place in ("a", "d", "e"):
+        (tmp_path / "below" / place).symlink_to(outside)
+    before = snapshot(outside)
+    below = os.open(tmp_path / "below", os.O_PATH)
+    for data in (ATTACKS[name](outside), archive(hard("x", "e/victim")), archive(entry("e/new"))):
+        for prefix in ("d", ""):
+            with suppress(TarError):
+                extract(
+                    data, tmp_path / "root", whiteouts=whiteouts, parent_fd=below, prefix=prefix
+                )
+    os.close(below)
+    assert snapshot(outside) == before
+    held = [p for p in (tmp_path / "root").rglob("*") if p.is_file() and not p.is_symlink()]
+    assert all(path.read_bytes() != b"safe" for path in held)
 
 
 @pytest.mark.parametrize("name", ATTACKS)
