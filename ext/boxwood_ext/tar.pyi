@@ -44,6 +44,9 @@ class Ring:
     def end(self) -> None:
         """Say that there is no more."""
 
+    def leave(self) -> None:
+        """Say that nobody takes any more, as `extract` does at its end: nothing waits then."""
+
 def extract(
     source: int | Ring,
     root_fd: int,

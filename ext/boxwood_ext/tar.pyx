@@ -150,6 +150,9 @@ cdef class Ring:
     def end(self):
         bw_ring_end(&self.ring)
 
+    def leave(self):
+        bw_ring_leave(&self.ring)
+
 
 def extract(
     source,

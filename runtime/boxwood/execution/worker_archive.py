@@ -144,6 +144,7 @@ def _extract(
         raise
     finally:
         os.close(directory)
+        feeder.ring.leave()
         feeder.finish()
 
 

@@ -158,6 +158,13 @@ def test_a_full_disk(kind: str, room: Path) -> None:
         subprocess.run([umount, place], check=True)
 
 
+@pytest.mark.timeout(20)
+def test_a_form_that_is_none(room: Path) -> None:
+    """The threads end, although nobody takes what they have."""
+    with pytest.raises(BoxwoodError):
+        unpack(archive(entry("big", data=bytes(8 << 20))), room / "root", whiteouts="none")
+
+
 def test_retry_after_an_error(room: Path) -> None:
     data = COMPRESS["gzip"](LAYER)
     with pytest.raises(InvalidArgument):
