@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import pickle
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from boxwood.drivers import manager
 from boxwood.drivers.storage import StorageDriver
-from boxwood.errors import NotFound
+from boxwood.errors import BoxwoodError, NotFound
 from boxwood.execution import mounting
-from boxwood.execution.worker_jobs import JOBS
+from boxwood.execution.worker_jobs import JOBS, translate
 from tests.support.loops import loop_fs
 from tests.support.needs import need_program
 from tests.support.paths import clear_room, make_room
@@ -64,8 +65,38 @@ def place_for(driver: str) -> Iterator[Path | None]:
 
 
 async def offload(job: str, arguments: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
-    """Do a worker's job in this process."""
-    return JOBS[job].run(dict(arguments), list(fds))
+    """Do a worker's job in a child, as workers do: what it opens, it leaves to its end."""
+    return _in_a_child(job, dict(arguments), list(fds))
+
+
+def _in_a_child(job: str, arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _serve_job(job, arguments, fds, theirs)
+    os.close(theirs)
+    with open(ours, "rb") as pipe:
+        said = pipe.read()
+    os.waitpid(child, 0)
+    done, answer = pickle.loads(said)
+    if not done:
+        raise answer
+    found: dict[str, Any] = answer
+    return found
+
+
+def _serve_job(job: str, arguments: dict[str, Any], fds: list[int], pipe: int) -> NoReturn:
+    said = b""
+    try:
+        try:
+            said = pickle.dumps((True, JOBS[job].run(arguments, fds)))
+        except Exception as error:  # noqa: BLE001 - the parent raises it
+            failed = error if isinstance(error, BoxwoodError) else translate(error)
+            said = pickle.dumps((False, failed))
+        with open(pipe, "wb") as file:
+            file.write(said)
+    finally:
+        os._exit(0)
 
 
 def make_driver(name: str, root: Path, **options: str) -> StorageDriver:

@@ -4,35 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from boxwood.drivers import manager
 from boxwood.drivers.storage import StorageDriver
-from boxwood.execution import mounting
-from boxwood.execution.worker_jobs import JOBS
 from tests.support.needs import need_program, need_root, until
+from tests.support.storage import PROGRAMS, make_driver
 
 T = TypeVar("T")
 
 
-async def offload(job: str, arguments: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
-    """Do a worker's job here."""
-    return JOBS[job].run(dict(arguments), list(fds))
-
-
 def make(name: str, root: Path, **options: str) -> StorageDriver:
-    """Make a driver as the engine would."""
+    """Make a driver as the engine would, if this machine has what it needs."""
     need_root()
-    if name != "overlay":
-        need_program("fuse-overlayfs")
-    driver = manager.select("storage", name, root=root, options=options)
-    assert isinstance(driver, StorageDriver)
-    driver.offload = offload
-    driver.mounter = mounting.open_root
-    return driver
+    if name in PROGRAMS:
+        need_program(PROGRAMS[name])
+    return make_driver(name, root, **options)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
