@@ -73,7 +73,7 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
         {name: f"network_{name}"
          for name in ["connect", "create", "disconnect", "inspect", "ls", "prune", "rm"]},
     ),
-    "plugin": ("Show what extends the engine", {"ls": "plugin_ls"}),
+    "plugin": ("Show what extends the engine", {"ls": "plugin_ls", "test": "plugin_test"}),
     "system": (
         "Manage the engine",
         {"df": "system_df", "events": "events", "info": "info", "prune": "system_prune"},

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+
+from boxwood.testing.grade import Reporter
 
 pytest.register_assert_rewrite(
     *(f"boxwood.testing.storage_{part}" for part in ("kit", "life", "layers", "claims", "crash"))
@@ -32,10 +36,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="where the storage driver's roots are made; default: pytest's temporary directory",
     )
     group.addoption(
+        "--boxwood-report", default="", metavar="FILE", help="write the results there, as JSON"
+    )
+    group.addoption(
         "--boxwood-thorough",
         action="store_true",
         help="crash at every system call, not at every tenth; more random trees, deeper stacks",
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Take down the results, where they are asked for."""
+    if file := config.getoption("--boxwood-report"):
+        config.pluginmanager.register(Reporter(Path(file).absolute()), "boxwood-report")
 
 
 def chosen(request: pytest.FixtureRequest, kind: str) -> tuple[str, dict[str, str]]:

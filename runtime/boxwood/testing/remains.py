@@ -6,6 +6,7 @@ import gc
 import os
 import time
 from pathlib import Path
+from typing import ClassVar
 
 SETTLE_SECONDS = 5.0
 """In which what ends by itself must have ended: a process that served a mount."""
@@ -17,6 +18,8 @@ class Remains:
     What is not this process's own counts when it names or holds the driver's root.
     """
 
+    settle_seconds: ClassVar[float] = SETTLE_SECONDS
+
     def __init__(self, root: Path) -> None:
         self._root = str(root)
         self._before = self._found()
@@ -27,7 +30,7 @@ class Remains:
 
     def wait(self) -> list[str]:
         """Name what stays, after the time that things may take to end."""
-        end = time.monotonic() + SETTLE_SECONDS
+        end = time.monotonic() + self.settle_seconds
         while left := self.now():
             if time.monotonic() > end:
                 return left
