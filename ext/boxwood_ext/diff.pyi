@@ -36,6 +36,7 @@ def diff(
     *,
     form: Literal["tree", "overlay", "aufs"] = "tree",
     listing: bool = False,
+    content: bool = False,
 ) -> Written:
     """Write what makes `old_fd`'s tree (-1: an empty one) to `new_fd`'s.
 
@@ -44,10 +45,20 @@ def diff(
     (whole seconds where one of the two has no fraction) or link target. Directories above a change
     are written too. `form` says what `new_fd` is: a whole `tree`, or a branch in the form of
     `overlay` or `aufs` that holds only what has changed; a file of a branch that looks as it did
-    is compared byte by byte. The same change gives the same bytes in all three forms.
+    is compared byte by byte, with `content` one of a tree, too. The same change gives the same
+    bytes in all three forms.
 
     `listing` writes records `K/path` that end in NUL, K being A (added), C (changed) or D
     (deleted), instead of a tar. Raises DiffError.
+    """
+
+def compare(new_fd: int, old_fd: int, *, content: bool = False) -> list[tuple[str, str]]:
+    """Return what differs between two trees: pairs of a letter and a path beneath the roots.
+
+    The letters are those of `diff`'s listing, sorted as there: a directory above a change is `C`,
+    what lies below a deleted one is not named. The roots themselves and which names are one file
+    (hard links) are not compared. `content` compares files byte by byte where all else is the same.
+    Raises DiffError.
     """
 
 def pack(sink_fd: int, dir_fd: int, name: str | bytes, arcname: str | bytes) -> Written:

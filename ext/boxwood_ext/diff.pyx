@@ -25,6 +25,7 @@ cdef extern from "diff/bw_diff.h" nogil:
         int old_fd
         bw_diff_form form
         int listing
+        int content
 
     struct bw_diff_result:
         uint64_t entries
@@ -86,7 +87,8 @@ cdef bw_diff_form _form(str name) except *:
     raise ValueError(f"form: {name!r}")
 
 
-def diff(int sink_fd, int new_fd, int old_fd=-1, *, str form="tree", bint listing=False):
+def diff(int sink_fd, int new_fd, int old_fd=-1, *, str form="tree", bint listing=False,
+         bint content=False):
     cdef bw_diff_options options
     cdef bw_diff_result result
     cdef int status
@@ -95,9 +97,22 @@ def diff(int sink_fd, int new_fd, int old_fd=-1, *, str form="tree", bint listin
     options.old_fd = old_fd
     options.form = _form(form)
     options.listing = listing
+    options.content = content
     with nogil:
         status = bw_diff(&options, &result)
     return _answer(status, &result)
+
+
+def compare(int new_fd, int old_fd, *, bint content=False):
+    sink = os.memfd_create("boxwood-compare", os.MFD_CLOEXEC)
+    try:
+        size = diff(sink, new_fd, old_fd, listing=True, content=content)["size"]
+        with open(sink, "rb", closefd=False) as file:
+            file.seek(0)
+            records = file.read(size).split(b"\0")
+    finally:
+        os.close(sink)
+    return [(chr(record[0]), os.fsdecode(record[2:])) for record in records[:-1]]
 
 
 def pack(int sink_fd, int dir_fd, name, arcname):

@@ -28,6 +28,7 @@ struct bw_diff_options {
     int old_fd; /* -1: an empty tree */
     enum bw_diff_form form;
     int listing; /* records "K/path" that end in NUL in place of a tar */
+    int content; /* compare files of a tree byte by byte, too; those of a branch always are */
 };
 
 struct bw_diff_result {

@@ -68,7 +68,8 @@ static int same_target(int new_fd, int old_fd, const char *name) {
            (size < 0 || !memcmp(one, other, (size_t)size));
 }
 
-/* A file that was copied up and looks as before may have been written to, its time put back. */
+/* A file that was copied up and looks as before may have been written to, its time put back; a
+ * disk may have lost what it held. */
 static int same_content(struct walk *walk, int new_fd, int old_fd, const char *name) {
     static const size_t piece = 64u << 10;
     struct stat st;
@@ -110,7 +111,7 @@ int same(struct walk *walk, int new_fd, int old_fd, const char *name, const stru
     if (!S_ISREG(new->st_mode) && !S_ISDIR(new->st_mode))
         return 1;
     int status = same_xattrs(walk, new_fd, old_fd, name);
-    if (status > 0 && walk->form != BW_DIFF_TREE && S_ISREG(new->st_mode))
+    if (status > 0 && walk->content && S_ISREG(new->st_mode))
         status = same_content(walk, new_fd, old_fd, name);
     return status;
 }
@@ -181,6 +182,17 @@ static struct node *node_of(const struct walk *walk, const char *name) {
     return here->cursor && !strcmp(here->cursor->name, name) ? here->cursor : NULL;
 }
 
+/* Whether a branch's directory hides all that old has there. 0, or -1. */
+static int is_opaque(struct walk *walk, int fd, bool *opaque) {
+    bool whiteout;
+    *opaque = false;
+    if (walk->form == BW_DIFF_OVERLAY && branch_xattrs(walk, fd, ".", opaque, &whiteout) < 0)
+        return -1;
+    if (walk->form == BW_DIFF_AUFS)
+        *opaque = !faccessat(fd, ".wh..wh..opq", F_OK, AT_SYMLINK_NOFOLLOW);
+    return 0;
+}
+
 static int enter(struct walk *walk, int new_fd, int old_fd, const char *name,
                  const struct stat *st, bool old_is_dir, bool whole, bool changed) {
     struct node *here = walk->node, *node = old_is_dir ? node_of(walk, name) : NULL;
@@ -192,11 +204,9 @@ static int enter(struct walk *walk, int new_fd, int old_fd, const char *name,
     BX_FD under = old_is_dir ? openat(old_fd, name, DIRECTORY) : -1;
     if (old_is_dir && under < 0 && !is_gone(errno))
         return fail(walk, BW_DIFF_SYSTEM, errno, "open directory");
-    bool opaque = false, whiteout;
-    if (walk->form == BW_DIFF_OVERLAY && branch_xattrs(walk, below, ".", &opaque, &whiteout) < 0)
+    bool opaque;
+    if (is_opaque(walk, below, &opaque) < 0)
         return -1;
-    if (walk->form == BW_DIFF_AUFS)
-        opaque = !faccessat(below, ".wh..wh..opq", F_OK, AT_SYMLINK_NOFOLLOW);
     walk->node = node;
     int status = walk_directory(walk, below, under, st, whole || opaque, changed);
     walk->node = here;
@@ -379,7 +389,7 @@ static int end(struct walk *walk, int status) {
 
 static int walk_roots(struct walk *walk, const struct bw_diff_options *options) {
     struct stat st, old;
-    bool opaque = false, whiteout;
+    bool opaque;
     int unchanged = 1;
     if (fstat(options->new_fd, &st) < 0)
         return fail(walk, BW_DIFF_SYSTEM, errno, "look at");
@@ -390,11 +400,8 @@ static int walk_roots(struct walk *walk, const struct bw_diff_options *options) 
     }
     if (unchanged < 0 || (!unchanged && emit_entry(walk, options->new_fd, ".", &st, false) < 0))
         return -1;
-    if (walk->form == BW_DIFF_OVERLAY &&
-        branch_xattrs(walk, options->new_fd, ".", &opaque, &whiteout) < 0)
+    if (is_opaque(walk, options->new_fd, &opaque) < 0)
         return -1;
-    if (walk->form == BW_DIFF_AUFS)
-        opaque = !faccessat(options->new_fd, ".wh..wh..opq", F_OK, AT_SYMLINK_NOFOLLOW);
     if (walk->form == BW_DIFF_TREE && options->old_fd >= 0 &&
         scout(walk, options->new_fd, options->old_fd) < 0)
         return -1;
@@ -412,6 +419,7 @@ int bw_diff(const struct bw_diff_options *options, struct bw_diff_result *result
         return -1;
     walk->form = options->form;
     walk->listing = options->listing;
+    walk->content = options->content || options->form != BW_DIFF_TREE;
     return end(walk, status ? status : walk_roots(walk, options));
 }
 

@@ -55,7 +55,7 @@ struct found {
 
 struct walk {
     enum bw_diff_form form;
-    bool listing, plain, old_kernel;
+    bool listing, content, plain, old_kernel;
     struct bw_diff_result *result;
     struct bw_writer writer;
     char path[PATH_SIZE + 256];

@@ -31,7 +31,7 @@ struct team {
     pthread_cond_t more;
     struct task tasks[WAITING];
     unsigned waiting, idle, members;
-    bool listing, lost; /* lost: no memory to remember a name */
+    bool listing, content, lost; /* lost: no memory to remember a name */
     uint64_t compared;
     struct blob shared; /* of struct name */
 };
@@ -208,6 +208,7 @@ static void *work(void *argument) {
     if (walk) {
         walk->result = &result;
         walk->listing = team->listing;
+        walk->content = team->content;
     }
     while (take(team, &task)) {
         if (walk)
@@ -284,7 +285,8 @@ static unsigned processors(void) {
 
 int scout(struct walk *walk, int new_fd, int old_fd) {
     struct team team = {.lock = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER,
-                        .listing = walk->listing, .members = 1};
+                        .listing = walk->listing, .content = walk->content,
+                        .members = 1};
     pthread_t threads[THREADS];
     unsigned started = 0, wanted = processors();
     struct task first = {.node = new_node(NULL, ""),

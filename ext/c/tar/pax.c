@@ -144,11 +144,23 @@ static int add_xattr(struct bw_reader *r, const char *name, const char *value, s
     return 0;
 }
 
+/* Names with '=' and '%' as GNU tar writes them; in place, shorter. */
+static char *plain_name(char *name) {
+    char *out = name;
+    for (const char *at = name; *at;) {
+        bool equals = !strncmp(at, "%3D", 3), percent = !strncmp(at, "%25", 3);
+        *out++ = equals ? '=' : *at;
+        at += equals || percent ? 3 : 1;
+    }
+    *out = 0;
+    return name;
+}
+
 static int pax_record(struct bw_reader *r, struct bw_pax *pax, char *key, char *value,
                       size_t length) {
     static const char schily[] = "SCHILY.xattr.", libarchive[] = "LIBARCHIVE.xattr.";
     if (!strncmp(key, schily, sizeof schily - 1))
-        return add_xattr(r, key + sizeof schily - 1, value, length);
+        return add_xattr(r, plain_name(key + sizeof schily - 1), value, length);
     if (!strncmp(key, libarchive, sizeof libarchive - 1)) {
         ssize_t decoded = decode_base64(value, length);
         if (decoded < 0)

@@ -247,13 +247,33 @@ static int moment(struct bw_writer *writer, const char *key, struct timespec tim
     return record(writer, key, text, (size_t)length);
 }
 
+static bool is_escape(const char *at) {
+    return !strncmp(at, "%3D", 3) || !strncmp(at, "%25", 3);
+}
+
+/* A record's key ends at its first '='. GNU tar writes one in a name as %3D, and % as %25; here so
+ * only where it must be, for other readers take names as they are. */
+static void xattr_key(char *out, const char *name) {
+    bool escapes = strchr(name, '=') != NULL;
+    for (const char *at = name; *at && !escapes; at++)
+        escapes = is_escape(at);
+    out += sprintf(out, "SCHILY.xattr.");
+    for (; *name; name++) {
+        if (escapes && (*name == '=' || *name == '%'))
+            out += sprintf(out, "%%%02X", (unsigned)(unsigned char)*name);
+        else
+            *out++ = *name;
+    }
+    *out = 0;
+}
+
 static int xattr_records(struct bw_writer *writer, const struct bw_head *head) {
     const unsigned char *at = head->xattrs, *end = at + head->xattrs_size;
-    char key[300];
+    char key[800]; /* names have 255 bytes at most */
     while (at < end) {
         uint32_t length;
         size_t name = strlen((const char *)at);
-        snprintf(key, sizeof key, "SCHILY.xattr.%s", (const char *)at);
+        xattr_key(key, (const char *)at);
         at += name + 1;
         memcpy(&length, at, sizeof length);
         at += sizeof length;

@@ -111,6 +111,7 @@ def to_aufs(branch: Path) -> None:
         status = os.stat(at)
         if "trusted.overlay.opaque" in os.listxattr(at):
             Path(at, ".wh..wh..opq").touch()
+            os.removexattr(at, "trusted.overlay.opaque")
         for name in (*directories, *files):
             path = Path(at, name)
             if stat.S_ISCHR(path.lstat().st_mode) and path.lstat().st_rdev == 0:
@@ -198,6 +199,52 @@ def test_the_list_of_changes(tmp_path: Path) -> None:
         "A/etc/deep/new", "D/gone", "C/kind", "A/link",
     ]  # fmt: skip
     assert listed(old, old, tmp_path / "list") == []
+
+
+def compared(new: Path, old: Path, *, content: bool) -> list[tuple[str, str]]:
+    """Return what differs between two trees."""
+    fds = [os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in (new, old)]
+    try:
+        return diff.compare(*fds, content=content)
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def test_comparing_content(tmp_path: Path) -> None:
+    """A byte that a disk has lost changes no time; it is found when it is asked for."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    (old / "deep/down").mkdir(parents=True)
+    file = old / "deep/down/file"
+    file.write_bytes(bytes(200_000))
+    (old / "same").write_bytes(b"same")
+    copy(old, new)
+    status = file.stat()
+    with (new / "deep/down/file").open("r+b") as lost:
+        lost.seek(150_000)
+        lost.write(b"x")
+    os.utime(new / "deep/down/file", ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert compared(new, old, content=False) == []
+    (new / "more\n").symlink_to("x")
+    assert compared(new, old, content=True) == [
+        ("C", "deep"), ("C", "deep/down"), ("C", "deep/down/file"), ("A", "more\n"),
+    ]  # fmt: skip
+    assert compared(old, new, content=False) == [("D", "more\n")]
+    assert compared(old, old, content=True) == []
+
+
+def test_attributes_of_any_name(tmp_path: Path) -> None:
+    """An equals sign ends a name in the archive, so GNU tar's way of writing one is taken."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "file").touch()
+    wanted = {f"user.{name}": name.encode() for name in ("a=b", "a%3Db", "100%", "%25", "=", "%=")}
+    for name, value in wanted.items():
+        os.setxattr(tree / "file", name, value)
+    written(tree, None, tmp_path / "layer.tar")
+    (tmp_path / "built").mkdir()
+    applied(tmp_path / "layer.tar", tmp_path / "built")
+    assert look(tmp_path / "built")["file"]["attributes"] == wanted
 
 
 def test_a_file_of_a_branch_that_looks_as_before_is_compared(tmp_path: Path) -> None:
