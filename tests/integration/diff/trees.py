@@ -125,6 +125,7 @@ def look(root: Path) -> dict[str, Any]:
     groups: dict[tuple[int, int], str] = {}
     found: dict[str, Any] = {}
     for at, directories, files in os.walk(root):
+        directories.sort()  # else the first name of a file would be another one on each file system
         for name in sorted((*directories, *files)):
             path = os.path.join(at, name)
             status = os.lstat(path)
