@@ -65,7 +65,7 @@ def copied_out(root: Path, path: str) -> bytes:
 def test_the_jobs_follow_links_in_the_root_only(
     tmp_path: Path, host: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An absolute link means the container's own path; without IN_ROOT this test finds the host's."""
+    """An absolute link is the container's own path; without IN_ROOT it would be the host's."""
     inside = tmp_path / str(host).lstrip("/")
     inside.mkdir(parents=True)
     (inside / "file").write_bytes(b"of the container")
