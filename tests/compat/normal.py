@@ -15,6 +15,11 @@ GAP = re.compile(r" {2,}")
 # The docker client says so when what it was to resize had ended before: a race of its own.
 TOO_LATE = re.compile(r"^failed to resize tty, using default size\r?\n", re.MULTILINE)
 
+# Docker's word on the machine's sysctl, which is not always the same.
+FORWARDING = re.compile(
+    r"^WARNING: IPv4 forwarding is disabled\. Networking will not work\.\r?\n", re.MULTILINE
+)
+
 
 class Normaliser:
     """One per run of a scenario: it remembers which ids it has met, and in which order."""
@@ -28,7 +33,7 @@ class Normaliser:
         """Return the lines of the text, without what differs from run to run."""
         for old, new in self._replaced:
             text = text.replace(old, new)
-        text = TOO_LATE.sub("", text).replace(NEVER, "<never>")
+        text = FORWARDING.sub("", TOO_LATE.sub("", text)).replace(NEVER, "<never>")
         text = TIME.sub("<time>", text)
         text = DURATION.sub("<while>", text)
         text = HEX.sub(self._name, text)
