@@ -107,18 +107,19 @@ static int grow_inodes(struct walk *walk) {
     return 0;
 }
 
-/* The first name of an inode in this archive, NULL when this is it. */
-static int first_name(struct walk *walk, const struct stat *st, const char **first) {
-    *first = NULL;
+/* The slot of an inode of several names, NULL: it has one. Its path is that of its first name in
+ * this archive, NULL when this would be it. */
+static int inode_of(struct walk *walk, const struct stat *st, struct inode **inode) {
+    *inode = NULL;
     if (st->st_nlink < 2)
         return 0;
     if (walk->inode_count * 2 >= walk->inode_room && grow_inodes(walk) < 0)
         return -1;
-    struct inode *inode = &walk->inodes[slot_of(walk, st->st_dev, st->st_ino)];
-    if (inode->path) {
-        *first = inode->path;
-        return 0;
-    }
+    *inode = &walk->inodes[slot_of(walk, st->st_dev, st->st_ino)];
+    return 0;
+}
+
+static int remember(struct walk *walk, struct inode *inode, const struct stat *st) {
     inode->path = strdup(walk->path);
     if (!inode->path)
         return fail(walk, BW_DIFF_SYSTEM, ENOMEM, "remember links");
@@ -234,12 +235,7 @@ static int emit_link(struct walk *walk, int dir_fd, const char *name, const stru
     return put_head(walk, '2', st, target, 0, 0);
 }
 
-static int emit_node(struct walk *walk, int dir_fd, const char *name, const struct stat *st) {
-    const char *first;
-    if (first_name(walk, st, &first) < 0)
-        return -1;
-    if (first)
-        return put_head(walk, '1', st, first, 0, 0);
+static int emit_first(struct walk *walk, int dir_fd, const char *name, const struct stat *st) {
     if (S_ISREG(st->st_mode))
         return emit_file(walk, dir_fd, name);
     if (S_ISLNK(st->st_mode))
@@ -247,6 +243,20 @@ static int emit_node(struct walk *walk, int dir_fd, const char *name, const stru
     walk->ours.used = 0;
     char type = S_ISCHR(st->st_mode) ? '3' : S_ISBLK(st->st_mode) ? '4' : '6';
     return put_head(walk, type, st, NULL, 0, 0);
+}
+
+static int emit_node(struct walk *walk, int dir_fd, const char *name, const struct stat *st) {
+    uint64_t before = walk->writer.entries;
+    struct inode *inode;
+    if (inode_of(walk, st, &inode) < 0)
+        return -1;
+    if (inode && inode->path)
+        return put_head(walk, '1', st, inode->path, 0, 0);
+    int status = emit_first(walk, dir_fd, name, st);
+    /* A name that has just vanished is not in the archive: no other one may be a link to it. */
+    if (status || !inode || walk->writer.entries == before)
+        return status;
+    return remember(walk, inode, st);
 }
 
 /* `name` in dir_fd, whose path the walk is at. */
