@@ -2,6 +2,10 @@
 
 For places where the kernel's own overlay cannot be: upon another overlay, in user namespaces of
 kernels before 5.11, on file systems that it refuses. Slower than the kernel's; see ``_fuse.py``.
+
+What fuse-overlayfs 1.10 itself does not do right, here and in aufs's place: the first change of a
+pipe's or a device's attributes that a lower layer brought answers EIO (the second works), and on
+rare occasions a directory that was emptied is said not to be empty.
 """
 
 from __future__ import annotations

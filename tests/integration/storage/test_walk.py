@@ -28,7 +28,7 @@ set -e
 rm -r /work/gone /work/again; mkdir /work/again; echo new > /work/again/new
 echo more >> /work/changed; chmod 711 /work/stays
 rm /work/soft; mkdir /work/soft; mv /work/hard /work/moved; rm /bin/vi
-chown 56:78 /work/fifo; rm /work/file; mkdir /work/file
+chown 56:78 /work/stays; rm /work/file; mkdir /work/file
 """
 LIST = """
 find /work /bin/vi /etc/passwd -exec stat -c '%n %f %u %g %t %T' {} + 2>/dev/null | sort
@@ -36,13 +36,13 @@ find /work -type f -exec md5sum {} + | sort; find /work -type l -exec readlink {
 """
 
 
-@pytest.fixture(params=DRIVERS)
+@pytest.fixture(scope="module", params=DRIVERS)
 def driver(request: pytest.FixtureRequest) -> str:
     need_root()
     return str(request.param)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def engine(driver: str) -> Iterator[Engine]:
     with place_for(driver) as place:
         server = Engine("--storage-driver", driver, place=place)
@@ -86,6 +86,29 @@ def test_walk(driver: str, engine: Engine, listings: dict[str, str]) -> None:
     inside(engine, "walker", FILL.replace("mkdir -p", "rm -r /work; mkdir -p"))
     same(listings, "filled again", inside(engine, "walker", LIST))
     engine.cli("rm", "-f", "walker")
+    nothing_is_left(engine, driver)
+
+
+AGAIN = """
+set -e
+rm /work/again/new; echo back > /work/again/old; mkdir /work/gone; echo x > /work/gone/other
+rm -r /work/file; echo file > /work/file; chown 9:9 /work/changed; touch /bin/vi
+"""
+
+
+def test_committed_and_changed_again(driver: str, engine: Engine, listings: dict[str, str]) -> None:
+    """Images of containers, one upon the other, and what `diff` says of them."""
+    image = "busybox"
+    for number, script in enumerate((FILL, CHANGE, AGAIN)):
+        name = f"step{number}"
+        engine.cli("run", "--name", name, image, "sh", "-c", script)
+        said = "\n".join(sorted(engine.cli("diff", name).stdout.splitlines()))
+        assert said == listings.setdefault(f"diff {number}", said)
+        image = f"image{number}"
+        engine.cli("commit", name, image)
+        found = engine.cli("run", "--rm", image, "sh", "-c", LIST).stdout
+        same(listings, f"committed {number}", found)
+        engine.cli("rm", name)
     nothing_is_left(engine, driver)
 
 
