@@ -44,7 +44,7 @@ def test_driver_is_the_example() -> None:
     """The README shows the example package's file, to the letter, and it is short."""
     (shown,) = blocks("python")
     assert shown == EXAMPLE.read_text()
-    assert len(shown.splitlines()) <= DRIVER_LINES
+    assert len([line for line in shown.splitlines() if line]) <= DRIVER_LINES
 
 
 def install_example(folder: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.engine import Engine, running
-from tests.support.needs import need_root
+from tests.support.needs import need_program, need_root
 from tests.support.paths import ROOT, clear_room, make_room
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
@@ -80,3 +82,39 @@ def test_runs_a_container(elsewhere: Path) -> None:
             *before, engine.program, "run", "--rm", "--network", "none", "busybox", "echo", "there"
         )
         assert done.stdout == "there\n"
+
+
+def test_example_drivers_hold_every_law(elsewhere: Path, request: pytest.FixtureRequest) -> None:
+    """A stranger's packages, installed by pip beside the wheel: no law fails, none is left out."""
+    need_root()
+    need_program("mkfs.ext4")
+    python = elsewhere / "python"
+    pip = [python, "-m", "pip", "--disable-pip-version-check", "-q", "install"]
+    examples = [ROOT / "examples" / name for name in ("storage-plain", "storage-loop")]
+    with tempfile.TemporaryDirectory() as folder:
+        # Copies: a build leaves its own folders beside the sources.
+        copies = [shutil.copytree(source, Path(folder, source.name)) for source in examples]
+        done = subprocess.run(
+            [*pip, "pytest", *copies], capture_output=True, text=True, check=False, timeout=300
+        )
+    assert done.returncode == 0, done.stderr
+    _graded([elsewhere / "boxwood", "plugin", "test", "plain"], "storage plain: grade A: ")
+    size = f"size={256 << 20}"
+    if request.config.getoption("--soak"):
+        command = [elsewhere / "boxwood", "plugin", "test", "loop", "--opt", size]
+        _graded(command, "storage loop: grade A: ")
+    else:
+        # Crashes make some hundred disks: half a minute.
+        command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "not any_call"]
+        command += ["--boxwood-storage=loop", f"--boxwood-storage-opt={size}"]
+        said = _graded([*command, "--pyargs", "boxwood.testing.storage"], " passed, ")
+        assert "skipped" not in said
+
+
+def _graded(command: list[Path | str], words: str) -> str:
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=200, cwd="/"
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert words in done.stdout
+    return done.stdout
