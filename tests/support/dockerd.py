@@ -12,8 +12,8 @@ from tests.support.needs import need_program
 class Dockerd(Server):
     """dockerd without a bridge and without touching the packet filter."""
 
-    def __init__(self) -> None:
-        super().__init__("d")
+    def __init__(self, place: Path | None = None) -> None:
+        super().__init__("d", place)
 
     def command(self) -> list[str]:
         # It starts a containerd of its own below its exec root.
