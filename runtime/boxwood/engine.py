@@ -346,8 +346,9 @@ class Engine:
         )
         async with self.containers.held_still(container.id, pause=pause):
             image = await self.images.commit(request)
-        told = {"comment": comment, "imageID": image.id, "imageRef": name.familiar if name else ""}
-        self.containers.publish(container.id, "commit", told)
+            shown = name.familiar if name else ""
+            told = {"comment": comment, "imageID": image.id, "imageRef": shown}
+            self.containers.publish(container.id, "commit", told)
         return image
 
     async def volume_size(self, name: str) -> int:

@@ -246,6 +246,7 @@ def extract_plain(
         raise
     finally:
         os.close(directory)
+        feeder.ring.leave()
         feeder.finish()
     if feeder.error is not None:
         raise _readable(feeder.error)

@@ -1,4 +1,5 @@
-# What a container changed: listed, committed, saved, loaded, exported, imported.
+# What a container changed: listed, committed, saved, loaded, exported, imported; and the events.
+since=$(date +%s)
 try() { "$@"; echo "status $?"; }
 docker run --name work --network none -e A=b busybox sh -c 'echo hi >/new; rm /bin/vi; chmod 700 /root; mkdir -p /d/e; ln -s new /link'
 docker diff work | sort
@@ -41,6 +42,9 @@ docker run --rm --network none --entrypoint cat img:1 /new
 docker export work >e.tar
 docker import -m mine e.tar flat:1 | cut -c 1-7
 docker run --rm --network none flat:1 cat /new
+docker cp work:/new copied
+docker cp copied work:/tmp
+docker events --since "$since" --until "$(date +%s)" --filter container=work --filter container=runs --format '{{.Action}}' | grep -v -E '^(exec|network)'
 docker rm -f work idle runs
 docker rmi -f img:1 empty:1 live:1 live:2 other:1 other:2 flat:1 | cut -d: -f 1 | sort -u
 docker images --format '{{.Repository}}'

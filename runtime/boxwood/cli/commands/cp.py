@@ -168,6 +168,7 @@ def _untar(response: Any, folder: str) -> int:
             devices=os.geteuid() == 0,
         )
     except tar.TarError as error:
+        ring.leave()
         feeder.join()
         raise broken[0] if broken else CliError(f"copy: {error}") from error
     finally:

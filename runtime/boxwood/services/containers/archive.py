@@ -6,6 +6,7 @@ import asyncio
 import os
 import posixpath
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -70,26 +71,27 @@ class Archiver:
         own = posixpath.normpath(whole) == "/"
         async with self.trees.seen(container, own=own) as root:
             yield await self._look(root, path, ref)
+            self._context.publish(container, "archive-path")
             arguments = {"path": whole, "name": base(whole), "follow": False}
-            async for piece in self._packed(root, arguments):
-                yield piece
+            async with aclosing(self._packed(root, arguments)) as pieces:
+                async for piece in pieces:
+                    yield piece
 
     async def export(self, container: Container) -> AsyncGenerator[bytes, None]:
         """Yield the pieces of a tar of all of the container's own tree, without volumes."""
         async with self.trees.bare(container) as root:
             arguments = {"path": "/", "name": "", "follow": False}
-            async for piece in self._packed(root, arguments):
-                yield piece
+            async with aclosing(self._packed(root, arguments)) as pieces:
+                async for piece in pieces:
+                    yield piece
 
     async def _packed(self, root: int, arguments: dict[str, object]) -> AsyncGenerator[bytes, None]:
         pieces = piped(
             lambda sink: self._context.workers.offload("tar_tree", arguments, [sink, root])
         )
-        try:
+        async with aclosing(pieces):
             async for piece in pieces:
                 yield piece
-        finally:
-            await pieces.aclose()
 
     async def put(
         self,
@@ -131,6 +133,7 @@ class Archiver:
                 if str(error) != READ_ONLY:
                     raise
                 raise InvalidArgument(_whose(container, path)) from error
+        self._context.publish(container, "extract-to-dir")
 
     async def _unpack(
         self, root: int, arguments: dict[str, object], stream: AsyncIterator[bytes]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -91,8 +92,9 @@ class Save:
         with self._service.lease([chain for image in images for chain in image.chain_ids]):
             yield _folder("blobs/") + _folder("blobs/sha256/")
             for image in images:
-                async for piece in self._layers(image):
-                    yield piece
+                async with aclosing(self._layers(image)) as pieces:
+                    async for piece in pieces:
+                        yield piece
             for piece in self._documents():
                 yield piece
         yield _END
@@ -105,8 +107,9 @@ class Save:
             async with layers.blobs.open_tar(layers.get(chain)) as (fd, size):
                 self._sizes[diff_id] = size
                 yield _header(_blob(diff_id), size)
-                async for piece in _content(fd, size, diff_id):
-                    yield piece
+                async with aclosing(_content(fd, size, diff_id)) as pieces:
+                    async for piece in pieces:
+                        yield piece
 
     def _documents(self) -> Iterator[bytes]:
         index: list[dict[str, Any]] = []
