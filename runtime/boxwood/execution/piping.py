@@ -26,21 +26,21 @@ async def piped(job: Job) -> AsyncGenerator[bytes, None]:
     # The worker's end blocks: its writer is compiled code that knows no event loop.
     os.set_blocking(write_end, True)
     work = asyncio.ensure_future(_whole(job, write_end))
+    # By callback: a task that is cancelled before its first step would never close it.
+    work.add_done_callback(lambda _: os.close(write_end))
     try:
         while piece := await read_some(read_end):
             yield piece
         await work
     finally:
+        # Before anything is awaited: a client that goes away may cancel a second time, here.
+        os.close(read_end)
         work.cancel()
         await asyncio.wait([work])
-        os.close(read_end)
 
 
 async def _whole(job: Job, write_end: int) -> Any:
-    try:
-        return await job(write_end)
-    finally:
-        os.close(write_end)
+    return await job(write_end)
 
 
 async def read_some(fd: int) -> bytes:

@@ -59,16 +59,20 @@ def children(engine: Engine) -> set[str]:
     ],
 )
 def test_a_client_that_goes_away(box: Engine, path: str) -> None:
-    """No process, no descriptor and no mount stays, and the next request is served."""
+    """No process and no descriptor stays, whenever it goes, and the next request is served.
+
+    A second cancellation, within the clean-up of the first, once left a pipe in one of four.
+    """
     if path.startswith("/images"):
         box.docker("commit", "box", "big")
     box.api("HEAD", "/containers/box/archive?path=/")
     before, running = held(box), children(box)
-    for _ in range(3):
+    for turn in range(24):
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(box.socket))
             client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-            assert client.recv(65536).startswith(b"HTTP/1.1 200")
+            if turn % 4:  # else it goes before the answer, at one moment or another
+                assert client.recv(65536).startswith(b"HTTP/1.1 200")
     until(lambda: held(box) <= before, "the daemon lets go of descriptors")
     until(lambda: children(box) <= running, "the workers end")
     done = box.api("GET", "/containers/box/archive?path=/v/file")

@@ -151,8 +151,9 @@ class Archiver:
         finally:
             for task in (work, feeding):
                 task.cancel()
-            await asyncio.wait([work, feeding])
+            # Before anything is awaited: who goes away may cancel a second time, here.
             os.close(read_end)
+            await asyncio.wait([work, feeding])
 
 
 def absolute(path: str) -> str:

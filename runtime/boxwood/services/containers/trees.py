@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 from collections.abc import AsyncIterator
@@ -98,10 +99,15 @@ class Trees:
                 ) as tree:
                     yield tree
             finally:
-                for name in held:
-                    await self._context.volumes.unmount(name, holder)
+                # To its end, whoever goes away meanwhile.
+                letting_go = self._let_go(held, holder)
+                await asyncio.shield(self._context.spawn(letting_go, "let go of volumes"))
         finally:
             os.close(root)
+
+    async def _let_go(self, names: list[str], holder: str) -> None:
+        for name in names:
+            await self._context.volumes.unmount(name, holder)
 
     async def _mount(self, point: MountPoint, holder: str, held: list[str]) -> ViewMount:
         source = point.source

@@ -67,9 +67,10 @@ class Load:
         finally:
             for task in (work, feeding):
                 task.cancel()
-            await asyncio.wait([work, feeding])
+            # Before anything is awaited: who goes away may cancel a second time, here.
             os.close(read_end)
             os.close(directory)
+            await asyncio.wait([work, feeding])
 
     async def _load_one(self, archive: Archive, found: ArchivedImage) -> Image:
         service = self._service
