@@ -23,6 +23,7 @@ from boxwood.execution.worker_wire import HOST_DIRECTORY
 from boxwood.model import ids, times
 from boxwood.services.containers import ContainersService, ContainerStore, Context, Settings
 from boxwood.services.events import EventsService
+from boxwood.services.fsck import Fsck, Report
 from boxwood.services.images import ImagesService
 from boxwood.services.images.committing import CommitRequest, committed_config
 from boxwood.services.images.service import target_name
@@ -69,6 +70,7 @@ class Engine:
         self._logs: dict[str, LogDriver] = {}
         self._isolation: dict[str, IsolationDriver] = {}
         self._background: list[asyncio.Task[None]] = []
+        self._checking = asyncio.Lock()
 
     @classmethod
     async def start(cls, config: Configuration) -> Engine:
@@ -350,6 +352,12 @@ class Engine:
             told = {"comment": comment, "imageID": image.id, "imageRef": shown}
             self.containers.publish(container.id, "commit", told)
         return image
+
+    async def fsck(self, *, deep: bool, repair: bool) -> Report:
+        """Compare records and disk; see :mod:`boxwood.services.fsck`. One at a time."""
+        async with self._checking:
+            check = Fsck(self.images, self.containers.snapshots)
+            return await check.run(deep=deep, repair=repair)
 
     async def volume_size(self, name: str) -> int:
         """Return the bytes of a volume's files; -1 when nobody can say."""

@@ -73,7 +73,15 @@ import os
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -327,6 +335,16 @@ class StorageDriver(abc.ABC):
     def walk(self) -> Iterator[SnapshotInfo]:
         """Yield all snapshots, in no order; safe against changes while it runs."""
 
+    def survey(self) -> dict[str, SnapshotInfo]:
+        """Return what is on disk now, by key; what cannot be read is left out.
+
+        For ``system fsck``: a driver that answers :meth:`walk` from memory looks here.
+        """
+        return {info.key: info for info in self.walk()}
+
+    def resync(self, keys: Collection[str]) -> None:
+        """Take over what :meth:`survey` finds of these keys, where :meth:`walk` differs."""
+
     @abc.abstractmethod
     async def usage(self, key: str) -> Usage:
         """Measure what ``key`` takes beyond its parent; raises NotFound."""
@@ -565,6 +583,10 @@ class DirectoryDriver(StorageDriver):
         if self._children.get(key, 0):
             raise Conflict(f"remove snapshot: {key}: other snapshots stand on it")
         trash = self.root / "trash" / f"{key[:180]}.{secrets.token_hex(4)}"
+        if not self._directory(info).exists():
+            # Somebody took it away behind our back: what has it must still be removable.
+            self._forget(info)
+            raise NotFound(f"remove snapshot: {key}: its files are gone")
         self._rename(self._directory(info), trash, "remove snapshot")
         self._forget(info)
 
@@ -585,6 +607,27 @@ class DirectoryDriver(StorageDriver):
     def walk(self) -> Iterator[SnapshotInfo]:
         """Yield all snapshots; see the contract."""
         yield from tuple(self._known.values())
+
+    def survey(self) -> dict[str, SnapshotInfo]:
+        """Read the directories; see the contract."""
+        decoder = msgspec.json.Decoder(SnapshotInfo)
+        found = {}
+        for kind in Kind:
+            for name in os.listdir(self.root / kind.value):
+                try:
+                    found[name] = self._read(decoder, self._place(kind, name), kind)
+                except DataLoss:
+                    continue  # fsck says what is missing of it
+        return found
+
+    def resync(self, keys: Collection[str]) -> None:
+        """Take over what is on disk; see the contract."""
+        present = self.survey()
+        for key in keys:
+            if (known := self._known.get(key)) is not None:
+                self._forget(known)
+            if key in present:
+                self._remember(present[key])
 
     async def sync(self) -> None:
         """Write out the file system of the root (syncfs(2)); see the contract."""

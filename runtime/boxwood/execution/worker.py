@@ -47,6 +47,7 @@ _DEADLINES = {
     "convert_whiteouts": LONG_DEADLINE,
     "copy_tree": LONG_DEADLINE,
     "diff_layer": LONG_DEADLINE,
+    "hash_file": LONG_DEADLINE,
     "pack_layer": LONG_DEADLINE,
     "plain_layer": LONG_DEADLINE,
     "remove_tree": LONG_DEADLINE,

@@ -254,14 +254,17 @@ def extract_plain(
 
 
 def hash_file(arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
-    """Answers ``digest`` and ``size`` of the file given, from its start."""
-    del arguments
-    hasher = hashlib.sha256()
+    """Answers ``digest`` and ``size`` of the file given, from its start.
+
+    Arguments: ``algorithm`` (``sha256``, unless it is given).
+    """
+    algorithm = arguments.get("algorithm", "sha256")
+    hasher = hashlib.new(algorithm)
     size = 0
     while data := os.pread(fds[0], CHUNK, size):
         hasher.update(data)
         size += len(data)
-    return {"digest": f"sha256:{hasher.hexdigest()}", "size": size}
+    return {"digest": f"{algorithm}:{hasher.hexdigest()}", "size": size}
 
 
 def plain_layer(arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:

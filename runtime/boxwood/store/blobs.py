@@ -131,6 +131,31 @@ class LayerBlobs:
         if layer.blob and not any(other.blob == layer.blob for other in others):
             self._content.delete(Digest.parse(layer.blob))
 
+    def forget_recipe(self, layer: Layer) -> None:
+        """The layer's recipe is gone or wrong: nothing is to be made of it any more."""
+        self._update(replace(layer, recipe=False))
+        self.recipe_path(layer.chain_id).unlink(missing_ok=True)
+
+    def give_up(self, layer: Layer) -> None:
+        """The layer's blob is gone or wrong: what is there of it goes."""
+        self._update(replace(layer, kept=False))
+        self._content.delete(Digest.parse(layer.blob))
+
+    async def check(self, layer: Layer) -> str:
+        """Make what the layer came as, or at least its tar, again; returns what is wrong with it.
+
+        Raises:
+            BoxwoodError: it could not be tried.
+        """
+        whole = can_rebuild(layer)
+        compressor, digest = (layer.compressor, layer.blob) if whole else ("", layer.diff_id)
+        try:
+            async with self._assembled(layer, compressor, digest) as fd:
+                await _drain(fd)
+        except DataLoss as error:
+            return str(error)
+        return ""
+
     def digests(self) -> set[str]:
         """Return the digests of the blobs that are kept."""
         return {layer.blob for layer in self._all() if layer.blob and layer.kept}
@@ -273,14 +298,10 @@ class LayerBlobs:
 
     async def _drop(self, layer: Layer) -> None:
         """Make the blob's bytes again; only when they are the same it goes."""
-        try:
-            async with self._assembled(layer, layer.compressor, layer.blob) as fd:
-                await _drain(fd)
-        except DataLoss as error:
-            log.info("layer %s: its blob is kept: %s", layer.diff_id, error)
-            if self._find(layer.chain_id) is not None:
-                self._update(replace(layer, recipe=False))
-            self.recipe_path(layer.chain_id).unlink(missing_ok=True)
+        if wrong := await self.check(layer):
+            log.info("layer %s: its blob is kept: %s", layer.diff_id, wrong)
+            if (now := self._find(layer.chain_id)) is not None:
+                self.forget_recipe(now)
             return
         fault("drop.verified")
         now = self._find(layer.chain_id)

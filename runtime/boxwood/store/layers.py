@@ -424,10 +424,10 @@ class LayerStore:
         Snapshots that are neither a layer with a record, an init layer on one, nor a container's
         (``known_keys``) are removed; records of layers that have no snapshot are dropped.
         """
-        done = [self._drop_record(layer) for layer in self._missing()]
+        done = self.forget_lost()
         kept = {layer_key(chain) for chain in self._layers} | set(known_keys)
         for key in self._children_first():
-            if key in kept or self._is_init(key):
+            if key in kept or self.is_init(key):
                 continue
             try:
                 self.driver.remove(key)
@@ -441,8 +441,14 @@ class LayerStore:
         self.clean_later()
         return done
 
-    def _missing(self) -> list[Layer]:
-        present = {info.key for info in self.driver.walk() if info.kind is Kind.COMMITTED}
+    def forget_lost(self) -> list[str]:
+        """Drop the records of layers whose snapshots are gone; returns that in sentences."""
+        return [self._drop_record(layer) for layer in self.lost()]
+
+    def lost(self) -> list[Layer]:
+        """Return the layers that have no snapshot, and those that stand on such a one."""
+        found = self.driver.survey().values()
+        present = {info.key for info in found if info.kind is Kind.COMMITTED}
         lost = {c for c in self._layers if layer_key(c) not in present}
         grown = True
         while grown:  # what stands on a lost layer is lost too
@@ -453,10 +459,12 @@ class LayerStore:
 
     def _drop_record(self, layer: Layer) -> str:
         self._records.delete(layer.chain_id)
+        self._unsettled.pop(layer.chain_id, None)
         del self._layers[layer.chain_id]
         return f"forgot the layer {layer.chain_id}, whose files are gone"
 
-    def _is_init(self, key: str) -> bool:
+    def is_init(self, key: str) -> bool:
+        """Is this the key of an init layer that may be there?"""
         if key == init_key(None):
             return True
         return key.startswith("init-") and f"sha256:{key[5:]}" in self._layers

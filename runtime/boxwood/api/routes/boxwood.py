@@ -31,6 +31,13 @@ async def doctor(call: Call) -> Response:
     return json_response(msgspec.to_builtins(await call.engine.doctor()))
 
 
+async def fsck(call: Call) -> Response:
+    """``GET /boxwood/fsck``: records and disk compared; ``POST`` also repairs."""
+    repair = call.request.method == "POST"
+    report = await call.engine.fsck(deep=call.flag("deep"), repair=repair)
+    return json_response(msgspec.to_builtins(report))
+
+
 async def launch(call: Call) -> Response:
     """``GET /boxwood/launch/{id}``: the launch program of a container, readably."""
     text = await call.engine.containers.launch_program(call.params["id"])
@@ -46,6 +53,8 @@ ROUTES = (
     Route("GET", "/plugins", docker_plugins),
     Route("GET", "/boxwood/plugins", plugins, action="system.plugins", state=OWN),
     Route("GET", "/boxwood/doctor", doctor, action="system.doctor", state=OWN),
+    Route("GET", "/boxwood/fsck", fsck, action="system.fsck", state=OWN),
+    Route("POST", "/boxwood/fsck", fsck, action="system.repair", state=OWN),
     Route("GET", "/boxwood/metrics", metrics, action="system.metrics", state=OWN),
     Route("GET", "/boxwood/launch/{id}", launch, action="container.inspect", about="id", state=OWN),
 )

@@ -115,6 +115,12 @@ class ContainersService:
         del size
         return self._lister.list(all, limit, filters or {})
 
+    def snapshots(self) -> dict[str, str]:
+        """Return the keys of containers' snapshots and their ids, empty while one is made."""
+        store = self._context.store
+        keys = dict.fromkeys(store.reserved(), "")
+        return keys | {entry.snapshot_key: entry.id for entry in store if entry.snapshot_key}
+
     def counts(self) -> dict[str, int]:
         """Return how many there are, run, are paused and are stopped, for ``info``."""
         entries = list(self._context.store)

@@ -89,6 +89,10 @@ class ContainerStore:
             raise InvalidArgument(f"multiple IDs found with provided prefix: {ref}")
         return self._by_id[matches[0]]
 
+    def reserved(self) -> set[str]:
+        """Return the ids of all containers, those that are being made as well."""
+        return set(self._by_name.values()) | set(self._by_id)
+
     def owner(self, name: str) -> str | None:
         """Return the id of the container (or reservation) that has a name."""
         return self._by_name.get(name)

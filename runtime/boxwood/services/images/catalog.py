@@ -57,8 +57,8 @@ class Catalog:
         self._tag_records = database.records("tags")
         self._images: dict[str, Image] = {}
         self._tags: dict[str, str] = {}
-        self.broken = 0
-        """Images that have a record and cannot be used."""
+        self.unusable: dict[str, str] = {}
+        """Images that have a record and cannot be used, and why."""
 
     def load(self) -> list[str]:
         """Read the records; returns what could not be kept, in sentences.
@@ -69,7 +69,7 @@ class Catalog:
         done: list[str] = []
         self._images.clear()
         self._tags.clear()
-        self.broken = 0
+        self.unusable.clear()
         names: dict[str, list[str]] = {}
         for name, body in self._tag_records.load_all():
             image = msgspec.json.decode(body, type=TagRecord).image
@@ -80,7 +80,7 @@ class Catalog:
                 record = msgspec.json.decode(body, type=ImageRecord)
                 self._images[key] = self._image(Digest.parse(key), record, names.get(key, []))
             except (BoxwoodError, msgspec.MsgspecError) as error:
-                self.broken += 1
+                self.unusable[key] = str(error)
                 done.append(f"cannot use the image {key}: {error}")
         for name in [name for name, image in self._tags.items() if image not in self._images]:
             del self._tags[name]
@@ -180,6 +180,7 @@ class Catalog:
             for name in names:
                 self._tag_records.put(str(name), encode(TagRecord(image=key)))
         self._images[key] = _image_of(key, document, config, record)
+        self.unusable.pop(key, None)
         self._tags.update({str(name): key for name in names})
         self._rename(key, *moved.values())
         return self._images[key], moved
@@ -210,6 +211,16 @@ class Catalog:
         """Forget an image that has no name any more, then its config."""
         self._image_records.delete(key)
         del self._images[key]
+        self._content.delete(Digest.parse(key))
+
+    def forget_unusable(self, key: str) -> None:
+        """Give up an image that cannot be used, with its names."""
+        with self._database.transaction():
+            self._image_records.delete(key)
+            for name, body in list(self._tag_records.load_all()):
+                if msgspec.json.decode(body, type=TagRecord).image == key:
+                    self._tag_records.delete(name)
+        del self.unusable[key]
         self._content.delete(Digest.parse(key))
 
     def _rename(self, *keys: str) -> None:

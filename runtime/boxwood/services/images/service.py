@@ -31,6 +31,7 @@ from boxwood.services.images.removal import InUse, Publish, Removal
 from boxwood.services.images.saving import Save
 
 if TYPE_CHECKING:
+    from boxwood.model.digest import Digest
     from boxwood.store.content import ContentStore
     from boxwood.store.database import Database
     from boxwood.store.layers import LayerStore
@@ -163,9 +164,16 @@ class ImagesService:
     ) -> builtins.list[dict[str, str]]:
         """Remove a name or an image; returns ``Untagged`` and ``Deleted`` entries.
 
+        An image that cannot be used any more is removed by its whole id.
+
         Raises:
             NotFound, Conflict
         """
+        key = f"sha256:{ref.removeprefix('sha256:')}"
+        if key in self.catalog.unusable:
+            self.catalog.forget_unusable(key)
+            self._drop_layers()
+            return [{"Deleted": key}]
         removal = Removal(self.catalog, self.in_use, self.publish, self._drop_layers)
         return removal.run(ref, force=force, prune=not noprune)
 
@@ -285,19 +293,26 @@ class ImagesService:
         return self.catalog.chains() | set(self._leases)
 
     def _drop_layers(self) -> builtins.list[str]:
-        if self.catalog.broken:
+        if self.catalog.unusable:
             return []
         return self.layers.forget_unused(self._needed())
 
-    def _drop_blobs(self) -> builtins.list[str]:
-        if self.catalog.broken:
+    def quiet(self) -> bool:
+        """Is no image being made, and no layer being unpacked?"""
+        return not self._leases and not self.layers.blobs.busy
+
+    def stray_blobs(self) -> builtins.list[Digest]:
+        """Return the blobs that nothing refers to; none while there is an unusable image."""
+        if self.catalog.unusable:
             return []
         kept = {image.id for image in self.catalog.all()} | self.layers.blobs.digests()
+        return [digest for digest in self.content.walk() if digest not in kept]
+
+    def _drop_blobs(self) -> builtins.list[str]:
         done = []
-        for digest in tuple(self.content.walk()):
-            if digest not in kept:
-                self.content.delete(digest)
-                done.append(f"removed the blob {digest}, which nothing refers to")
+        for digest in self.stray_blobs():
+            self.content.delete(digest)
+            done.append(f"removed the blob {digest}, which nothing refers to")
         return done
 
 
