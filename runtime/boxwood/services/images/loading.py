@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from boxwood.errors import InvalidArgument
 from boxwood.execution.spool import to_pipe
+from boxwood.faultpoints import fault
 from boxwood.model.digest import Digest, chain_ids
 from boxwood.model.image import Image
 from boxwood.services.images.archive import Archive, ArchivedImage
@@ -83,6 +84,7 @@ class Load:
                 await service.layers.ensure_init(chains[-1] if chains else None)
                 await service.layers.settle(chains)
                 image, moved = service.catalog.add(found.config, found.document, list(found.names))
+                fault("load.recorded")
             except BaseException:
                 self._undo(found)
                 raise
