@@ -299,8 +299,8 @@ class LayerBlobs:
     async def _drop(self, layer: Layer) -> None:
         """Make the blob's bytes again; only when they are the same it goes."""
         if wrong := await self.check(layer):
-            log.info("layer %s: its blob is kept: %s", layer.diff_id, wrong)
-            if (now := self._find(layer.chain_id)) is not None:
+            if (now := self._find(layer.chain_id)) is not None:  # else it was removed meanwhile
+                log.info("layer %s: its blob is kept: %s", layer.diff_id, wrong)
                 self.forget_recipe(now)
             return
         fault("drop.verified")
