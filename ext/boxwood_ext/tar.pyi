@@ -90,6 +90,23 @@ def extract(
     Raises TarError.
     """
 
+def write_erofs(
+    source: int | Ring,
+    image_fd: int,
+    *,
+    parent_fd: int = -1,
+    userxattr: bool = False,
+    devices: bool = True,
+    max_entries: int = ...,
+    max_bytes: int = ...,
+    max_name: int = ...,
+) -> Extracted:
+    """Write the uncompressed tar read from `source` as an EROFS image to an empty file.
+
+    The rest is as of `extract` with the whiteouts of `overlay`; memory grows with the entries, by
+    some hundred bytes each, not with what they hold. After an error the file is worth nothing.
+    """
+
 def scan(in_fd: int, *, max_entries: int = ...) -> Extracted:
     """Read the archive as `extract` would and write nothing; raises TarError."""
 

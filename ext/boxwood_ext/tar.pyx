@@ -1,5 +1,5 @@
-# distutils: sources = ext/c/tar/reader.c ext/c/tar/pax.c ext/c/tar/path.c ext/c/tar/place.c ext/c/tar/whiteout.c ext/c/tar/remove.c ext/c/tar/extract.c ext/c/tar/attributes.c ext/c/tar/below.c ext/c/tar/record.c ext/c/tar/ring.c
-# distutils: depends = ext/c/tar/bw_tar.h ext/c/tar/internal.h ext/c/tar/ring.h
+# distutils: sources = ext/c/tar/reader.c ext/c/tar/pax.c ext/c/tar/path.c ext/c/tar/place.c ext/c/tar/whiteout.c ext/c/tar/remove.c ext/c/tar/extract.c ext/c/tar/attributes.c ext/c/tar/below.c ext/c/tar/record.c ext/c/tar/ring.c ext/c/erofs/tree.c ext/c/erofs/attributes.c ext/c/erofs/resolve.c ext/c/erofs/below.c ext/c/erofs/layer.c ext/c/erofs/image.c
+# distutils: depends = ext/c/erofs/bw_erofs.h ext/c/erofs/internal.h ext/c/tar/bw_tar.h ext/c/tar/internal.h ext/c/tar/ring.h
 """Extraction of tar archives beneath a directory, and deletion of trees. See the stub."""
 
 import os
@@ -73,6 +73,10 @@ cdef extern from "tar/bw_tar.h" nogil:
     int bw_tar_extract(const bw_tar_options *options, bw_tar_result *result)
     int bw_tar_scan(const bw_tar_options *options, bw_tar_result *result)
     int bw_remove_tree(int dir_fd, const char *name, uint64_t *removed)
+
+
+cdef extern from "erofs/bw_erofs.h" nogil:
+    int bw_erofs_layer(const bw_tar_options *options, int image_fd, bw_tar_result *result)
 
 
 class TarError(Exception):
@@ -196,6 +200,38 @@ def extract(
     options.max_bytes = max_bytes
     with nogil:
         status = bw_tar_extract(&options, &result)
+        if options.ring != NULL:
+            bw_ring_leave(options.ring)
+    return _answer(status, &result)
+
+
+def write_erofs(
+    source,
+    int image_fd,
+    *,
+    int parent_fd=-1,
+    bint userxattr=False,
+    bint devices=True,
+    uint64_t max_entries=1 << 22,
+    uint64_t max_bytes=1 << 62,
+    uint32_t max_name=4095,
+):
+    cdef bw_tar_options options
+    cdef bw_tar_result result
+    cdef int status
+    cdef Ring ring = source if isinstance(source, Ring) else None
+    options.in_fd = -1 if ring is not None else source
+    options.ring = &ring.ring if ring is not None else NULL
+    options.root_fd = options.record_fd = -1
+    options.parent_fd = parent_fd
+    options.whiteouts = BW_WHITEOUTS_OVERLAY
+    options.flags = (BW_TAR_USERXATTR if userxattr else 0) | (0 if devices else BW_TAR_NO_DEVICES)
+    options.prefix = NULL
+    options.max_entries = max_entries
+    options.max_bytes = max_bytes
+    options.max_name = max_name
+    with nogil:
+        status = bw_erofs_layer(&options, image_fd, &result)
         if options.ring != NULL:
             bw_ring_leave(options.ring)
     return _answer(status, &result)

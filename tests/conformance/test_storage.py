@@ -13,6 +13,7 @@ import pytest
 from boxwood.testing.storage import StorageSuite
 from tests.support.loops import loop_fs
 from tests.support.needs import need_program, need_root
+from tests.support.storage import place_for
 
 PLUGIN = "boxwood.testing.plugin"
 
@@ -48,6 +49,15 @@ class TestAufs(StorageSuite):
     @pytest.fixture(autouse=True)
     def _program(self) -> None:
         need_program("fuse-overlayfs")
+
+
+class TestErofs(StorageSuite):
+    driver_name = "erofs"
+
+    @pytest.fixture(autouse=True)
+    def _kernel(self) -> Iterator[None]:
+        with place_for("erofs"):
+            yield
 
 
 class TestBtrfs(StorageSuite):

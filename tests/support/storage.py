@@ -19,7 +19,7 @@ from boxwood.errors import BoxwoodError, NotFound
 from boxwood.execution import mounting
 from boxwood.execution.worker_jobs import JOBS, translate
 from tests.support.loops import loop_fs
-from tests.support.needs import need_program
+from tests.support.needs import need, need_program
 from tests.support.paths import clear_room, make_room
 
 DRIVERS = sorted(
@@ -34,6 +34,9 @@ CHOSEN = os.environ.get("BOXWOOD_TEST_STORAGE", "")
 
 PROGRAMS = {"aufs": "fuse-overlayfs", "fuse-overlayfs": "fuse-overlayfs"}
 """What a driver needs from Debian."""
+
+KERNELS = {"erofs": (6, 12)}
+"""What a driver needs at least."""
 
 
 @contextmanager
@@ -57,6 +60,9 @@ def place_for(driver: str) -> Iterator[Path | None]:
     """A folder that the driver can work in, None: any. What the driver needs is asked for."""
     if driver in PROGRAMS:
         need_program(PROGRAMS[driver])
+    least = KERNELS.get(driver, (0, 0))
+    release = tuple(int(part) for part in os.uname().release.split(".")[:2])
+    need(release >= least, f"Linux {least[0]}.{least[1]}")
     if driver not in PLACES:
         yield None
         return

@@ -185,18 +185,28 @@ static int put_sparse(struct walk *walk, int fd, const struct stat *st, const st
     return written(walk, status ? status : bw_writer_pad(&walk->writer, size));
 }
 
-static bool is_sparse(const struct stat *st) {
+/* Is it worth looking for its holes? EROFS gives every file the blocks that its size asks for. */
+static bool may_be_sparse(int fd, const struct stat *st) {
     uint64_t stored = (uint64_t)st->st_blocks * 512, size = (uint64_t)st->st_size;
-    return size > SPARSE_FREE && stored * 2 <= size && size - stored >= SPARSE_FREE;
+    if (size <= SPARSE_FREE)
+        return false;
+    if (stored == (size + 4095) / 4096 * 4096)
+        return lseek(fd, 0, SEEK_HOLE) < st->st_size;
+    return stored * 2 <= size && size - stored >= SPARSE_FREE;
+}
+
+/* Is it worth telling of them? */
+static bool is_sparse(uint64_t size, uint64_t data) {
+    return data * 2 <= size && size - data >= SPARSE_FREE;
 }
 
 static int put_content(struct walk *walk, int fd, const struct stat *st) {
     uint64_t size = (uint64_t)st->st_size, data;
     struct stat after;
-    if (is_sparse(st)) {
+    if (may_be_sparse(fd, st)) {
         struct span *spans = malloc((SPARSE_SPANS + 1) * sizeof *spans);
         size_t count = spans ? spans_of(fd, size, spans, &data) : 0;
-        int status = count && data * 2 <= size ? put_sparse(walk, fd, st, spans, count, data) : 1;
+        int status = count && is_sparse(size, data) ? put_sparse(walk, fd, st, spans, count, data) : 1;
         free(spans);
         if (status <= 0)
             return status;

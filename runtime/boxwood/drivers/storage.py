@@ -479,6 +479,13 @@ class StorageDriver(abc.ABC):
         """Return pairs for ``docker info`` (its ``DriverStatus``)."""
         return []
 
+    def close(self) -> None:
+        """Let go of what the driver keeps open for itself; it may be used again all the same.
+
+        What :meth:`open_root` has given out is not concerned.
+        """
+        return
+
 
 def check_key(key: str) -> str:
     """Return ``key`` when it may name a snapshot; raises InvalidArgument."""

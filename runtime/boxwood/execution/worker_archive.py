@@ -11,6 +11,7 @@ import ctypes
 import hashlib
 import os
 import threading
+from collections.abc import Callable
 from typing import Any, Literal
 
 from boxwood.errors import BoxwoodError, InvalidArgument, TooLarge
@@ -37,7 +38,7 @@ _CONTENT_SAMPLE = 4 * CHUNK
 """Bytes of the content that are kept to find out what compressed it."""
 
 
-class _Feeder(threading.Thread):
+class Feeder(threading.Thread):
     """Reads the source, feeds the extractor, and has both digests computed."""
 
     def __init__(self, source: int, arguments: dict[str, Any]) -> None:
@@ -111,31 +112,11 @@ class _Feeder(threading.Thread):
         return find_compressor(self.compression, stored, content, self.given)
 
 
-def _extract(
-    feeder: _Feeder,
-    target: int,
-    arguments: dict[str, Any],
-    form: _Form,
-    record: int = -1,
-    parent: int = -1,
-) -> tar.Extracted:
-    """Extract what the feeder brings, and see to its end whatever happens."""
-    directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=target)
+def fed(feeder: Feeder, take: Callable[[tar.Ring], tar.Extracted]) -> tar.Extracted:
+    """Have ``take`` read what the feeder brings, and see to its end whatever happens."""
     feeder.start()
     try:
-        return tar.extract(
-            feeder.ring,
-            directory,
-            whiteouts=form,
-            userxattr=arguments.get("user_xattr", False),
-            devices=arguments.get("devices", True),
-            archive=form == "plain",
-            parent_fd=parent,
-            record_fd=record,
-            max_entries=arguments["max_entries"],
-            max_bytes=arguments["max_bytes"],
-            max_name=arguments.get("max_name", 4095),
-        )
+        return take(feeder.ring)
     except tar.TarError:
         feeder.finish()
         # A stream that broke looks like an archive that is cut off: its own error says more.
@@ -143,9 +124,39 @@ def _extract(
             raise _readable(feeder.error) from None
         raise
     finally:
-        os.close(directory)
         feeder.ring.leave()
         feeder.finish()
+
+
+def _extract(
+    feeder: Feeder,
+    target: int,
+    arguments: dict[str, Any],
+    form: _Form,
+    record: int = -1,
+    parent: int = -1,
+) -> tar.Extracted:
+    """Extract what the feeder brings, beneath the directory."""
+    directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=target)
+    try:
+        return fed(
+            feeder,
+            lambda ring: tar.extract(
+                ring,
+                directory,
+                whiteouts=form,
+                userxattr=arguments.get("user_xattr", False),
+                devices=arguments.get("devices", True),
+                archive=form == "plain",
+                parent_fd=parent,
+                record_fd=record,
+                max_entries=arguments["max_entries"],
+                max_bytes=arguments["max_bytes"],
+                max_name=arguments.get("max_name", 4095),
+            ),
+        )
+    finally:
+        os.close(directory)
 
 
 def _readable(error: BaseException) -> BaseException:
@@ -164,7 +175,7 @@ def unpack_layer(arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
     bool), ``whiteouts`` (``overlay``, ``aufs`` or ``delete``), ``user_xattr``, ``devices``.
     Answers the fields of :class:`boxwood.drivers.storage.Applied`.
     """
-    feeder = _Feeder(fds[0], arguments)
+    feeder = Feeder(fds[0], arguments)
     recorder = Recorder(fds[2]) if arguments.get("recipe") else None
     try:
         record = recorder.sink if recorder else -1
@@ -173,6 +184,19 @@ def unpack_layer(arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
     finally:
         if recorder is not None:
             recorder.close()
+    answer = found_out(feeder, extracted, arguments)
+    answer["recipe"] = recorder is not None and _complete(recorder, feeder, extracted)
+    return answer
+
+
+def found_out(
+    feeder: Feeder, extracted: tar.Extracted, arguments: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the fields of ``Applied``, without a recipe; digests asked for are verified.
+
+    Raises:
+        InvalidArgument: the digests are others.
+    """
     if feeder.error is not None:
         raise _readable(feeder.error)
     found = {"diff_id": feeder.diff_id, "digest": feeder.digest}
@@ -188,11 +212,11 @@ def unpack_layer(arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
         "tar_size": feeder.given,
         "compression": feeder.compression,
         "compressor": feeder.compressor(),
-        "recipe": recorder is not None and _complete(recorder, feeder, extracted),
+        "recipe": False,
     }
 
 
-def _complete(recorder: Recorder, feeder: _Feeder, extracted: tar.Extracted) -> bool:
+def _complete(recorder: Recorder, feeder: Feeder, extracted: tar.Extracted) -> bool:
     if not feeder.diff_id.startswith("sha256:"):
         return False
     digest = bytes.fromhex(feeder.inner.hexdigest())
@@ -205,7 +229,7 @@ def split_archive(arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
     Descriptors: the stream; the directory. Arguments: ``max_bytes``, ``max_entries``. Answers
     ``entries`` and ``stored`` (bytes as they came).
     """
-    feeder = _Feeder(fds[0], arguments)
+    feeder = Feeder(fds[0], arguments)
     extracted = _extract(feeder, fds[1], arguments, "plain")
     if feeder.error is not None:
         raise _readable(feeder.error)
@@ -225,7 +249,7 @@ def extract_plain(
 
     ``limits``: ``max_bytes``, ``max_entries``; the rest as :func:`boxwood_ext.tar.extract` has it.
     """
-    feeder = _Feeder(source, limits)
+    feeder = Feeder(source, limits)
     directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)
     feeder.start()
     try:

@@ -237,6 +237,7 @@ class StorageKit:
         driver = self.make(root)
         remains = Remains(root)
         yield driver
+        driver.close()
         left = remains.wait()
         assert not left, f"left behind by the driver: {left}"
 

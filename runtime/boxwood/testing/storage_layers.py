@@ -103,7 +103,10 @@ class TreeLaws(StorageKit):
         with shown(driver, "c") as tree:
             status = (tree / "sparse").stat()
             assert status.st_size == 64 << 20
-            assert status.st_blocks * 512 < 4 << 20
+            with (tree / "sparse").open("rb") as file:
+                first = os.lseek(file.fileno(), 0, os.SEEK_DATA)
+            # Some say what a file would take without its holes, but know them.
+            assert status.st_blocks * 512 < 4 << 20 or first >= 16 << 20
         assert len(layer_of(driver, "one")) < 1 << 20
 
     def test_writing_to_a_hard_link(self, driver: StorageDriver) -> None:
