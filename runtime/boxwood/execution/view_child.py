@@ -19,7 +19,7 @@ from boxwood_ext import mount
 
 _CLONE_NEWNS = 0x00020000
 """linux/sched.h"""
-_MS_REC, _MS_PRIVATE = 16384, 1 << 18
+_MS_REC, _MS_SLAVE = 16384, 1 << 19
 """linux/mount.h"""
 _MOVE_EMPTY = mount.MOVE_MOUNT_F_EMPTY_PATH | mount.MOVE_MOUNT_T_EMPTY_PATH
 _IN_ROOT = mount.RESOLVE_IN_ROOT | mount.RESOLVE_NO_MAGICLINKS
@@ -74,7 +74,8 @@ def _assemble(request: ViewRequest, given: int) -> list[int]:
     if not trees and not request.read_only:
         return [root]
     _check(_libc.unshare(_CLONE_NEWNS), "unshare")
-    mount.mount("", "/", "", _MS_REC | _MS_PRIVATE)
+    # Slave, so that what the host unmounts meanwhile goes here too.
+    mount.mount("", "/", "", _MS_REC | _MS_SLAVE)
     held = os.open("ns/mnt", os.O_RDONLY, dir_fd=process)
     mount.move_mount(root, "", mount.AT_FDCWD, "/", mount.MOVE_MOUNT_F_EMPTY_PATH)
     for destination, tree in sorted(trees):

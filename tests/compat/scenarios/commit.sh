@@ -44,7 +44,7 @@ docker import -m mine e.tar flat:1 | cut -c 1-7
 docker run --rm --network none flat:1 cat /new
 docker cp work:/new copied
 docker cp copied work:/tmp
-docker events --since "$since" --until "$(date +%s)" --filter container=work --filter container=runs --format '{{.Action}}' | grep -v -E '^(exec|network)'
+docker events --since "$since" --until "$(($(date +%s) + 1))" --filter container=work --filter container=runs --format '{{.Action}}' | grep -v -E '^(exec|network)'
 docker rm -f work idle runs
 docker rmi -f img:1 empty:1 live:1 live:2 other:1 other:2 flat:1 | cut -d: -f 1 | sort -u
 docker images --format '{{.Repository}}'
