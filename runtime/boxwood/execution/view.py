@@ -4,7 +4,7 @@ A stopped container has no namespace in which its volumes are mounted; one that 
 its tree than is its own (``/proc``, ``/dev``). Where neither will do, a process of its own puts
 the mounts together in a mount namespace that lives as long as a descriptor of it is held: works
 on every kernel (mounting onto detached mounts needs Linux 6.15), and no host path that may hang is
-opened by the daemon. Measured: 60 ms, most of it Python's start.
+opened by the daemon. It costs a start of Python, some 60 ms.
 """
 
 from __future__ import annotations
