@@ -18,7 +18,7 @@ import asyncio
 import logging
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ from boxwood.errors import BoxwoodError, DataLoss, NotFound
 from boxwood.faultpoints import fault
 from boxwood.model.digest import Digest
 from boxwood.model.wire import Wire, replace
+from boxwood.store.piping import opened, read_some
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -227,7 +228,7 @@ class LayerBlobs:
                 if found["digest"] != layer.diff_id:
                     raise DataLoss(f"layer: {layer.diff_id}: its blob holds {found['digest']}")
 
-            async with piped(work) as fd:
+            async with opened(work) as fd:
                 yield fd
 
     @asynccontextmanager
@@ -241,7 +242,7 @@ class LayerBlobs:
             async def work(sink: int) -> None:
                 await self._offload("assemble_layer", arguments, [recipe, tree, sink])
 
-            yield await stack.enter_async_context(piped(work))
+            yield await stack.enter_async_context(opened(work))
 
     def _open_recipe(self, layer: Layer) -> int:
         try:
@@ -326,47 +327,5 @@ class LayerBlobs:
 
 async def _drain(fd: int) -> None:
     """Read a pipe to its end, and throw away what comes."""
-    os.set_blocking(fd, False)
-    loop = asyncio.get_running_loop()
-    while True:
-        try:
-            if not os.read(fd, 1 << 20):
-                return
-        except BlockingIOError:
-            ready: asyncio.Future[None] = loop.create_future()
-            loop.add_reader(fd, _settle, ready)
-            try:
-                await ready
-            finally:
-                loop.remove_reader(fd)
-
-
-def _settle(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)
-
-
-@asynccontextmanager
-async def piped(work: Callable[[int], Awaitable[None]]) -> AsyncIterator[int]:
-    """``async with piped(work) as fd``: what ``work(sink)`` writes can be read from ``fd``.
-
-    The work is cancelled when the block is left early; when it was read to its end, what went
-    wrong in it is raised.
-    """
-    read_end, write_end = os.pipe2(os.O_CLOEXEC)
-    task = asyncio.ensure_future(work(write_end))
-    # Until then it is needed: a worker may not have been given it yet.
-    task.add_done_callback(lambda _: os.close(write_end))
-    try:
-        yield read_end
-    except BaseException:
-        task.cancel()
-        await asyncio.wait([task])
-        raise
-    else:
-        os.close(read_end)
-        read_end = -1
-        await task
-    finally:
-        if read_end >= 0:
-            os.close(read_end)
+    while await read_some(fd):
+        pass

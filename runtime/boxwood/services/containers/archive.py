@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from boxwood.errors import BoxwoodError, InvalidArgument, NotFound, PermissionDenied
-from boxwood.execution.piping import piped
 from boxwood.execution.spool import to_pipe
 from boxwood.execution.worker_wire import READ_ONLY
 from boxwood.services.containers.trees import Trees
+from boxwood.store.piping import piped
 
 if TYPE_CHECKING:
     from boxwood.model.container import Container

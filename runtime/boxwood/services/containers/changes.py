@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from boxwood.errors import TooLarge
-from boxwood.execution.piping import piped
+from boxwood.store.piping import piped
 
 if TYPE_CHECKING:
     from boxwood.model.container import Container

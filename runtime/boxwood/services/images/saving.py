@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from boxwood.errors import DataLoss, InvalidArgument, NotFound
-from boxwood.execution.piping import read_some
 from boxwood.model import times
 from boxwood.model.digest import Digest
 from boxwood.model.image import Image
 from boxwood.model.reference import Reference
+from boxwood.store.piping import read_some
 
 if TYPE_CHECKING:
     from boxwood.services.images.service import ImagesService

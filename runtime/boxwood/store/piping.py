@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 PIPE_SIZE = 1 << 20
@@ -21,6 +22,18 @@ async def piped(job: Job) -> AsyncGenerator[bytes, None]:
     Whoever stops reading closes the iterator (:func:`contextlib.aclosing`): the job is cancelled
     and waited for, and no descriptor is left.
     """
+    async with opened(job) as read_end:
+        while piece := await read_some(read_end):
+            yield piece
+
+
+@asynccontextmanager
+async def opened(job: Job) -> AsyncGenerator[int, None]:
+    """``async with opened(job) as fd``: what the job writes can be read from ``fd``.
+
+    It does not block (see :func:`read_some`). Where the block ends by itself, the job is waited
+    for, and what it raised is raised; else it is cancelled.
+    """
     read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
     # The worker's end blocks: its writer is compiled code that knows no event loop.
@@ -29,12 +42,18 @@ async def piped(job: Job) -> AsyncGenerator[bytes, None]:
     # By callback: a task that is cancelled before its first step would never close it.
     work.add_done_callback(lambda _: os.close(write_end))
     try:
-        while piece := await read_some(read_end):
-            yield piece
-        await work
-    finally:
+        yield read_end
+    except BaseException:
         # Before anything is awaited: a client that goes away may cancel a second time, here.
         os.close(read_end)
+        work.cancel()
+        await asyncio.wait([work])
+        raise
+    # A job that still writes finds nobody there.
+    os.close(read_end)
+    try:
+        await work
+    finally:
         work.cancel()
         await asyncio.wait([work])
 
