@@ -41,7 +41,7 @@ def test_another_where_that_does_not_work(upon_overlay: Path) -> None:
     """It is said which was not chosen, and nothing of those is left."""
     choice = choose(upon_overlay, "", {})
     assert choice.name == "fuse-overlayfs"
-    assert choice.reason == "the best that works here (not overlay, btrfs)"
+    assert choice.reason == "the best that works here (not overlay, btrfs, erofs)"
     assert [path.name for path in upon_overlay.iterdir()] == ["fuse-overlayfs"]
 
 
