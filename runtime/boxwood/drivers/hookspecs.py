@@ -58,8 +58,8 @@ class StorageHooks:
         """Return how much the driver ``name`` is to be preferred when nobody has chosen one.
 
         The highest that works on the machine is taken. None (or no such hook): never without
-        being asked for. First-party: ``overlay`` 100, ``btrfs`` 80, ``fuse-overlayfs`` 40,
-        ``vfs`` 10.
+        being asked for. First-party: ``overlay`` 100, ``btrfs`` 80, ``erofs`` 60,
+        ``fuse-overlayfs`` 40, ``vfs`` 10.
         """
 
 
