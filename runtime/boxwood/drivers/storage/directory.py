@@ -294,9 +294,24 @@ class DirectoryDriver(StorageDriver):
         decoder = msgspec.json.Decoder(SnapshotInfo)
         for kind in Kind:
             for entry in os.scandir(self.root / kind.value):
-                self._remember(self._read(decoder, Path(entry.path), kind))
+                try:
+                    self._remember(self._read(decoder, Path(entry.path), kind))
+                except DataLoss as error:
+                    if not isinstance(error.__cause__, msgspec.MsgspecError):
+                        raise
+                    self._set_aside(Path(entry.path), kind)
         for entry in os.scandir(self.root / "new"):
             os.rename(entry.path, self.root / "trash" / entry.name)
+
+    def _set_aside(self, path: Path, kind: Kind) -> None:
+        """Take a snapshot whose file a power cut has left empty out of the way.
+
+        A committed one was not behind a barrier, or its file would be whole: nothing has it. What
+        a container has written is kept, in ``broken``, for a person to look at.
+        """
+        place = self.root / ("broken" if kind is Kind.ACTIVE else "trash")
+        place.mkdir(mode=0o700, exist_ok=True)
+        path.rename(place / f"{path.name[:180]}.{secrets.token_hex(4)}")
 
     def _read(
         self, decoder: msgspec.json.Decoder[SnapshotInfo], directory: Path, kind: Kind
