@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
 
 LONGEST = 1.2
 """Seconds after which the daemon is killed at the latest: all of a round takes about as long."""
-ROUNDS, SOAK_ROUNDS = 6, 200
+ROUNDS, SOAK_ROUNDS = 3, 200
 
 
 @pytest.fixture(scope="module")
