@@ -12,6 +12,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -338,5 +339,7 @@ def gather(folder: int, names: Sequence[str]) -> Sequence[str]:
             return names
         raise
     for name in names:
-        os.rename(name, f"{batch}/{name}", src_dir_fd=folder, dst_dir_fd=folder)
+        # What an earlier call still deletes may go meanwhile.
+        with suppress(FileNotFoundError):
+            os.rename(name, f"{batch}/{name}", src_dir_fd=folder, dst_dir_fd=folder)
     return [batch]
