@@ -201,7 +201,9 @@ class DiffLaws(StorageKit):
     ) -> None:
         """For random trees A and B: the difference of B to A, applied on A, makes B."""
         for number in range(60 if thorough else 4):
-            seed = random.randrange(1 << 32)
+            # The same few in a short run: a server of FUSE that a driver stands on may have faults
+            # of its own, in one tree of hundreds.
+            seed = random.randrange(1 << 32) if thorough else number
             dice = random.Random(seed)
             one, two, three = (f"{name}-{number}" for name in ("one", "two", "three"))
             with self.change(driver, one, None) as tree:
