@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
 from boxwood.drivers.storage import as_boxwood_error
+
+T = TypeVar("T")
 
 
 async def to_file(stream: AsyncIterator[bytes], file: Path) -> int:
@@ -51,6 +54,27 @@ async def to_pipe(stream: AsyncIterator[bytes], fd: int) -> None:
                 return
     finally:
         os.close(fd)
+
+
+async def fed(stream: AsyncIterator[bytes], job: Callable[[int], Awaitable[T]]) -> T:
+    """Return what ``job(fd)`` returns, which reads the stream from ``fd``, a pipe.
+
+    Raises what the job or the stream raises. A job that has enough may end before the stream does.
+    """
+    read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    feeding = asyncio.ensure_future(to_pipe(stream, write_end))
+    work = asyncio.ensure_future(job(read_end))
+    try:
+        await asyncio.wait([work, feeding], return_when=asyncio.FIRST_COMPLETED)
+        if feeding.done():
+            feeding.result()  # the client may have gone
+        return await work
+    finally:
+        for task in (work, feeding):
+            task.cancel()
+        # Before anything is awaited: who goes away may cancel a second time, here.
+        os.close(read_end)
+        await asyncio.wait([work, feeding])
 
 
 async def _pass_on(fd: int, chunk: bytes) -> bool:

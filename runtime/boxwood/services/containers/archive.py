@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import posixpath
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from boxwood.errors import BoxwoodError, InvalidArgument, NotFound, PermissionDenied
-from boxwood.execution.spool import to_pipe
+from boxwood.execution.spool import fed
 from boxwood.execution.worker_wire import READ_ONLY
 from boxwood.services.containers.trees import Trees
 from boxwood.store.piping import piped
@@ -138,22 +136,8 @@ class Archiver:
     async def _unpack(
         self, root: int, arguments: dict[str, object], stream: AsyncIterator[bytes]
     ) -> None:
-        read_end, write_end = os.pipe2(os.O_CLOEXEC)
-        feeding = asyncio.ensure_future(to_pipe(stream, write_end))
-        work = asyncio.ensure_future(
-            self._context.workers.offload("untar_tree", arguments, [read_end, root])
-        )
-        try:
-            await asyncio.wait([work, feeding], return_when=asyncio.FIRST_COMPLETED)
-            if feeding.done():
-                feeding.result()  # the client may have gone
-            await work
-        finally:
-            for task in (work, feeding):
-                task.cancel()
-            # Before anything is awaited: who goes away may cancel a second time, here.
-            os.close(read_end)
-            await asyncio.wait([work, feeding])
+        offload = self._context.workers.offload
+        await fed(stream, lambda source: offload("untar_tree", arguments, [source, root]))
 
 
 def absolute(path: str) -> str:

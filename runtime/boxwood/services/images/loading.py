@@ -14,8 +14,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from boxwood.drivers.storage import open_directory
 from boxwood.errors import InvalidArgument
-from boxwood.execution.spool import to_pipe
+from boxwood.execution.spool import fed
 from boxwood.faultpoints import fault
 from boxwood.model.digest import Digest, chain_ids
 from boxwood.model.image import Image
@@ -53,25 +54,12 @@ class Load:
                 self._service.layers.clean_later()
 
     async def _split(self, stream: AsyncIterator[bytes], files: Path) -> None:
-        read_end, write_end = os.pipe2(os.O_CLOEXEC)
-        directory = os.open(files, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         arguments = {"max_bytes": ARCHIVE_BYTES, "max_entries": ARCHIVE_ENTRIES}
-        feeding = asyncio.ensure_future(to_pipe(stream, write_end))
-        work = asyncio.ensure_future(
-            self._service.offload("split_archive", arguments, [read_end, directory])
-        )
-        try:
-            await asyncio.wait([work, feeding], return_when=asyncio.FIRST_COMPLETED)
-            if feeding.done():
-                feeding.result()  # the client may have gone
-            await work
-        finally:
-            for task in (work, feeding):
-                task.cancel()
-            # Before anything is awaited: who goes away may cancel a second time, here.
-            os.close(read_end)
-            os.close(directory)
-            await asyncio.wait([work, feeding])
+        offload = self._service.offload
+        with open_directory(files) as directory:
+            await fed(
+                stream, lambda source: offload("split_archive", arguments, [source, directory])
+            )
 
     async def _load_one(self, archive: Archive, found: ArchivedImage) -> Image:
         service = self._service
