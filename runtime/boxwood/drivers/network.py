@@ -6,12 +6,24 @@ Terms
     *endpoint*: the place of one sandbox in one network. *attachment*: what a driver made for an
     endpoint: an interface, addresses, published ports.
 
+Who does what
+    The core makes the network namespace with its loopback up, gives out addresses and host ports
+    (it holds a socket for each port, so that conflicts are found before a driver is asked),
+    serves names, and writes the records. The driver makes links, addresses, routes and packet
+    filter rules, and nothing else.
+
 Life
-    ``create_network`` once for each network, then for each sandbox: ``namespace`` (which network
-    namespace it lives in), then, when that namespace exists, ``attach`` for each endpoint;
-    ``detach`` when the sandbox goes; ``remove_network`` when nothing is attached any more.
-    After a crash the engine calls ``reconcile`` with the attachments that are still wanted: the
-    driver removes every other link, rule and port of its own.
+    ``create_network`` once for each network, and again for each at every start of the engine;
+    then for each sandbox: ``namespace`` (which network namespace it lives in), then, when that
+    namespace exists, ``attach`` for each endpoint, before the sandbox's first process or while
+    it runs; ``detach`` when the sandbox goes, or is disconnected; ``remove_network`` when nothing
+    is attached any more. A namespace that is closed takes its links with it: ``detach`` of one
+    that is going (``netns`` is None) must not wait for that.
+    After a crash the engine calls ``create_network`` for each network and then ``reconcile`` with
+    the attachments that are still wanted: the driver restores their rules where these are gone,
+    and removes every other link, rule and port of its own.
+    ``guard`` runs from then on, until it is cancelled at the engine's end; what is attached
+    stays, and works without the engine.
 
 A driver whose sandboxes need nothing but a namespace implements ``namespace`` alone::
 
@@ -32,7 +44,7 @@ import msgspec
 from boxwood.errors import Unsupported
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
 NEW = "new"
 """A network namespace of its own, with the loopback up."""
@@ -57,12 +69,48 @@ class Namespace(msgspec.Struct, frozen=True):
 
 
 class PortRequest(msgspec.Struct, frozen=True):
-    """A port to publish; ``host_port`` 0 lets the driver choose."""
+    """A port to publish. The core has chosen ``host_port`` and holds a socket on it.
+
+    ``host_ip`` is an address in its plain form; ``0.0.0.0`` and ``::`` are every one of their
+    family.
+    """
 
     port: int
     protocol: str = "tcp"
-    host_ip: str = ""
+    host_ip: str = "0.0.0.0"
     host_port: int = 0
+
+
+class Pool(msgspec.Struct, frozen=True, kw_only=True):
+    """A subnet of a network, in CIDR form. ``ip_range`` and ``gateway`` may be empty."""
+
+    subnet: str
+    ip_range: str = ""
+    gateway: str = ""
+    auxiliary: dict[str, str] = {}
+
+
+class NetworkSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A network as its driver sees it.
+
+    Attributes:
+        id: 64 hexadecimal digits.
+        options: what the client gave with ``--opt``; a driver refuses what it does not know.
+        pools: at most one of each family, unless the client asked for more.
+        ipv4, ipv6: which families its endpoints have.
+        internal: nothing in it reaches, or is reached from, anywhere but this network and the
+            host's own address in it.
+        default: the engine's default network (``bridge``).
+    """
+
+    id: str
+    name: str
+    options: dict[str, str] = {}
+    pools: tuple[Pool, ...] = ()
+    ipv4: bool = True
+    ipv6: bool = False
+    internal: bool = False
+    default: bool = False
 
 
 class EndpointRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,32 +119,48 @@ class EndpointRequest(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         sandbox: the sandbox's id (its first container's).
         network: the network's id.
+        endpoint: the endpoint's id, 64 hexadecimal digits.
         mode: the network mode as the client gave it (``none``, ``container:web``, a name).
-        addresses: addresses that the core's allocator, or the client, chose.
-        ports: what to publish.
+        interface: the name inside the sandbox (``eth0``); chosen by the core, free there.
+        mac_address: as the client gave it; empty: the driver chooses.
+        addresses: with their prefix length (``172.17.0.2/16``), given out by the core.
+        gateways: one of each family for the default route; empty: no default route.
+        ports: what to publish, of every family.
         options: driver options of the endpoint.
     """
 
     sandbox: str
     network: str = ""
+    endpoint: str = ""
     mode: str = ""
+    interface: str = "eth0"
     mac_address: str = ""
     addresses: tuple[str, ...] = ()
+    gateways: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     ports: tuple[PortRequest, ...] = ()
     options: dict[str, str] = {}
 
 
 class Attachment(msgspec.Struct, frozen=True, kw_only=True):
-    """What was made. Kept by the core in the record, given back to ``detach`` and ``reconcile``."""
+    """What was made. Kept by the core in the record, given back to the driver's other methods.
+
+    Attributes:
+        gateways: through which the sandbox's default routes go; empty: not through this network.
+        ports: what this driver leads to the sandbox itself; what is missing of the request's, the
+            core serves by a process of its own.
+        data: what the driver wants to find again (the name of the host's end of a link).
+    """
 
     network: str = ""
+    sandbox: str = ""
     endpoint: str = ""
     interface: str = ""
     mac_address: str = ""
     addresses: tuple[str, ...] = ()
     gateways: tuple[str, ...] = ()
     ports: tuple[PortRequest, ...] = ()
+    data: dict[str, str] = {}
 
 
 class NetworkDriver(ABC):
@@ -113,20 +177,29 @@ class NetworkDriver(ABC):
             InvalidArgument: the mode or the options make no sense to this driver.
         """
 
-    async def create_network(self, network: str, options: Mapping[str, str]) -> None:
-        """Make what the endpoints of ``network`` share. Idempotent.
+    def defaults(self, network: NetworkSpec) -> NetworkSpec:
+        """Return the network as it will be recorded: options checked and filled in. Pure.
 
         Raises:
             Unsupported: this driver has exactly one, predefined network (the default).
-            InvalidArgument: an option is unknown or wrong.
+            InvalidArgument: an option is unknown or wrong, or a pool makes no sense here.
         """
-        raise Unsupported(f"create network: {network}: driver {self.name} has no networks to make")
+        raise Unsupported(
+            f"create network: {network.name}: driver {self.name} has no networks to make"
+        )
 
-    async def remove_network(self, network: str) -> None:
+    async def create_network(self, network: NetworkSpec) -> None:
+        """Make what the endpoints of ``network`` share. Idempotent: it is called at each start.
+
+        Raises:
+            Conflict: a link of that name, or an address, is taken on the host.
+        """
+
+    async def remove_network(self, network: NetworkSpec) -> None:
         """Remove what ``create_network`` made. Idempotent; nothing is attached any more."""
 
     async def attach(self, request: EndpointRequest, netns: int) -> Attachment:
-        """Connect the sandbox whose network namespace is ``netns``, before its process starts.
+        """Connect the sandbox whose network namespace is ``netns``.
 
         Args:
             request: what is asked for.
@@ -136,13 +209,53 @@ class NetworkDriver(ABC):
 
         Raises:
             Conflict: an address or a port is taken.
-            ResourceExhausted: no address is left.
+            InvalidArgument: an option of the endpoint is unknown or wrong.
         """
-        return Attachment(network=request.network)
+        return Attachment(
+            network=request.network, sandbox=request.sandbox, endpoint=request.endpoint
+        )
 
-    async def detach(self, attachment: Attachment) -> None:
-        """Undo ``attach``. Idempotent, bounded in time; the namespace may be gone already."""
+    async def detach(self, attachment: Attachment, netns: int | None = None) -> None:
+        """Undo ``attach``. Idempotent, bounded in time.
+
+        ``netns`` is a descriptor of a namespace that lives on (the sandbox was disconnected);
+        None: it is gone, or goes now, and its links with it.
+        """
+
+    async def update(
+        self,
+        attachment: Attachment,
+        netns: int,
+        *,
+        gateways: tuple[str, ...],
+        ports: tuple[PortRequest, ...],
+    ) -> Attachment:
+        """Change default routes and published ports of an endpoint, whole, while it is used.
+
+        What is there and stays is not interrupted. The default can do neither.
+
+        Raises:
+            Unsupported: this driver cannot.
+        """
+        if gateways == attachment.gateways and ports == attachment.ports:
+            return attachment
+        raise Unsupported(f"driver {self.name} cannot change what is attached")
 
     async def reconcile(self, wanted: Iterable[Attachment]) -> list[str]:
-        """Remove what is ours and not wanted; returns one sentence for each thing removed."""
+        """Restore what is wanted, remove what is ours and not wanted.
+
+        Returns:
+            One sentence for each thing restored or removed.
+        """
         return []
+
+    async def guard(self, tell: Callable[[str], None]) -> None:
+        """Put back what others remove (a flushed packet filter), as long as it is not cancelled.
+
+        ``tell`` is given a sentence for each restoration; the engine makes an event of it. The
+        default returns at once.
+        """
+
+    def inspect_host(self, network: NetworkSpec) -> dict[str, object]:
+        """Return what is on the host for a network (links, addresses, rules), for a person."""
+        return {}

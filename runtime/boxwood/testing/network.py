@@ -26,6 +26,8 @@ from boxwood.drivers.network import (
     Attachment,
     EndpointRequest,
     NetworkDriver,
+    NetworkSpec,
+    Pool,
 )
 from boxwood.errors import Unsupported
 from boxwood.testing.plugin import chosen
@@ -46,6 +48,14 @@ class NetworkSuite:
     mode: ClassVar[str] = "kit"
     """The network mode that leads to this driver."""
 
+    def spec(self, key: str) -> NetworkSpec:
+        """Return the network that the laws make."""
+        return NetworkSpec(
+            id=key,
+            name="kit",
+            pools=(Pool(subnet="10.213.77.0/24", gateway="10.213.77.1"),),
+        )
+
     def make(self, root: Path) -> NetworkDriver:
         """Make the driver, as the engine would after a start."""
         driver = manager.select(
@@ -60,21 +70,29 @@ class NetworkSuite:
         return self.make(tmp_path / "network")
 
     @pytest.fixture
-    def network(self, driver: NetworkDriver) -> Iterator[str]:
+    def network(self, driver: NetworkDriver) -> Iterator[NetworkSpec]:
         """A network of the driver's, made if it makes any."""
-        name = "b0" * 32
+        asked = self.spec("b0" * 32)
         try:
-            run(driver.create_network(name, {}))
+            network = driver.defaults(asked)
         except Unsupported:
-            yield name
+            yield asked
             return
-        yield name
-        run(driver.remove_network(name))
+        run(driver.create_network(network))
+        yield network
+        run(driver.remove_network(network))
 
     @pytest.fixture
-    def request_(self, network: str) -> EndpointRequest:
+    def request_(self, network: NetworkSpec) -> EndpointRequest:
         """What a sandbox asks for."""
-        return EndpointRequest(sandbox="5a" * 32, network=network, mode=self.mode)
+        return EndpointRequest(
+            sandbox="5a" * 32,
+            network=network.id,
+            endpoint="e0" * 32,
+            mode=self.mode,
+            addresses=("10.213.77.2/24",),
+            gateways=("10.213.77.1",),
+        )
 
     @pytest.fixture
     def netns(self) -> Iterator[int]:
@@ -131,14 +149,14 @@ class NetworkSuite:
 
     def test_networks_are_made_and_removed_once(self, driver: NetworkDriver) -> None:
         """Both are idempotent, where there are networks to make."""
-        name = "c1" * 32
         try:
-            run(driver.create_network(name, {}))
+            network = driver.defaults(self.spec("c1" * 32))
         except Unsupported:
             return
-        run(driver.create_network(name, {}))
-        run(driver.remove_network(name))
-        run(driver.remove_network(name))
+        run(driver.create_network(network))
+        run(driver.create_network(network))
+        run(driver.remove_network(network))
+        run(driver.remove_network(network))
 
 
 def links() -> list[str]:
