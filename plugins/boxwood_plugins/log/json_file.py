@@ -139,6 +139,8 @@ class _Files:
         self._stack = ExitStack()
         self._queue: list[int] = []
         self._current = -1
+        self._position = 0
+        """Bytes of the current file that were read; the end of a line."""
 
     def __enter__(self) -> Self:
         self._queue = [fd for fd in map(self._open, self._names()) if fd >= 0]
@@ -168,36 +170,54 @@ class _Files:
     def _advance(self) -> bool:
         if not self._queue:
             return False
-        self._current = self._queue.pop(0)
+        self._current, self._position = self._queue.pop(0), 0
         return True
 
     def seek_tail(self, count: int) -> None:
         """Go to ``count`` records before the end, reading backwards in blocks."""
         files = [self._current, *self._queue] if self._current >= 0 else []
         for index in range(len(files) - 1, -1, -1):
-            count = _seek_back(files[index], count)
+            count, position = _seek_back(files[index], count)
             if count == 0 or index == 0:
                 self._current, self._queue = files[index], files[index + 1 :]
+                self._position = position
                 return
 
     def read(self) -> bytes:
-        """Return the next bytes in order, empty when there are none now."""
+        """Return the next whole lines in order, empty when there are none now.
+
+        A line that has no end yet is left where it is and read again: on a full disk its writer
+        takes it back, and another one stands there.
+        """
         while True:
             if self._current < 0 and not self._find_next():
                 return b""
-            data = os.read(self._current, CHUNK)
+            data = self._whole_lines()
             if data:
+                self._position += len(data)
                 return data
-            if self._truncated():
-                os.lseek(self._current, 0, os.SEEK_SET)
-                continue
             if self._advance():
                 continue
             if not self._find_next():
                 return b""
 
-    def _truncated(self) -> bool:
-        return os.fstat(self._current).st_size < os.lseek(self._current, 0, os.SEEK_CUR)
+    def _whole_lines(self) -> bytes:
+        """Return what stands from the position on, up to the last newline of the block.
+
+        The byte before the position was a newline when it was read. Where it is none now the
+        file was emptied, as its rotation with one file does, and begins anew.
+        """
+        size = CHUNK
+        while True:
+            before = min(self._position, 1)
+            data = os.pread(self._current, size, self._position - before)
+            if before and data[:1] != b"\n":
+                self._position = 0
+                continue
+            end = data.rfind(b"\n") + 1
+            if end > before or len(data) < size:
+                return data[before:end]
+            size *= 2  # a line that is longer than a block
 
     def _find_next(self) -> bool:
         """Whether the current file was rotated away and is at its end: then open what follows.
@@ -213,7 +233,7 @@ class _Files:
             here = os.fstat(self._current)
             if here.st_ino == newest.st_ino and here.st_dev == newest.st_dev:
                 return False
-            if here.st_size > os.lseek(self._current, 0, os.SEEK_CUR):
+            if self._whole_lines():
                 return True
         self._queue = self._newer()
         return self._advance()
@@ -226,13 +246,12 @@ class _Files:
         return opened[inodes.index(mine) + 1 :] if mine in inodes else opened
 
 
-def _seek_back(fd: int, count: int) -> int:
-    """Leave ``fd`` before its last ``count`` lines; returns how many it did not have."""
-    position = os.lseek(fd, 0, os.SEEK_END)
+def _seek_back(fd: int, count: int) -> tuple[int, int]:
+    """Return how many of the last ``count`` lines a file does not have, and where they begin."""
+    position = end = os.fstat(fd).st_size
     if count == 0:
-        return 0
+        return 0, _line_start(fd, end)
     wanted = count + 1  # the newline before the first of them
-    end = position
     while position > 0:
         size = min(CHUNK, position)
         position -= size
@@ -244,16 +263,25 @@ def _seek_back(fd: int, count: int) -> int:
             at = len(block)
             for _ in range(wanted):
                 at = block.rindex(b"\n", 0, at)
-            os.lseek(fd, position + at + 1, os.SEEK_SET)
-            return 0
+            return 0, position + at + 1
         wanted -= found
-    os.lseek(fd, 0, os.SEEK_SET)
-    return wanted - 1
+    return wanted - 1, 0
+
+
+def _line_start(fd: int, end: int) -> int:
+    """Return where the line begins that has not ended at ``end``; ``end`` if there is none."""
+    position = end
+    while position > 0:
+        size = min(CHUNK, position)
+        position -= size
+        newline = os.pread(fd, size, position).rfind(b"\n")
+        if newline >= 0:
+            return position + newline + 1
+    return 0
 
 
 async def _lines(files: _Files, follow: bool, ended: asyncio.Event) -> AsyncIterator[list[bytes]]:
-    """Yield the whole lines of each block, without their newlines."""
-    rest = b""
+    """Yield the lines of each block, without their newlines."""
     silent = 0
     last = not follow
     while True:
@@ -267,9 +295,7 @@ async def _lines(files: _Files, follow: bool, ended: asyncio.Event) -> AsyncIter
                 await _pause(ended, POLL if silent < 100 else POLL_IDLE)
             continue
         silent = 0
-        *whole, rest = (rest + data).split(b"\n")
-        if whole:
-            yield whole
+        yield data.split(b"\n")
         await asyncio.sleep(0)
 
 

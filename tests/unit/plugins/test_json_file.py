@@ -86,6 +86,49 @@ async def test_a_line_that_is_being_written_waits(tmp_path: Path) -> None:
     assert numbers(await read(tmp_path)) == [0, 1, 2]
 
 
+async def test_a_piece_that_is_taken_back_was_never_there(tmp_path: Path) -> None:
+    """A full disk: the writer cuts its entry off again, and later writes another one there."""
+    path = path_of(tmp_path)
+    write(path, 0, 3)
+    whole = path.stat().st_size
+    with path.open("a") as file:
+        file.write(line(3)[:-10])
+    ended = asyncio.Event()
+    records = JsonFileLog({}).read(source(tmp_path), {}, ReadOptions(follow=True), ended)
+    got = [int((await anext(records)).data) for _ in range(3)]
+    following = asyncio.ensure_future(anext(records))
+    await asyncio.sleep(0.1)  # it reads on meanwhile, and must not keep the piece
+    os.truncate(path, whole)
+    write(path, 7, 9)
+    got.append(int((await following).data))
+    ended.set()
+    got += [int(record.data) async for record in records]
+    assert got == [0, 1, 2, 7, 8]
+
+
+async def test_a_line_longer_than_a_block(tmp_path: Path) -> None:
+    text = "x" * 300_000
+    with path_of(tmp_path).open("w") as file:
+        file.write(json.dumps({"log": text, "stream": "stdout", "time": "2026-01-01T00:00:00Z"}))
+        file.write("\n" + line(1))
+    first, second = await read(tmp_path)
+    assert (first.data, second.data) == (text.encode(), b"1\n")
+
+
+async def test_a_file_that_is_emptied_begins_anew(tmp_path: Path) -> None:
+    """Rotation with one file; what came since is longer than what was read."""
+    path = path_of(tmp_path)
+    write(path, 0, 5)
+    ended = asyncio.Event()
+    records = JsonFileLog({}).read(source(tmp_path), {}, ReadOptions(follow=True), ended)
+    got = [int((await anext(records)).data) for _ in range(5)]
+    os.truncate(path, 0)
+    write(path, 1000, 1100)
+    ended.set()
+    got += [int(record.data) async for record in records]
+    assert got == [0, 1, 2, 3, 4, *range(1000, 1100)]
+
+
 async def test_since_and_until(tmp_path: Path) -> None:
     write(path_of(tmp_path), 0, 300)
     epoch = 1_767_225_600 * 10**9
