@@ -89,8 +89,8 @@ def test_a_socket_that_one_may_not_use(engine: Engine) -> None:
 def test_a_file_system_that_holds_no_overlay(tmp_path: Path) -> None:
     """ramfs has no extended attributes."""
     need_root()
-    script = f'mount -t ramfs none {tmp_path}; "$1" daemon --storage-driver overlay --data-root {tmp_path}/d '
-    script += f"--exec-root {tmp_path}/e -H unix://{tmp_path}/s"
+    script = f'mount -t ramfs none {tmp_path}; "$1" daemon --storage-driver overlay '
+    script += f"--data-root {tmp_path}/d --exec-root {tmp_path}/e -H unix://{tmp_path}/s"
     command = [need_program("unshare"), "--mount", "sh", "-ec", script, "sh", str(BOXWOOD)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 20, done.stderr
