@@ -141,6 +141,8 @@ class Relay:
             self._read_input(self._stdin)
         if self._pending:
             self._flush()
+        elif self._wire.unsent:
+            self._wire.flush()
         if self._wire.fileno() not in ready:
             return True
         size = self._wire.receive(buffer)
@@ -152,7 +154,8 @@ class Relay:
         """The descriptors to look at. Input is watched only when what was read has been sent."""
         wire = self._wire.fileno()
         poller = select.poll()
-        poller.register(wire, select.POLLIN | (select.POLLOUT if self._pending else 0))
+        waiting = bool(self._pending) or self._wire.unsent
+        poller.register(wire, select.POLLIN | (select.POLLOUT if waiting else 0))
         if self._stdin is not None and not self._pending:
             poller.register(self._stdin, select.POLLIN)
         ready = {fd for fd, _ in poller.poll(0 if self._wire.buffered else None)}

@@ -9,14 +9,14 @@ if TYPE_CHECKING:
     from boxwood.client.transport import Connection
 
 # What ends a read or a write on a socket whose peer has gone.
-_GONE = (BrokenPipeError, ConnectionResetError)
+GONE = (BrokenPipeError, ConnectionResetError)
 
 
 class Duplex:
     """The socket of a hijacked connection, without blocking, with what was read ahead of it."""
 
     def __init__(self, connection: Connection) -> None:
-        self._sock = connection.sock
+        self._sock: _socket.socket = connection.sock
         self.early = bytes(connection.buffer)
         connection.buffer.clear()
         self._sock.setblocking(False)
@@ -31,7 +31,7 @@ class Duplex:
             return self._sock.recv_into(buffer)
         except BlockingIOError:
             return None
-        except _GONE:
+        except GONE:
             return 0
 
     def send(self, data: memoryview) -> int | None:
@@ -40,8 +40,16 @@ class Duplex:
             return self._sock.send(data, _socket.MSG_NOSIGNAL)
         except BlockingIOError:
             return 0
-        except _GONE:
+        except GONE:
             return None
+
+    def flush(self) -> None:
+        """Send what `send` has taken and could not send."""
+
+    @property
+    def unsent(self) -> bool:
+        """Whether there is such a thing."""
+        return False
 
     def half_close(self) -> None:
         """Nothing more will be sent; what comes is still read."""

@@ -12,8 +12,9 @@ from boxwood.client.errors import ConnectError, ProtocolError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from typing import Any
 
-    from boxwood.client.tls import TlsFiles
+    from boxwood.client.tls import TlsFiles, TlsSocket
 
 # A response head larger than this is not an engine's. (Go's own limit is 1 MiB; ours answer 300
 # bytes, a path-stat header at most some KiB.)
@@ -41,7 +42,8 @@ class Connection:
         self.secure = tls is not None
         self.spoiled = False
         self.buffer = bytearray()
-        self.sock = _connect(address, tls)
+        # A TlsSocket has what is used of a socket.
+        self.sock: Any = _connect(address, tls)
 
     def timeout(self, seconds: float | None) -> None:
         """Bound each following read and write; None takes the bound away."""
@@ -168,7 +170,7 @@ def request_head(method: str, path: str, host: str, headers: Iterable[tuple[str,
     return ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8")
 
 
-def _connect(address: Address, tls: TlsFiles | None) -> _socket.socket:
+def _connect(address: Address, tls: TlsFiles | None) -> _socket.socket | TlsSocket:
     if address.scheme == "unix":
         return _connect_unix(address)
     from boxwood.client.tls import connect_tcp

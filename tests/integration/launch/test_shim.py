@@ -500,6 +500,7 @@ async def test_a_daemon_that_finds_no_descriptor_free_is_served_later(box: Any) 
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
         waiting.settimeout(5)
         assert waiting.recv(65536)
+    await shim.disconnect()
     made.shim = await Shim.adopt(made.run)
 
 

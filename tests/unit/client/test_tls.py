@@ -116,6 +116,31 @@ def echo(peer: ssl.SSLSocket) -> None:
     peer.unwrap()
 
 
+def test_output_that_comes_while_input_ends_is_not_lost(serve: Serve, tmp_path: Path) -> None:
+    """OpenSSL's shutdown, called twice, would take it for an error."""
+    data, sent = os.urandom(30_000), threading.Event()
+
+    def talk(peer: ssl.SSLSocket) -> None:
+        peer.recv(65536)
+        peer.sendall(b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\n\r\n")
+        peer.sendall(data)
+        sent.set()
+        assert peer.recv(65536) == b""
+        peer.sendall(b" end")
+        peer.unwrap()
+
+    client = Client(parse_address(f"tcp://127.0.0.1:{serve(talk)}"), tls=files(tmp_path))
+    response = client.receive_hijack(client.send_hijack("/attach"))
+    assert sent.wait(SECONDS)
+    source, target = os.memfd_create("in"), os.memfd_create("out")
+    Relay(response.connection.duplex(), Verbatim(target), stdin=source).run()
+    os.lseek(target, 0, os.SEEK_SET)
+    assert os.read(target, 2 * len(data)) == data + b" end"
+    response.close()
+    os.close(source)
+    os.close(target)
+
+
 def test_input_ends_with_close_notify_and_output_goes_on(serve: Serve, tmp_path: Path) -> None:
     data = os.urandom(400_000)
     client = Client(parse_address(f"tcp://127.0.0.1:{serve(echo)}"), tls=files(tmp_path))
