@@ -140,6 +140,25 @@ class ErofsDriver(DirectoryDriver):
                 volatile=volatile or info.options.volatile,
             )
 
+    @asynccontextmanager
+    async def opened(self, key: str) -> AsyncIterator[int]:
+        """The tree of any snapshot, to read it; an active one may be mounted meanwhile.
+
+        Its upper directory is shown as the topmost of read-only ones, as `overlay` does.
+        """
+        info = self.stat(key)
+        with ExitStack() as stack:
+            lowers = self._lowers(info, stack) if info.kind is Kind.ACTIVE else []
+            if not 0 < len(lowers) < _LAYER_LIMIT:
+                async with super().opened(key) as root:
+                    yield root
+                return
+            upper = self._directory(info) / "fs"
+            options = [f"lowerdir+={upper}", *(f"lowerdir+=/proc/self/fd/{fd}" for fd in lowers)]
+            root = self.mounter([Mount("overlay", "overlay", (*options, *_PLAIN, "ro"))])
+        with _closing(root):
+            yield root
+
     def branch(self, key: str) -> Branch | None:
         """The upper directory, where it is all that an active snapshot has changed."""
         info = self.stat(key)

@@ -9,7 +9,8 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import ClassVar
 
@@ -86,6 +87,31 @@ class OverlayDriver(BranchDriver):
         if info.options.volatile:
             options.append("volatile")
         return [Mount("overlay", "overlay", tuple(options), info.options.id_map)]
+
+    @asynccontextmanager
+    async def opened(self, key: str) -> AsyncIterator[int]:
+        """The tree of any snapshot, to read it; an active one may be mounted meanwhile.
+
+        The branch is shown as the topmost of read-only ones: an upper directory that is mounted
+        twice is what the kernel calls undefined, or refuses (``index=on``).
+        """
+        info = self.stat(key)
+        parents = self._parents(info.parent)
+        if (
+            info.kind is not Kind.ACTIVE
+            or info.options.id_map  # it is on disk as mapped, the others are not
+            or len(parents) >= self.layer_limit  # no room for one more
+        ):
+            async with super().opened(key) as root:
+                yield root
+            return
+        shown = SnapshotInfo(key, Kind.VIEW, info.parent)
+        directory = self._directory(info)
+        root = self.mounter(self.mounts_of(directory, [directory, *parents], shown))
+        try:
+            yield root
+        finally:
+            os.close(root)
 
     def unpack_target(self, key: str) -> UnpackTarget | None:
         """Layers go straight into the branch, whiteouts in overlay's form."""

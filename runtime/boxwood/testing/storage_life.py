@@ -131,6 +131,30 @@ class LifeLaws(StorageKit):
             assert run(names(key)) == ["one", "shared"]
         assert sorted(info.key for info in driver.walk()) == ["c", "one"]
 
+    def test_it_is_read_while_it_is_mounted(self, driver: StorageDriver) -> None:
+        """``opened`` of a snapshot that somebody has mounted and changed shows the changes."""
+        with self.change(driver, "one", None) as tree:
+            (tree / "folder").mkdir()
+            (tree / "folder/below").touch()
+            (tree / "gone").touch()
+        run(driver.prepare("c", "one"))
+
+        async def look() -> tuple[list[str], list[str]]:
+            async with driver.opened("c") as fd:
+                root = Path(f"/proc/self/fd/{fd}")
+                return sorted(os.listdir(root)), sorted(os.listdir(root / "folder"))
+
+        with shown(driver, "c") as tree:
+            (tree / "gone").unlink()
+            (tree / "folder/below").unlink()
+            (tree / "folder").rmdir()
+            (tree / "folder").mkdir()
+            (tree / "folder/above").touch()
+            assert run(look()) == (["folder"], ["above"])
+            (tree / "later").touch()
+            assert run(look()) == (["folder", "later"], ["above"])
+        assert run(look()) == (["folder", "later"], ["above"])
+
     def test_what_is_mounted_is_what_is_opened(self, driver: StorageDriver, place: Path) -> None:
         """A driver that only says what to mount says the same each time."""
         self.layer(driver, "one", None)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 
+from tests.integration.engine.test_layers import tree_tar
 from tests.support.engine import Engine
 from tests.support.needs import until
 
@@ -95,6 +97,70 @@ def test_a_sender_that_goes_away(box: Engine) -> None:
     until(lambda: children(box) <= running, "the workers end")
     box.docker("rm", "box")
     box.docker("volume", "rm", "vol")
+
+
+def test_a_start_waits_for_a_sender(box: Engine) -> None:
+    """Two mounts of one upper directory damage each other: what writes has it for itself."""
+    box.docker("create", "--name", "one", "--network", "none", "busybox", "cat", "/file")
+    data = tree_tar({"file": b"sent\n"})
+    with socket.socket(socket.AF_UNIX) as client, ThreadPoolExecutor() as threads:
+        client.connect(str(box.socket))
+        before = children(box)
+        client.sendall(
+            b"PUT /containers/one/archive?path=/ HTTP/1.1\r\nHost: x\r\n"
+            b"Content-Type: application/x-tar\r\n"
+            + f"Content-Length: {len(data)}\r\n\r\n".encode()
+            + data[:512]
+        )
+        until(lambda: bool(children(box) - before), "a worker takes it in")
+        start = threads.submit(box.api, "POST", "/containers/one/start")
+        # Nothing may come of it, however long one waits.
+        assert not wait([start], timeout=0.5).done
+        assert box.api("GET", "/containers/one/json").json()["State"]["Status"] == "created"
+        client.sendall(data[512:])
+        assert client.recv(65536).startswith(b"HTTP/1.1 200")
+        assert start.result(60).status == 204
+    assert box.api("POST", "/containers/one/wait").json()["StatusCode"] == 0
+    assert box.docker("logs", "one").stdout == "sent\n"
+
+
+def test_a_removal_does_not_wait_for_a_sender(box: Engine) -> None:
+    """Nor a start that waits: whoever stalls holds up nobody who wants the container gone."""
+    box.docker("create", "--name", "one", "--network", "none", "busybox", "true")
+    with socket.socket(socket.AF_UNIX) as client, ThreadPoolExecutor() as threads:
+        client.connect(str(box.socket))
+        before = children(box)
+        client.sendall(
+            b"PUT /containers/one/archive?path=/ HTTP/1.1\r\nHost: x\r\n"
+            b"Content-Type: application/x-tar\r\nContent-Length: 100000\r\n\r\n" + bytes(512)
+        )
+        until(lambda: bool(children(box) - before), "a worker takes it in")
+        start = threads.submit(box.api, "POST", "/containers/one/start", timeout=60)
+        assert box.api("DELETE", "/containers/one?force=1").status == 204
+        client.close()
+        assert start.result(60).status == 404
+
+
+def test_a_reader_holds_up_nobody(box: Engine) -> None:
+    """A container starts while somebody reads its files, who gets them to the end."""
+    box.docker("commit", "box", "fat")
+    box.docker(
+        "create", "--name", "one", "--network", "none", "-v", "vol:/w", "fat", "cat", "/w/file"
+    )
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(box.socket))
+        client.sendall(b"GET /containers/one/archive?path=/big HTTP/1.0\r\nHost: x\r\n\r\n")
+        first = client.recv(65536)
+        assert first.startswith((b"HTTP/1.0 200", b"HTTP/1.1 200"))
+        assert box.api("POST", "/containers/one/start").status == 204
+        assert box.api("POST", "/containers/one/wait").json()["StatusCode"] == 0
+        size = len(first)
+        while piece := client.recv(1 << 20):
+            size += len(piece)
+    assert size > SIZE
+    assert box.docker("logs", "one").stdout == "in\n"
+    box.docker("rm", "one")
+    box.docker("rmi", "fat")
 
 
 def test_errors_come_before_the_first_byte(box: Engine) -> None:

@@ -111,6 +111,24 @@ def test_as_older_kernels_mount(length: int, tmp_path: Path) -> None:
     assert Path.cwd() == here
 
 
+def test_an_upper_directory_is_mounted_once(tmp_path: Path) -> None:
+    """Who only reads an active snapshot gets a tree that cannot be written."""
+    driver = overlay(tmp_path / "root")
+    driver.mounter = mounting.open_root
+    for key, parent in (("alone", None), ("above", chain(driver, 2))):
+        asyncio.run(driver.prepare(key, parent))
+        root = asyncio.run(driver.open_root(key))
+        asyncio.run(_cannot_be_written(driver, key))
+        os.close(os.open("new", os.O_CREAT | os.O_WRONLY, 0o600, dir_fd=root))
+        os.close(root)
+
+
+async def _cannot_be_written(driver: StorageDriver, key: str) -> None:
+    async with driver.opened(key) as seen:
+        with pytest.raises(OSError, match="Read-only"):
+            os.open("new", os.O_CREAT | os.O_WRONLY, 0o600, dir_fd=seen)
+
+
 def test_no_host_mount_is_seen(tmp_path: Path) -> None:
     driver = overlay(tmp_path / "root")
     asyncio.run(driver.prepare("c", chain(driver, 2)))

@@ -111,7 +111,7 @@ class Archiver:
             NotFound: no such directory.
             InvalidArgument: it is none, it is read-only; a hostile or broken archive.
         """
-        async with self.trees.seen(container) as root:
+        async with self.trees.writable(container) as root:
             owner = None
             if chown and container.config.user:
                 user = await self._users.lookup(root, container.config.user, ())

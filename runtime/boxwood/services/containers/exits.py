@@ -207,7 +207,7 @@ class Exits:
         await asyncio.sleep(delay)
         context = self._context
         live = context.of(key)
-        async with live.lock:
+        async with live.tree, live.lock:
             if key not in context.store or context.closing:
                 return
             container = context.store.current(key)

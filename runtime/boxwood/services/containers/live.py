@@ -43,12 +43,16 @@ class Live:
 
     __slots__ = (
         "back_off", "ended", "execs", "exit_task", "filling", "freed", "handle", "health", "id",
-        "last", "lock", "pending", "removing", "restart", "shim", "start_task", "waiters",
+        "last", "lock", "pending", "removing", "restart", "shim", "start_task", "tree", "waiters",
     )  # fmt: skip
 
     def __init__(self, key: str) -> None:
         self.id = key
         self.lock = asyncio.Lock()
+        self.tree = asyncio.Lock()
+        """Taken before the other by whatever mounts the tree of a container that does not run for
+        writing, a start until it runs included: two such mounts at once damage each other. Held
+        while a client that writes is waited for, as Docker does; never for one that reads."""
         self.shim: Shim | None = None
         self.handle: TaskHandle | None = None
         self.ended = asyncio.Event()

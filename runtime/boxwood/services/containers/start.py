@@ -64,7 +64,8 @@ class Starter:
         live = self._context.of(key)
         if not self._context.store.current(key).state.running:
             await live.freed.wait()
-        async with live.lock:
+        # In this order: a client that writes into its tree holds up a start, never a removal.
+        async with live.tree, live.lock:
             container = self._context.store.current(key)
             check_startable(container, live)
             if live.restart is not None:
@@ -73,7 +74,7 @@ class Starter:
             await self.start_locked(container, live)
 
     async def start_locked(self, container: Container, live: Live, restart: bool = False) -> None:
-        """Start it; the caller holds the lock. ``restart``: by its policy."""
+        """Start it; the caller holds both locks. ``restart``: by its policy."""
         fault("start.begun")
         try:
             task = await self._run(container, live)

@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from boxwood.errors import Conflict, NotFound
@@ -26,15 +26,33 @@ class Trees:
         self._context = context
 
     @asynccontextmanager
+    async def writable(self, container: Container) -> AsyncIterator[int]:
+        """``async with trees.writable(container) as root``: as :meth:`seen`, to change it.
+
+        One that does not run cannot start meanwhile, nor be changed by anybody else.
+        """
+        async with AsyncExitStack() as stack:
+            if not container.state.running:
+                container = await self._hold(container, stack)
+            if container.state.running:
+                root = await stack.enter_async_context(self.seen(container))
+            else:
+                root = await stack.enter_async_context(self._stopped(container, write=True))
+            yield root
+
+    @asynccontextmanager
     async def seen(self, container: Container, *, own: bool = False) -> AsyncIterator[int]:
         """``async with trees.seen(container) as root``: its tree, volumes and binds in place.
 
         Of one that runs it is what its first process sees; with ``own`` what belongs to the
-        container and nothing that the kernel shows in it (``/proc``, ``/dev``).
+        container and nothing that the kernel shows in it (``/proc``, ``/dev``). To be read: one
+        that does not run may start meanwhile, and who reads goes on reading.
 
         Raises:
             Conflict: it ends just now. Unavailable, DeadlineExceeded: see :mod:`.view`.
         """
+        if not container.state.running and container.mounts and not container.state.has_started:
+            container = await self._make_mount_points(container)
         if container.state.running and not own:
             root = self._open(container, "root")
             try:
@@ -45,7 +63,7 @@ class Trees:
             async with self._running(container, _mounts_of(container)) as root:
                 yield root
         else:
-            async with self._stopped(container) as root:
+            async with self._stopped(container, write=False) as root:
                 yield root
 
     @asynccontextmanager
@@ -55,11 +73,22 @@ class Trees:
             async with self._running(container, []) as root:
                 yield root
             return
-        root = await self._context.layers.open_root(container.snapshot_key)
-        try:
+        async with self._context.layers.driver.opened(container.snapshot_key) as root:
             yield root
-        finally:
-            os.close(root)
+
+    async def _hold(self, container: Container, stack: AsyncExitStack) -> Container:
+        """Keep starts and other writers out; returns the container as it is then."""
+        await stack.enter_async_context(self._context.of(container.id).tree)
+        return self._context.store.current(container.id)
+
+    async def _make_mount_points(self, container: Container) -> Container:
+        """Make what a container that never ran lacks, and who only reads cannot make."""
+        async with AsyncExitStack() as stack:
+            container = await self._hold(container, stack)
+            if not container.state.running:
+                async with self._stopped(container, write=True):
+                    pass
+        return self._context.store.current(container.id)
 
     @asynccontextmanager
     async def _running(self, container: Container, mounts: list[ViewMount]) -> AsyncIterator[int]:
@@ -83,9 +112,20 @@ class Trees:
             raise NotFound(f"open {what}: process {handle.pid}: {error.strerror}") from error
 
     @asynccontextmanager
-    async def _stopped(self, container: Container) -> AsyncIterator[int]:
-        root = await self._context.layers.open_root(container.snapshot_key)
+    async def _root(self, key: str, *, write: bool) -> AsyncIterator[int]:
+        if not write:
+            async with self._context.layers.driver.opened(key) as root:
+                yield root
+            return
+        root = await self._context.layers.open_root(key)
         try:
+            yield root
+        finally:
+            os.close(root)
+
+    @asynccontextmanager
+    async def _stopped(self, container: Container, *, write: bool) -> AsyncIterator[int]:
+        async with self._root(container.snapshot_key, write=write) as root:
             read_only = container.host_config.readonly_rootfs
             if not container.mounts and not read_only:
                 yield root
@@ -102,8 +142,6 @@ class Trees:
                 # To its end, whoever goes away meanwhile.
                 letting_go = self._let_go(held, holder)
                 await asyncio.shield(self._context.spawn(letting_go, "let go of volumes"))
-        finally:
-            os.close(root)
 
     async def _let_go(self, names: list[str], holder: str) -> None:
         for name in names:
