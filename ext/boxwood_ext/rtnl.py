@@ -37,7 +37,8 @@ _NESTED = 0x8000
 
 # if_link.h, if_addr.h, rtnetlink.h
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
-_IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_NET_NS_FD = 18, 20, 28
+_IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_AF_SPEC, _IFLA_NET_NS_FD = 18, 20, 26, 28
+_GEN_MODE, _GEN_MODE_NONE = 8, 1  # IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE
 _INFO_KIND, _INFO_DATA, _INFO_SLAVE_KIND, _INFO_SLAVE_DATA = 1, 2, 4, 5
 _VETH_PEER = 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS = 1, 2, 4, 8
@@ -106,6 +107,11 @@ def number(kind: int, value: int) -> bytes:
     return attribute(kind, _U32.pack(value))
 
 
+def byte(kind: int, value: int) -> bytes:
+    """Encode a number of 8 bits."""
+    return attribute(kind, bytes([value]))
+
+
 def _mac(value: str) -> bytes:
     raw = bytes.fromhex(value.replace(":", "").replace("-", ""))
     if len(raw) != 6:
@@ -124,6 +130,7 @@ def _link(
     alias: str = "",
     parent: int = 0,
     index: int = 0,
+    no_link_local: bool = False,
 ) -> bytes:
     flags = IFF_UP if up else 0
     parts = [_LINK.pack(AF_UNSPEC, 0, index, flags, 0 if up is None else IFF_UP)]
@@ -141,6 +148,8 @@ def _link(
         parts.append(number(_IFLA_NET_NS_FD, netns))
     if alias:
         parts.append(text(_IFLA_IFALIAS, alias))
+    if no_link_local:
+        parts.append(nested(_IFLA_AF_SPEC, nested(AF_INET6, byte(_GEN_MODE, _GEN_MODE_NONE))))
     return b"".join(parts)
 
 
@@ -174,15 +183,16 @@ def veth(
     *,
     netns: int,
     master: int | None = None,
+    up: bool = False,
     mac: str = "",
     mtu: int = 0,
 ) -> bytes:
-    """Make a veth, up and on the bridge ``master`` (an index), and its peer, down, in ``netns``.
+    """Make a veth and its peer (``mac`` is the peer's), which is down and in ``netns``.
 
-    ``mac`` is the peer's.
+    With ``master``, an index, the veth is on that bridge; ``up``: it is up.
     """
     inside = _link(peer, mac=mac, mtu=mtu, netns=netns)
-    body = _link(name, up=True, mtu=mtu, master=master)
+    body = _link(name, up=up, mtu=mtu, master=master)
     info = (text(_INFO_KIND, "veth"), nested(_INFO_DATA, attribute(_VETH_PEER | _NESTED, inside)))
     return message(_NEWLINK, _CREATE | _EXCL, body, nested(_IFLA_LINKINFO, *info))
 
@@ -197,14 +207,24 @@ def set_link(
     master: int | None = None,
     netns: int = -1,
     alias: str = "",
+    no_link_local: bool = False,
 ) -> bytes:
     """Change a link found by its name or, when that is 0, its index.
 
     With an index, ``name`` is the new name. ``master`` 0 takes it from its bridge. An ``alias``
-    can only be set here: the kernel overlooks it when a link is made.
+    can only be set here: the kernel overlooks it when a link is made. ``no_link_local``: it gets
+    no address of IPv6 by itself (a bridge's port needs none).
     """
     body = _link(
-        name, up=up, mac=mac, mtu=mtu, master=master, netns=netns, alias=alias, index=index
+        name,
+        up=up,
+        mac=mac,
+        mtu=mtu,
+        master=master,
+        netns=netns,
+        alias=alias,
+        index=index,
+        no_link_local=no_link_local,
     )
     return message(_NEWLINK, 0, body)
 

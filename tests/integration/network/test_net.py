@@ -112,6 +112,7 @@ def test_a_veth_between_two_namespaces_in_batches(netns: int, peer: int) -> None
                     "eth0",
                     netns=peer,
                     master=bridge,
+                    up=True,
                     mac="02:42:0a:09:00:02",
                     mtu=1400,
                 ),

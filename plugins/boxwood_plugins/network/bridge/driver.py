@@ -1,0 +1,343 @@
+"""The driver: what :mod:`boxwood.drivers.network` asks, done by links and a packet filter.
+
+All work is done in one thread of the driver's own, so that it comes one after the other and the
+event loop never waits for the kernel's locks. What a network and an endpoint need is remembered
+here and in the kernel, nowhere else: after a restart the engine tells it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import msgspec
+
+from boxwood.drivers.network import (
+    MULTIPLE,
+    NEW,
+    PRESERVES_SOURCE_IP,
+    PUBLISHES_PORTS,
+    Attachment,
+    EndpointRequest,
+    Namespace,
+    NetworkDriver,
+    NetworkSpec,
+    PortRequest,
+)
+from boxwood.errors import Conflict, Internal, NotFound, PermissionDenied
+from boxwood_ext.nft import NftError
+from boxwood_plugins.network.bridge import options as opts
+from boxwood_plugins.network.bridge import rules
+from boxwood_plugins.network.bridge.filter import Filter
+from boxwood_plugins.network.bridge.foreign import Foreign
+from boxwood_plugins.network.bridge.links import Links, forward_packets, gateways, links_on
+from boxwood_plugins.network.bridge.watch import Watch
+
+T = TypeVar("T")
+
+DEFAULT_ROOT = Path("/run/boxwood/network/bridge")
+"""Of the engine that may take the plain names: table ``boxwood``, bridge ``boxwood0``."""
+DEFAULT_BRIDGE = "boxwood0"
+_PAUSE_SECONDS = 0.1
+"""Between two looks at a packet filter that others change all the time."""
+_LINK = "link"
+_MAC = "mac"
+
+
+class _Network(NamedTuple):
+    spec: NetworkSpec
+    options: opts.Options
+
+
+class BridgeNetwork(NetworkDriver):
+    """A bridge for each network, a veth for each endpoint, one nftables table for all."""
+
+    name = "bridge"
+    capabilities = frozenset({MULTIPLE, PRESERVES_SOURCE_IP, PUBLISHES_PORTS})
+
+    def __init__(self, root: Path, options: Mapping[str, str]) -> None:
+        self._driver_options = opts.read_driver(options)
+        plain = root == DEFAULT_ROOT
+        suffix = "" if plain else "_" + hashlib.sha256(str(root).encode()).hexdigest()[:8]
+        self._default_bridge = DEFAULT_BRIDGE if plain else ""
+        self._tag = f"boxwood{suffix}"
+        self._filter = Filter(self._tag, root / "rules")
+        self._links = Links(self._tag)
+        self._networks: dict[str, _Network] = {}
+        self._said: list[str] = []
+        self._thread = ThreadPoolExecutor(1, "boxwood-bridge", self._begin)
+        self._thread_id = 0
+
+    def _begin(self) -> None:
+        self._thread_id = threading.get_native_id()
+
+    async def _in_thread(
+        self, work: Callable[[], T], undo: Callable[[T], object] = lambda _: None
+    ) -> T:
+        """Do the work in the driver's thread; one that nobody waits for any more is undone."""
+        loop = asyncio.get_running_loop()
+        future = loop.run_in_executor(self._thread, work)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait([future])
+            if not future.cancelled() and future.exception() is None:
+                await loop.run_in_executor(self._thread, undo, future.result())
+            raise
+
+    def namespace(self, request: EndpointRequest) -> Namespace:  # noqa: ARG002
+        """Return a new namespace."""
+        return Namespace(NEW)
+
+    def defaults(self, network: NetworkSpec) -> NetworkSpec:
+        """Return the network, its options checked; the default one's bridge has a name in them.
+
+        Raises:
+            InvalidArgument: an option is unknown or wrong.
+            PermissionDenied: there are several pools of one family.
+        """
+        bridge = self._read(network).bridge
+        if not network.default:
+            return network
+        return msgspec.structs.replace(network, options={opts.NAME: bridge, **network.options})
+
+    def _read(self, network: NetworkSpec) -> opts.Options:
+        return opts.read(network, self._default_bridge or f"br-{network.id[:12]}")
+
+    async def create_network(self, network: NetworkSpec) -> None:
+        """Make the bridge and its elements. Idempotent.
+
+        Raises:
+            Conflict: the name of the bridge is taken.
+            Unavailable: no nftables here.
+        """
+        made = _Network(network, self._read(network))
+        await self._in_thread(lambda: self._create(made), lambda _: self._remove(network))
+
+    def _create(self, made: _Network) -> None:
+        network, options = made
+        for other in self._networks.values():
+            if other.options.bridge == options.bridge and other.spec.id != network.id:
+                raise Conflict(
+                    f"cannot create network {network.id} ({options.bridge}): conflicts with "
+                    f"network {other.spec.id} ({other.options.bridge}): networks have same "
+                    "bridge name"
+                )
+        new = network.id not in self._networks
+        # The rules first: a bridge is never there without them.
+        self._filter.put(network.id, rules.of_network(network, options))
+        try:
+            with _told(f"create network {network.name}"):
+                self._links.make_bridge(network, options, {*self._networks, network.id})
+                if self._driver_options.ip_forward and not network.internal:
+                    forward_packets(network)
+        except BaseException:
+            if new:
+                self._filter.put(network.id, frozenset())
+            raise
+        self._networks[network.id] = made
+        self._settle_foreign()
+
+    async def remove_network(self, network: NetworkSpec) -> None:
+        """Remove the bridge and its elements. Idempotent."""
+        await self._in_thread(lambda: self._remove(network))
+
+    def _remove(self, network: NetworkSpec) -> None:
+        with _told(f"remove network {network.name}"):
+            self._links.remove_bridge(network)
+        self._filter.put(network.id, frozenset())
+        self._networks.pop(network.id, None)
+        self._settle_foreign()
+        if not self._networks:
+            self._filter.remove()
+
+    def _settle_foreign(self) -> list[str]:
+        """Have our rules in others' firewalls, where these need them."""
+        bridges = [made.options.bridge for made in self._networks.values()]
+        if self._driver_options.respect_host_firewall:
+            bridges = []
+        try:
+            said = Foreign(self._filter.nft, self._tag.upper()).settle(bridges)
+        except NftError as error:  # theirs, and only in our way: the network is made
+            said = [f"host firewall: {error}"]
+        self._said = (self._said + said)[-20:]
+        return said
+
+    async def attach(self, request: EndpointRequest, netns: int) -> Attachment:
+        """Make the endpoint's veth, addresses, routes and rules.
+
+        Raises:
+            NotFound: the network was not made.
+            Conflict: the interface's name is taken in the sandbox.
+            InvalidArgument: an option or address is wrong.
+        """
+        made = self._network(request.network)
+        return await self._in_thread(
+            lambda: self._attach(made, request, netns),
+            lambda attachment: self._detach(attachment, link=True),
+        )
+
+    def _network(self, key: str) -> _Network:
+        try:
+            return self._networks[key]
+        except KeyError:
+            raise NotFound(f"network {key} not found") from None
+
+    def _attach(self, made: _Network, request: EndpointRequest, netns: int) -> Attachment:
+        network, options = made
+        ports = () if network.internal else rules.led(request.ports, request.addresses)
+        routes = () if network.internal else request.gateways
+        with _told(f"attach {request.endpoint[:12]}"):
+            link, mac = self._links.attach(request, network, options, netns, routes)
+            attachment = Attachment(
+                network=network.id,
+                sandbox=request.sandbox,
+                endpoint=request.endpoint,
+                interface=request.interface,
+                mac_address=mac,
+                addresses=request.addresses,
+                gateways=routes,
+                ports=ports,
+                data={_LINK: link},
+            )
+            try:
+                self._filter.put(request.endpoint, _elements(attachment, options))
+            except BaseException:
+                self._links.delete(link)
+                raise
+        return attachment
+
+    async def detach(self, attachment: Attachment, netns: int | None = None) -> None:
+        """Remove the endpoint's rules, and its link where the sandbox lives on. Idempotent."""
+
+        await self._in_thread(lambda: self._detach(attachment, link=netns is not None))
+
+    def _detach(self, attachment: Attachment, *, link: bool) -> None:
+        with _told(f"detach {attachment.endpoint[:12]}"):
+            if link:
+                self._links.delete(attachment.data[_LINK])
+            self._filter.put(attachment.endpoint, frozenset())
+
+    async def update(
+        self,
+        attachment: Attachment,
+        netns: int,
+        *,
+        gateways: tuple[str, ...],
+        ports: tuple[PortRequest, ...],
+    ) -> Attachment:
+        """Change default routes and published ports.
+
+        Raises:
+            NotFound: the network was not made.
+        """
+        network, options = self._network(attachment.network)
+        changed = msgspec.structs.replace(
+            attachment,
+            gateways=() if network.internal else gateways,
+            ports=() if network.internal else rules.led(ports, attachment.addresses),
+        )
+
+        def work(old: Attachment, new: Attachment) -> None:
+            with _told(f"update {attachment.endpoint[:12]}"):
+                if old.gateways != new.gateways:
+                    self._links.reroute(netns, new.interface, old.gateways, new.gateways)
+                if bool(old.ports) != bool(new.ports):
+                    self._links.set_hairpin(new.data[_LINK], bool(new.ports))
+                self._filter.put(new.endpoint, _elements(new, options))
+
+        await self._in_thread(
+            lambda: work(attachment, changed), lambda _: work(changed, attachment)
+        )
+        return changed
+
+    async def reconcile(self, wanted: Iterable[Attachment]) -> list[str]:
+        """Restore the rules of what is wanted; remove links and rules of what is not."""
+        attachments = list(wanted)
+        return await self._in_thread(lambda: self._reconcile(attachments))
+
+    def _reconcile(self, wanted: list[Attachment]) -> list[str]:
+        known = {one.endpoint: one for one in wanted if one.network in self._networks}
+        for owner in self._filter.owners():
+            if owner not in known and owner not in self._networks:
+                self._filter.put(owner, frozenset())
+        # What is wanted is noted only, and put right in one transaction.
+        for endpoint, attachment in known.items():
+            options = self._networks[attachment.network].options
+            self._filter.want(endpoint, _elements(attachment, options))
+        with _told("reconcile"):
+            said = self._sweep({one.data[_LINK] for one in known.values()})
+            if self._networks:
+                return said + self._filter.settle() + self._settle_foreign()
+            self._filter.remove()
+            return said
+
+    def _sweep(self, wanted: set[str]) -> list[str]:
+        """Remove links of ours that nobody wants."""
+        said = []
+        for link in self._links.ours():
+            _, _, key = link.alias.partition(":")
+            if link.kind == "bridge":
+                if key not in self._networks and self._links.delete(link.name):
+                    said.append(f"bridge {link.name}: it is no network's and is removed")
+            elif link.name not in wanted and self._links.delete(link.name):
+                said.append(f"link {link.name}: it is no endpoint's and is removed")
+        return said
+
+    async def guard(self, tell: Callable[[str], None]) -> None:
+        """Look whenever somebody else has changed the packet filter, and put ours back."""
+        watch = Watch()
+        try:
+            while True:
+                await watch.changed(lambda pid: pid == self._thread_id)
+                for sentence in await self._in_thread(self._restore):
+                    tell(sentence)
+                await asyncio.sleep(_PAUSE_SECONDS)
+        finally:
+            watch.close()
+
+    def _restore(self) -> list[str]:
+        if not self._networks:
+            return []
+        return self._filter.settle() + self._settle_foreign()
+
+    def inspect_host(self, network: NetworkSpec) -> dict[str, object]:
+        """Return the bridge, the links on it, and the table with the network's elements."""
+        options = self._read(network)
+        return {
+            "bridge": options.bridge,
+            "addresses": gateways(network, options),
+            "mtu": options.mtu,
+            "links": links_on(options.bridge),
+            "tables": [f"inet {self._tag}", f"bridge {self._tag}"],
+            "elements": sorted(
+                f"{element.set}: {' . '.join(element.key)}"
+                for element in rules.of_network(network, options)
+            ),
+            "host_firewall": [text for text in self._said if options.bridge in text],
+        }
+
+
+@contextmanager
+def _told(operation: str) -> Iterator[None]:
+    """Errors of the kernel in the engine's classes, with what was being done."""
+    try:
+        yield
+    except PermissionError as error:
+        raise PermissionDenied(f"{operation}: {error}") from error
+    except OSError as error:
+        raise Internal(f"{operation}: {error}") from error
+
+
+def _elements(attachment: Attachment, options: opts.Options) -> frozenset[rules.Element]:
+    found = rules.of_ports(attachment.ports, attachment.addresses, options)
+    if options.strict:
+        link, mac = attachment.data[_LINK], attachment.mac_address
+        found |= rules.of_link(link, mac, attachment.addresses)
+    return found
