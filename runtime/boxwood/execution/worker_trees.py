@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import stat
+from collections.abc import Iterator
 from typing import Any
 
 from boxwood.errors import InvalidArgument, NotFound
@@ -15,10 +16,13 @@ _FICLONE = 0x40049409
 """Share a file's blocks (ioctl_ficlone(2))."""
 _CHUNK = 64 << 20
 """Bytes of one copy_file_range(2)."""
-_DEPTH_LIMIT = 1000
-"""Levels of directories that are copied: a descriptor each, and Python's own depth."""
+DEPTH_LIMIT = 2100
+"""Levels of directories: more than a path of PATH_MAX has; a copy holds two descriptors of each."""
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_STRAIGHT = mount.RESOLVE_BENEATH | mount.RESOLVE_NO_SYMLINKS
+_PIECE = 15
+"""Components that one system call resolves at once: of 255 bytes they are less than PATH_MAX."""
 IN_ROOT = mount.RESOLVE_IN_ROOT | mount.RESOLVE_NO_MAGICLINKS
 
 
@@ -32,59 +36,118 @@ def relative(path: str) -> str:
     return path.lstrip("/") or "."
 
 
+class _Level:
+    """A directory that is being walked, and in a copy the one that is being filled."""
+
+    __slots__ = ("names", "path", "source", "target")
+
+    def __init__(self, source: int, target: int, path: str) -> None:
+        """Take both descriptors over, errors or not; ``target`` is -1 where nothing is copied."""
+        self.source, self.target, self.path = source, target, path
+        try:
+            self.names = iter(os.listdir(source))
+        except OSError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        os.close(self.source)
+        if self.target >= 0:
+            os.close(self.target)
+
+
+def _check_depth(levels: list[_Level], what: str) -> None:
+    if len(levels) > DEPTH_LIMIT:
+        raise InvalidArgument(f"{what}: {levels[-1].path[:200]}: over {DEPTH_LIMIT} levels")
+
+
 class _Copier:
-    """Copies a tree: types, owners, modes, times, attributes, hard links, holes."""
+    """Copies a tree: types, owners, modes, times, attributes, hard links, holes.
+
+    Without recursion, and each entry by its directory's descriptor: a path may be longer than any
+    system call takes.
+    """
 
     def __init__(self, target: int) -> None:
         self._root = target
         self._linked: dict[tuple[int, int], str] = {}
         self.entries = 0
 
-    def directory(self, source: int, target: int, path: str, depth: int = 0) -> None:
-        """Copy what is in ``source`` to ``target``, then the directory's own attributes."""
-        if depth > _DEPTH_LIMIT:
-            raise InvalidArgument(f"copy: {path[:200]}: more than {_DEPTH_LIMIT} levels")
-        for name in os.listdir(source):
-            self._entry(source, target, name, f"{path}/{name}", depth)
-        status = os.fstat(source)
-        os.fchown(target, status.st_uid, status.st_gid)
-        os.fchmod(target, stat.S_IMODE(status.st_mode))
-        _copy_attributes(source, target)
-        os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+    def run(self, source: int) -> None:
+        """Copy what is in ``source``, then the directory's own attributes; keeps no descriptor."""
+        levels = [_Level(os.dup(source), os.dup(self._root), "")]
+        try:
+            while levels:
+                level = levels[-1]
+                name = next(level.names, None)
+                if name is None:
+                    _copy_directory(level.source, level.target)
+                    levels.pop().close()
+                elif (below := self._entry(level, name)) is not None:
+                    levels.append(below)
+                    _check_depth(levels, "copy")
+        finally:
+            for level in levels:
+                level.close()
 
-    def _entry(self, source: int, target: int, name: str, path: str, depth: int) -> None:
+    def _entry(self, level: _Level, name: str) -> _Level | None:
+        """Copy one entry; of a directory, make it and return it."""
+        source, target, path = level.source, level.target, f"{level.path}/{name}"
         status = os.stat(name, dir_fd=source, follow_symlinks=False)
         self.entries += 1
         if stat.S_ISDIR(status.st_mode):
-            self._subdirectory(source, target, name, path, depth)
-            return
+            return _subdirectory(source, target, name, path)
         if status.st_nlink > 1:
             first = self._linked.setdefault((status.st_dev, status.st_ino), path)
             if first != path:
-                os.link(
-                    relative(first),
-                    name,
-                    src_dir_fd=self._root,
-                    dst_dir_fd=target,
-                    follow_symlinks=False,
-                )
-                return
+                self._link(first, target, name)
+                return None
         if stat.S_ISREG(status.st_mode):
             _copy_file(source, target, name, status)
         else:
             _copy_node(source, target, name, status)
+        return None
 
-    def _subdirectory(self, source: int, target: int, name: str, path: str, depth: int) -> None:
-        os.mkdir(name, 0o700, dir_fd=target)
-        below = os.open(name, _DIRECTORY, dir_fd=source)
+    def _link(self, first: str, target: int, name: str) -> None:
+        folder, _, old = first.rpartition("/")
+        above = _open_beneath(self._root, folder)
         try:
-            fresh = os.open(name, _DIRECTORY, dir_fd=target)
-            try:
-                self.directory(below, fresh, path, depth + 1)
-            finally:
-                os.close(fresh)
+            os.link(old, name, src_dir_fd=above, dst_dir_fd=target, follow_symlinks=False)
         finally:
-            os.close(below)
+            os.close(above)
+
+
+def _subdirectory(source: int, target: int, name: str, path: str) -> _Level:
+    os.mkdir(name, 0o700, dir_fd=target)
+    below = os.open(name, _DIRECTORY, dir_fd=source)
+    try:
+        fresh = os.open(name, _DIRECTORY, dir_fd=target)
+    except OSError:
+        os.close(below)
+        raise
+    return _Level(below, fresh, path)
+
+
+def _open_beneath(root: int, path: str) -> int:
+    """Open a directory of any depth beneath ``root``, no link on the way."""
+    fd = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)
+    parts = [part for part in path.split("/") if part]
+    for at in range(0, len(parts), _PIECE):
+        piece = "/".join(parts[at : at + _PIECE])
+        try:
+            below = mount.openat2(fd, piece, os.O_PATH | os.O_DIRECTORY, resolve=_STRAIGHT)
+        finally:
+            os.close(fd)
+        fd = below
+    return fd
+
+
+def _copy_directory(source: int, target: int) -> None:
+    status = os.fstat(source)
+    os.fchown(target, status.st_uid, status.st_gid)
+    os.fchmod(target, stat.S_IMODE(status.st_mode))
+    _copy_attributes(source, target)
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def _copy_file(source: int, target: int, name: str, status: os.stat_result) -> None:
@@ -190,7 +253,7 @@ def copy_tree(arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
     del arguments
     source, target = readable(fds[0]), readable(fds[1])
     copier = _Copier(target)
-    copier.directory(source, target, "")
+    copier.run(source)
     return {"entries": copier.entries}
 
 
@@ -211,7 +274,7 @@ def seed_volume(arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             return {"seeded": False}
         raise
-    _Copier(target).directory(source, target, "")
+    _Copier(target).run(source)
     return {"seeded": True}
 
 
@@ -238,17 +301,39 @@ def tree_usage(arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
     del arguments
     seen: set[tuple[int, int]] = set()
     total = inodes = 0
-    for _, directories, files, fd in os.fwalk(".", dir_fd=fds[0]):
-        for name in (*files, *directories):
-            try:
-                status = os.stat(name, dir_fd=fd, follow_symlinks=False)
-            except FileNotFoundError:
-                continue
-            key = (status.st_dev, status.st_ino)
-            if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
-                if key in seen:
-                    continue
-                seen.add(key)
+    for status in _walk(readable(fds[0])):
+        if stat.S_ISDIR(status.st_mode):
             inodes += 1
-            total += 0 if stat.S_ISDIR(status.st_mode) else status.st_size
+            continue
+        if status.st_nlink > 1:
+            key = (status.st_dev, status.st_ino)
+            if key in seen:
+                continue
+            seen.add(key)
+        inodes += 1
+        total += status.st_size
     return {"bytes": total, "inodes": inodes}
+
+
+def _walk(root: int) -> Iterator[os.stat_result]:
+    """Yield what is known of each entry below; takes the descriptor. What vanishes is left out."""
+    levels = [_Level(root, -1, "")]
+    try:
+        while levels:
+            level = levels[-1]
+            name = next(level.names, None)
+            if name is None:
+                levels.pop().close()
+                continue
+            try:
+                status = os.stat(name, dir_fd=level.source, follow_symlinks=False)
+                yield status
+                if stat.S_ISDIR(status.st_mode):
+                    below = os.open(name, _DIRECTORY, dir_fd=level.source)
+                    levels.append(_Level(below, -1, f"{level.path}/{name}"))
+                    _check_depth(levels, "measure")
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+    finally:
+        for level in levels:
+            level.close()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from boxwood.errors import (
     InvalidArgument,
     Unavailable,
 )
-from boxwood.execution import confine
+from boxwood.execution import confine, worker_trees
 from boxwood.execution.worker import WorkerPool
 from tests.integration.tar.archives import listing
 from tests.support.needs import need, need_root, until
@@ -60,7 +61,7 @@ def directory(tmp_path: Path) -> Any:
 
 PROBE = """
 import os, socket, sys
-from boxwood.execution import confine
+from boxwood.execution import confine, worker_trees
 inside, weak = sys.argv[1], sys.argv[2] == "weak"
 fd = os.open(inside, os.O_RDONLY)
 if not weak:
@@ -337,6 +338,64 @@ async def test_seeding(pool: WorkerPool, tmp_path: Path) -> None:
     (volume / "sub/file").unlink()
     (volume / "sub").rmdir()
     assert await pool.call("seed_volume", {"path": "/out"}, fds) == {"seeded": False}
+    for fd in fds:
+        os.close(fd)
+
+
+LEVELS = 1_000
+NAME = "directory"
+
+
+def below(root: Path, levels: int) -> int:
+    """Open the directory so many levels down, which is made if it is not there."""
+    fd = os.open(root, os.O_RDONLY)
+    for _ in range(levels):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(NAME, dir_fd=fd)
+        deeper = os.open(NAME, os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = deeper
+    return fd
+
+
+@pytest.fixture
+def deep(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
+    """A tree that no path reaches the end of, and an empty directory."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    target.mkdir()
+    yield source, target
+    subprocess.run(["rm", "-r", source, target], check=True)  # shutil recurses
+
+
+async def test_deep_trees(pool: WorkerPool, deep: tuple[Path, Path]) -> None:
+    """By descriptors: a path would be longer than any system call takes, links included."""
+    source, target = deep
+    end = below(source, LEVELS)
+    middle = below(source, LEVELS // 2)
+    os.close(os.open("file", os.O_CREAT | os.O_WRONLY, 0o640, dir_fd=end))
+    os.link("file", "link", src_dir_fd=end, dst_dir_fd=middle)
+    os.link("file", "beside", src_dir_fd=end, dst_dir_fd=end)
+    os.utime(".", ns=(1, 2), dir_fd=end)
+    fds = [os.open(path, os.O_RDONLY) for path in deep]
+    assert (await pool.call("copy_tree", {}, fds))["entries"] == LEVELS + 3
+    copied = below(target, LEVELS)
+    assert sorted(os.listdir(copied)) == ["beside", "file"]
+    assert os.fstat(copied).st_mtime_ns == 2
+    status = os.stat("file", dir_fd=copied)
+    assert (status.st_mode, status.st_nlink) == (0o100640, 3)
+    assert (await pool.call("tree_usage", {}, fds[1:]))["inodes"] == LEVELS + 1
+    for fd in (*fds, end, middle, copied):
+        os.close(fd)
+
+
+async def test_too_deep_a_tree(pool: WorkerPool, deep: tuple[Path, Path]) -> None:
+    """It has an end: one sentence says where."""
+    os.close(below(deep[0], worker_trees.DEPTH_LIMIT))
+    fds = [os.open(path, os.O_RDONLY) for path in deep]
+    for job in ("copy_tree", "tree_usage"):
+        with pytest.raises(InvalidArgument, match="over 2100 levels"):
+            await pool.call(job, {}, fds)
     for fd in fds:
         os.close(fd)
 
