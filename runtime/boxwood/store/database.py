@@ -1,8 +1,8 @@
 """The records of the engine: one SQLite file, one transaction for each change of state.
 
 WAL with ``synchronous=NORMAL``: a killed daemon loses nothing that was acknowledged, a commit
-costs no fsync; after a power cut the file is whole and may lack the last moments. One connection,
-used from the event loop's thread only.
+costs no fsync; after a power cut the file is whole and may lack the last moments, unless they were
+:meth:`Database.durable`. One connection, used from the event loop's thread only.
 """
 
 from __future__ import annotations
@@ -166,6 +166,20 @@ class Database:
             raise
         finally:
             self._depth = 0
+
+    @contextmanager
+    def durable(self) -> Iterator[None]:
+        """What is committed inside is on disk when its commit returns, and all that came before.
+
+        For a promise that a power cut must not break, and for a record whose files are removed
+        next: files that outlast their record are cleaned away, the reverse is damage. It costs an
+        fsync of the journal. Not inside a transaction.
+        """
+        self.run("PRAGMA synchronous=FULL")
+        try:
+            yield
+        finally:
+            self.run("PRAGMA synchronous=NORMAL")
 
     def run(self, statement: str, parameters: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
         """Run one statement and return its rows; SQLite's errors as ours."""

@@ -158,6 +158,8 @@ class Catalog:
     ) -> tuple[Image, dict[str, str]]:
         """Record an image whose config and layers are stored, and its names, in one transaction.
 
+        On disk when this returns: the layers are, and what is acknowledged survives a power cut.
+
         Returns:
             The image, and for each name that pointed to another one the id of that.
         """
@@ -175,7 +177,7 @@ class Catalog:
             for name in names
             if (old := self._tags.get(str(name))) is not None and old != key
         }
-        with self._database.transaction():
+        with self._database.durable(), self._database.transaction():
             self._image_records.put(key, encode(record))
             for name in names:
                 self._tag_records.put(str(name), encode(TagRecord(image=key)))
@@ -208,8 +210,12 @@ class Catalog:
         self._rename(key)
 
     def delete(self, key: str) -> None:
-        """Forget an image that has no name any more, then its config."""
-        self._image_records.delete(key)
+        """Forget an image that has no name any more, then its config.
+
+        After a power cut it must not be back without its files, which are removed next.
+        """
+        with self._database.durable():
+            self._image_records.delete(key)
         del self._images[key]
         self._content.delete(Digest.parse(key))
 
