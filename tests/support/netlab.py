@@ -58,9 +58,11 @@ class Box:
         assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout
 
-    def socket(self, kind: int = socket.SOCK_STREAM, family: int = socket.AF_INET) -> socket.socket:
+    def socket(
+        self, kind: int = socket.SOCK_STREAM, family: int = socket.AF_INET, protocol: int = 0
+    ) -> socket.socket:
         """Open a socket in here."""
-        made = socket.socket(fileno=net.socket_in(self.netns, family, kind))
+        made = socket.socket(fileno=net.socket_in(self.netns, family, kind, protocol))
         made.settimeout(SECONDS)
         return made
 
@@ -119,7 +121,7 @@ class Box:
             thread.join(SECONDS)
             listener.close()
 
-    def ask(self, address: str, port: int = 80, kind: str = "tcp", source: str = "") -> str:
+    def ask(self, address: str, port: int = 80, kind: str = "tcp") -> str:
         """Speak to a server; return as whom it saw us.
 
         Raises:
@@ -127,27 +129,31 @@ class Box:
         """
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with self.socket(socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM, family) as s:
-            if source:
-                s.bind((source, 0))
             s.connect((address, port))
             if kind != "tcp":
                 s.send(b"who am I")
             return s.recv(64).decode()
 
-    def reaches(self, address: str, port: int = 80, kind: str = "tcp", source: str = "") -> bool:
-        """Does anybody answer there, in a short time?"""
+    def reaches(
+        self, address: str, port: int = 80, kind: str = "tcp", seconds: float = QUIET_SECONDS
+    ) -> bool:
+        """Does anybody answer there, in this time?"""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with self.socket(socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM, family) as s:
-            s.settimeout(QUIET_SECONDS)
+            s.settimeout(seconds)
             try:
-                if source:
-                    s.bind((source, 0))
                 s.connect((address, port))
                 if kind != "tcp":
                     s.send(b"who am I")
                 return bool(s.recv(64))
             except OSError:
                 return False
+
+    def send_frame(self, frame: bytes, interface: str = "eth0") -> None:
+        """Send an Ethernet frame, whatever stands in it."""
+        with self.socket(socket.SOCK_RAW, socket.AF_PACKET) as s:
+            s.bind((interface, 0))
+            s.send(frame)
 
 
 class Lab(Box):

@@ -1,0 +1,114 @@
+"""Other firewalls on the same host: one removable rule where there is a place for it, or none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from boxwood.drivers.network import PortRequest
+from tests.support.needs import need_program, need_root
+from tests.support.netlab import Lab, lab
+
+PORT = PortRequest(80, "tcp", "0.0.0.0", 8080)
+
+
+@pytest.fixture
+def respectful(tmp_path: Path) -> Iterator[Lab]:
+    """A host whose engine leaves firewalls alone."""
+    need_root()
+    with lab(tmp_path / "network", **{"respect-host-firewall": "true"}) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def _tools() -> None:
+    need_program("iptables")
+
+
+def dropping(host: Lab, *, place: str = "DOCKER-USER") -> None:
+    """What Docker (or ufw) makes of the table filter, through iptables."""
+    for tool in ("iptables", "ip6tables"):
+        chain = place.replace("ufw-", "ufw6-") if tool == "ip6tables" else place
+        host.sh(f"{tool} -P FORWARD DROP; {tool} -N {chain}; {tool} -A FORWARD -j {chain}")
+
+
+def works(host: Lab) -> None:
+    network = host.network(ipv6=True)
+    box = host.container(network, PORT)
+    with host.outside.server(), box.server():
+        assert box.ask(host.OUTSIDE) == host.HERE
+        assert host.outside.ask(host.HERE, 8080) == host.OUTSIDE
+    with host.outside.server(address="::"):
+        assert box.ask(host.OUTSIDE6) == host.HERE6
+
+
+@pytest.mark.parametrize("place", ["DOCKER-USER", "ufw-user-forward"])
+def test_a_rule_where_there_is_a_place_for_it(host: Lab, place: str) -> None:
+    """iptables can read it, a second settling adds none, and it goes with the last network."""
+    dropping(host, place=place)
+    before = [host.sh(f"{tool} -S") for tool in ("iptables", "ip6tables")]
+    works(host)
+    listed = host.sh(f"iptables -S {place}")
+    assert listed.count("BOXWOOD") >= 1
+    assert len(listed.splitlines()) == 2
+    assert "incompatible" not in host.sh("iptables -S 2>&1; iptables -nL 2>&1")
+    network = next(iter(host.networks.values()))
+    host.run(host.driver.create_network(network))
+    host.network(2)
+    assert host.sh(f"iptables -S {place}") == listed
+    found = host.driver.inspect_host(network)["host_firewall"]
+    assert any(f"ip filter {place}" in text for text in found)  # type: ignore[attr-defined]
+    for network in host.networks.values():
+        host.run(host.driver.remove_network(network))
+    assert [host.sh(f"{tool} -S") for tool in ("iptables", "ip6tables")] == before
+
+
+def test_a_firewall_that_comes_later(host: Lab) -> None:
+    """Docker is started after us: the guard sees it."""
+    box = host.container(host.network())
+
+    async def later() -> str:
+        said: asyncio.Queue[str] = asyncio.Queue()
+        guard = asyncio.create_task(host.driver.guard(said.put_nowait))
+        await asyncio.sleep(0)
+        await asyncio.to_thread(dropping, host)
+        found = await asyncio.wait_for(said.get(), 20)
+        guard.cancel()
+        await asyncio.wait([guard])
+        return found
+
+    assert "DOCKER-USER" in host.run(later())
+    with host.outside.server():
+        assert box.ask(host.OUTSIDE) == host.HERE
+
+
+def test_without_a_drop_there_is_no_rule(host: Lab) -> None:
+    host.sh("iptables -N DOCKER-USER; iptables -A FORWARD -j DOCKER-USER")
+    before = host.sh("iptables -S")
+    works(host)
+    assert host.sh("iptables -S") == before
+
+
+def test_a_firewall_that_says_no_is_respected(respectful: Lab) -> None:
+    dropping(respectful)
+    before = respectful.sh("nft list table ip filter")
+    box = respectful.container(respectful.network(), PORT)
+    assert respectful.sh("nft list table ip filter") == before
+    with respectful.outside.server():
+        assert not box.reaches(respectful.OUTSIDE)
+
+
+def test_other_tables_are_left_alone(host: Lab) -> None:
+    host.sh("nft add table inet mine; nft add chain inet mine forward "
+            "'{ type filter hook forward priority 10; policy drop; }'")  # fmt: skip
+    before = host.sh("nft list table inet mine")
+    box = host.container(host.network(), PORT)
+    assert host.sh("nft list table inet mine") == before
+    with host.outside.server():
+        assert not box.reaches(host.OUTSIDE), "their drop is final"
+    host.sh("nft delete table inet mine")
+    with host.outside.server():
+        assert box.ask(host.OUTSIDE) == host.HERE
