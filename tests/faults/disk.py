@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.support.engine import Engine
+from tests.support.loops import unmount
 from tests.support.needs import need_program
 from tests.support.paths import PREFIX, make_room
 
@@ -71,7 +72,7 @@ class SmallDisk:
 
     def close(self) -> None:
         """Unmount it and remove it."""
-        self._run("umount", str(self.point))
+        unmount(self.point)
         (self.room / "image").unlink()
         self.point.rmdir()
         self.room.rmdir()
@@ -104,7 +105,7 @@ def settled_tree(engine: SmallEngine, before: set[str]) -> set[str]:
     """Return what is more than before (the trash is emptied in the background)."""
     import time
 
-    for _ in range(100):
+    for _ in range(400):  # 20 s: a busy machine
         more = engine.tree() - before
         if not more:
             break

@@ -21,12 +21,21 @@ _OUT_HEADER = struct.Struct("IiQ")
 _INIT, _INIT_VERSION = 26, (7, 26)
 
 
-_servers: dict[Path, int] = {}
+_servers: dict[Path, subprocess.Popen[bytes]] = {}
 
 
 def server_of(point: Path) -> int:
     """Return the process id of the server of a hung mount."""
-    return _servers[point]
+    return _servers[point].pid
+
+
+def until_asked(point: Path) -> None:
+    """Wait until somebody waits for the hung file system; told once for each request."""
+    stdout = _servers[point].stdout
+    assert stdout is not None
+    found, _, _ = select.select([stdout], [], [], 30)
+    assert found, f"nobody has asked {point} for anything"
+    os.read(stdout.fileno(), 1 << 16)
 
 
 @contextmanager
@@ -43,7 +52,7 @@ def hung_mount(point: Path) -> Iterator[Path]:
         stdout=subprocess.PIPE,
         stdin=subprocess.PIPE,
     ) as server:
-        _servers[point] = server.pid
+        _servers[point] = server
         try:
             assert server.stdout is not None
             assert server.stdout.readline() == b"mounted\n"
@@ -66,6 +75,7 @@ def serve(point: str) -> None:
     while True:
         select.select([device], [], [])
         os.read(device, 1 << 20)  # taken, and never answered
+        print("asked", flush=True)
 
 
 def _greet(device: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import os
 import signal
 import threading
@@ -15,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from tests.faults.hungfs import hung_mount, server_of
+from tests.faults.hungfs import hung_mount, server_of, until_asked
 from tests.faults.scenario import groups_of
 from tests.support.containers import create, start
 from tests.support.containers import state_of as inspect_state
 from tests.support.engine import Engine, running
-from tests.support.http import Answer
+from tests.support.http import Answer, UnixConnection
 from tests.support.needs import need_root, until
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
@@ -96,6 +97,19 @@ class Background:
         return self.result
 
 
+def waiter(engine: Engine, key: str) -> Background:
+    """Wait for the container's end; registered once this returns. The result is the document."""
+    connection = UnixConnection(engine.socket, 60)
+    connection.request("POST", f"/containers/{key}/wait")
+    response = connection.getresponse()
+
+    def read() -> bytes:
+        with contextlib.closing(connection):
+            return response.read()
+
+    return Background(read)
+
+
 def freezer_of(key: str) -> tuple[Path, str]:
     """Return the file that freezes a container's group, and the word for it."""
     for path, word in (
@@ -161,7 +175,7 @@ def test_hung_source_of_a_bind(stuck: Engine, hung: Path) -> None:
         Background(partial(stuck.api, "POST", f"/containers/{key}/start", timeout=60))
         for key in keys
     ]
-    time.sleep(0.5)
+    until_asked(hung)
     check_bystander(stuck, keys[0], other)
     failed = starting[0].join(30)
     assert failed.status >= 400
@@ -182,7 +196,7 @@ def test_a_start_that_hangs_is_ended(stuck: Engine, hung: Path, copy: str, how: 
     name = hung_volume(stuck, hung / "deep")
     key = create(stuck, "true", host={"Binds": [f"{name}:/mnt{copy}"]})
     starting = Background(lambda: stuck.api("POST", f"/containers/{key}/start", timeout=60))
-    time.sleep(0.3)
+    until_asked(hung)
     check_bystander(stuck, key, other)
     if how == "remove":
         assert stuck.api("DELETE", f"/containers/{key}?force=1", timeout=30).status == 204
@@ -229,7 +243,7 @@ def test_hung_source_does_not_keep_the_daemon_alive(stuck: Engine, hung: Path) -
         },
     }
     asking = Background(lambda: stuck.api("POST", "/containers/create", body, timeout=60))
-    time.sleep(0.5)
+    until_asked(hung)
     threads = Path("/proc", str(stuck.pid), "task").iterdir()
     assert not [path for path in threads if "\nState:\tD" in (path / "status").read_text()]
     stuck.restart()
@@ -262,13 +276,14 @@ def test_a_shim_is_killed(stuck: Engine) -> None:
         lambda: stuck.api("POST", f"/containers/{key}/attach?stream=1&stdout=1", timeout=60)
     )
     executing = Background(lambda: execute(stuck, key, "sleep", "1000", timeout=60))
-    waiting = Background(lambda: stuck.api("POST", f"/containers/{key}/wait", timeout=60))
-    time.sleep(0.3)
+    waiting = waiter(stuck, key)
+    path = f"/containers/{key}/json"
+    until(lambda: stuck.api("GET", path).json()["ExecIDs"], "something runs in it")
     pid = state_of(stuck, key)["Pid"]
     group = Path("/sys/fs/cgroup/pids/boxwood", key, "cgroup.procs")
     pids = [int(text) for text in group.read_text().split()] if group.exists() else [pid]
     os.kill(shim_of(stuck, key), signal.SIGKILL)
-    result = waiting.join(20).json()
+    result = json.loads(waiting.join(20))
     assert result["StatusCode"] == 255
     assert result["Error"]["Message"]
     attached.join(20)

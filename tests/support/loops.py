@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.support.needs import need_program, need_root
+from tests.support.needs import need_program, need_root, until
 
 MIN_BYTES = {"btrfs": 120 << 20, "ext4": 8 << 20, "xfs": 300 << 20}
 """What the mkfs programs of Debian 12 take at least."""
@@ -39,6 +39,22 @@ def loop_fs(kind: str, folder: Path, *, size: int = 512 << 20, options: str = ""
     try:
         yield place
     finally:
-        subprocess.run(["umount", place], check=True)
+        unmount(place)
         place.rmdir()
         image.unlink(missing_ok=True)
+
+
+def unmount(place: Path) -> None:
+    """Unmount what a test has mounted; whoever used it may be just about to let go.
+
+    A worker has answered before it ends, and the kernel takes a detached mount apart after its
+    last descriptor was closed.
+    """
+    said: list[str] = []
+
+    def done() -> bool:
+        found = subprocess.run(["umount", place], capture_output=True, text=True, check=False)
+        said[:] = [found.stderr.strip()]
+        return found.returncode == 0
+
+    until(done, f"{place} is not in use any more: {said}")

@@ -29,6 +29,7 @@ from tests.integration.images.make import (
     sha,
 )
 from tests.integration.tar.archives import archive, entry, folder, link
+from tests.support.loops import unmount
 from tests.support.needs import need_program
 
 SHAPES = {
@@ -235,9 +236,10 @@ def _tmpfs(place: Path, kib: int) -> None:
     subprocess.run(command, check=True)
 
 
-def _unmount(place: Path) -> None:
+async def _unmount(place: Path) -> None:
     gc.collect()  # a database that could not be opened is held by the error
-    subprocess.run(["umount", place], check=True)
+    # Off the loop, on which there may be something that has yet to let go.
+    await asyncio.to_thread(unmount, place)
 
 
 async def test_a_full_disk(tmp_path: Path, workers: Any) -> None:
@@ -251,7 +253,7 @@ async def test_a_full_disk(tmp_path: Path, workers: Any) -> None:
         try:
             await _one_full_disk(place, workers, data, outcomes)
         finally:
-            _unmount(place)
+            await _unmount(place)
     assert "ResourceExhausted" in outcomes
     assert "ok" in outcomes
 
@@ -262,6 +264,13 @@ async def _one_full_disk(place: Path, workers: Any, data: bytes, outcomes: set[s
     except BoxwoodError as error:
         outcomes.add(type(error).__name__)
         return
+    try:
+        await _load_there(home, data, outcomes)
+    finally:
+        await home.close()
+
+
+async def _load_there(home: Home, data: bytes, outcomes: set[str]) -> None:
     try:
         await home.images.load(pieces(data), home.said.append)
         outcomes.add("ok")
@@ -275,7 +284,6 @@ async def _one_full_disk(place: Path, workers: Any, data: bytes, outcomes: set[s
         await home.load(docker_old(BASE))
     except ResourceExhausted:
         outcomes.add("too small")
-    await home.close()
 
 
 async def test_removing_works_on_a_full_disk(tmp_path: Path, workers: Any) -> None:
@@ -292,7 +300,7 @@ async def test_removing_works_on_a_full_disk(tmp_path: Path, workers: Any) -> No
         assert await home.left() == NOTHING
         await home.close()
     finally:
-        _unmount(tmp_path)
+        await _unmount(tmp_path)
 
 
 def fill(path: Path) -> None:

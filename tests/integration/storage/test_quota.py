@@ -18,6 +18,7 @@ from boxwood.drivers.storage import QUOTA, SnapshotOptions, StorageDriver
 from boxwood.errors import Unsupported
 from boxwood_plugins.storage import _project_quota as quota
 from tests.integration.storage.served import layer, make, opened, run
+from tests.support.loops import unmount
 from tests.support.needs import need_program, need_root
 
 MB = 1 << 20
@@ -37,7 +38,7 @@ def xfs(tmp_path: Path) -> Iterator[Path]:
     if done.returncode:
         pytest.skip(f"this kernel's xfs has no quotas: {done.stderr.strip()}")
     yield place
-    subprocess.run(["umount", place], check=True)
+    unmount(place)
 
 
 @pytest.fixture
