@@ -160,13 +160,12 @@ DOCS: dict[str, str] = {
     "shutdown-timeout": "Seconds that containers have to stop when `live-restore` is false.",
     "idle-timeout": "Seconds without a request and without a running container after which the "
     "daemon ends; 0: never.",
-    "registry-mirrors": "Registries to ask before Docker Hub. Not served yet: refused.",
-    "insecure-registries": "Registries to speak to without proof of their identity. Not served "
-    "yet: refused.",
-    "max-concurrent-downloads": "Layers that one pull fetches side by side. Not served yet: "
-    "refused.",
-    "max-concurrent-uploads": "Layers that one push sends side by side. Not served yet: refused.",
-    "max-download-attempts": "Attempts at one layer. Not served yet: refused.",
+    "registry-mirrors": "Registries to ask before Docker Hub (`https://HOST[:PORT]`).",
+    "insecure-registries": "Registries to speak to without proof of their identity: `HOST[:PORT]` "
+    "or a range of addresses. Loopback always is.",
+    "max-concurrent-downloads": "Layers that are fetched side by side.",
+    "max-concurrent-uploads": "Layers that are sent side by side.",
+    "max-download-attempts": "Attempts at one layer.",
     "min-api-version": "Oldest version of the API that is served.",
     "plugins": "Extensions to load: entry points of `boxwood.extension`.",
 }
@@ -184,14 +183,6 @@ _REFUSED = {
     "userns_remap": "user namespaces are not supported yet",
     "init_path": "the init is the engine's own",
 }
-_NOT_YET = dict.fromkeys(
-    (
-        "registry-mirrors", "insecure-registries", "max-concurrent-downloads",
-        "max-concurrent-uploads", "max-download-attempts",
-    ),
-    "this engine has no registries to pull from yet",
-)  # fmt: skip
-"""Keys that are dockerd's, and would be without effect: refused unless they say the default."""
 _LEVELS = frozenset({"debug", "info", "warn", "error", "fatal"})
 _DEFAULTS = Configuration()
 _FIELDS = {field.name: field for field in msgspec.structs.fields(Configuration)}
@@ -286,10 +277,6 @@ def _convert(values: dict[str, Any], path: Path) -> Configuration:
     if config.log_driver != _DEFAULTS.log_driver and "log-opts" not in values:
         config = msgspec.structs.replace(config, log_opts={})  # the default's are not another's
     _check(config)
-    for key, reason in _NOT_YET.items():
-        name = key.replace("-", "_")
-        if getattr(config, name) != getattr(_DEFAULTS, name):
-            raise InvalidArgument(f"configuration: {key}: {reason}")
     return config
 
 
@@ -302,6 +289,9 @@ def _check(config: Configuration) -> None:
     for key in ("data_root", "exec_root"):
         if not getattr(config, key).startswith("/"):
             raise InvalidArgument(f"configuration: {key.replace('_', '-')}: not an absolute path")
+    for key in ("max_concurrent_downloads", "max_concurrent_uploads", "max_download_attempts"):
+        if getattr(config, key) < 1:
+            raise InvalidArgument(f"configuration: {key.replace('_', '-')}: must be 1 or more")
     if config.log_level not in _LEVELS:
         raise InvalidArgument(
             f"configuration: log-level: {config.log_level}: not one of {', '.join(sorted(_LEVELS))}"

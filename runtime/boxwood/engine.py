@@ -24,7 +24,7 @@ from boxwood.model import ids, times
 from boxwood.services.containers import ContainersService, ContainerStore, Context, Settings
 from boxwood.services.events import EventsService
 from boxwood.services.fsck import Fsck, Report
-from boxwood.services.images import ImagesService
+from boxwood.services.images import ImagesService, Registries
 from boxwood.services.images.committing import CommitRequest, committed_config
 from boxwood.services.images.service import target_name
 from boxwood.services.metrics import Metrics, prefix_of
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from boxwood.drivers.isolation import IsolationDriver
     from boxwood.drivers.log import LogDriver
     from boxwood.drivers.network import NetworkDriver
+    from boxwood.drivers.registry import RegistryTransport
     from boxwood.drivers.volume import VolumeDriver
     from boxwood.model.config import ContainerConfig
     from boxwood.model.container import Container
@@ -68,6 +69,7 @@ class Engine:
         self.workers = WorkerPool()
         self.metrics = Metrics()
         self._logs: dict[str, LogDriver] = {}
+        self._registries: dict[str, RegistryTransport] = {}
         self._isolation: dict[str, IsolationDriver] = {}
         self._background: list[asyncio.Task[None]] = []
         self._checking = asyncio.Lock()
@@ -120,7 +122,17 @@ class Engine:
             config.keep_blobs,
         )
         self.images = ImagesService(
-            self.database, self.content, self.layers, self.workers, self.events
+            self.database,
+            self.content,
+            self.layers,
+            self.workers,
+            self.events,
+            Registries(
+                self._registry,
+                config.max_concurrent_downloads,
+                config.max_concurrent_uploads,
+                config.max_download_attempts,
+            ),
         )
         self.trash = Trash(self.data_root / "trash", self.workers)
         self.networks = NetworksService(self._network_driver, self.id, self.started_at)
@@ -249,6 +261,15 @@ class Engine:
         )
         return driver
 
+    def _registry(self, scheme: str) -> RegistryTransport:
+        if scheme not in self._registries:
+            options = {
+                "mirrors": ",".join(self.config.registry_mirrors),
+                "insecure": ",".join(self.config.insecure_registries),
+            }
+            self._registries[scheme] = manager.select("registry", scheme, options=options)
+        return self._registries[scheme]
+
     def _volume_driver(self, name: str) -> VolumeDriver:
         driver: VolumeDriver = manager.select(
             "volume", name, root=self.data_root / "volumes", options={}
@@ -304,6 +325,8 @@ class Engine:
         self.events.close()
         Shim.drop_spare()
         await self.layers.close()
+        for transport in self._registries.values():
+            await transport.close()
         await self.trash.close()
         await self.workers.close()
         self.database.close()

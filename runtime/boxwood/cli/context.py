@@ -52,6 +52,10 @@ class Context:
         chosen = self.options["config"] or self.environ("CONFIG") or os.environ.get("DOCKER_CONFIG")
         return chosen or os.path.join(os.path.expanduser("~"), ".docker")
 
+    def forget_config(self) -> None:
+        """It was changed: the next who asks reads it again."""
+        self._config = None
+
     @property
     def config(self) -> dict[str, Any]:
         """`config.json`'s keys, read at the first use; {} when there is none."""

@@ -130,15 +130,8 @@ def auth_header(ctx: Context, image: str) -> str:
     """The credentials for an image's registry, as the header carries them; `{}` for none."""
     import base64
 
+    from boxwood.cli import logins
     from boxwood.client import jsonwire
 
-    first = canonical(image).split("/", 1)[0]
-    host = "https://index.docker.io/v1/" if first == "docker.io" else first
-    entry = (ctx.config.get("auths") or {}).get(host) or {}
-    record = {}
-    if entry.get("auth"):
-        user, _, password = base64.b64decode(entry["auth"]).decode().partition(":")
-        record = {"username": user, "password": password.rstrip("\0"), "serveraddress": host}
-    if entry.get("identitytoken"):
-        record = {"identitytoken": entry["identitytoken"], "serveraddress": host}
+    record = logins.find(ctx, logins.server_of(canonical(image)))
     return base64.urlsafe_b64encode(jsonwire.dumps(record)).decode()

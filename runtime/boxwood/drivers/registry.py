@@ -46,7 +46,7 @@ Example::
 from __future__ import annotations
 
 import abc
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import ClassVar
 
 import msgspec
@@ -102,22 +102,29 @@ class RegistryTransport(abc.ABC):
         descriptor: Descriptor,
         source: Callable[[int], AsyncIterator[bytes]],
         credentials: Credentials | None = None,
+        mount_from: Sequence[str] = (),
     ) -> None:
         """Store content under its digest; done at once when the peer has it. Idempotent.
 
         ``source(offset)`` opens the content at an offset in bytes. A descriptor whose media type
-        is a manifest's or an index's is stored under the reference's tag as well.
+        is a manifest's or an index's is stored under the reference's tag as well. ``mount_from``
+        names repositories of the same registry that are known to have the blob.
 
         Raises:
             Unsupported, Unauthenticated, PermissionDenied, Unavailable, InvalidArgument, DataLoss
         """
-        del descriptor, source, credentials
+        del descriptor, source, credentials, mount_from
         raise Unsupported(f"push: {reference}: the transport {self.scheme} cannot push")
 
     async def tags(self, reference: Reference, credentials: Credentials | None = None) -> list[str]:
         """Return the tags of the repository, sorted; errors as :meth:`resolve`."""
         del credentials
         raise Unsupported(f"list tags: {reference}: the transport {self.scheme} cannot list")
+
+    async def login(self, domain: str, credentials: Credentials) -> None:
+        """Try a login at the registry ``domain`` (``host[:port]``); errors as :meth:`resolve`."""
+        del credentials
+        raise Unsupported(f"login: {domain}: the transport {self.scheme} has no logins")
 
     async def close(self) -> None:
         """Free all connections. Idempotent."""

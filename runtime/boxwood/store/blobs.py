@@ -66,6 +66,9 @@ class Layer(Wire):
     """Is there a recipe, not known to be wrong?"""
     pushed: bool = False
     """Has a registry had it?"""
+    packed: str = ""
+    """Digest of the tar as we compress it for a registry, empty: never done."""
+    packed_size: int = 0
 
 
 def can_rebuild(layer: Layer) -> bool:
@@ -167,6 +170,10 @@ class LayerBlobs:
         return [path for path in self._recipes.iterdir() if path.name not in known]
 
     # Bytes
+
+    def has_bytes(self, layer: Layer) -> bool:
+        """Are the bytes that the layer came as here, or can they be made again?"""
+        return (bool(layer.blob) and layer.kept) or can_rebuild(layer)
 
     @asynccontextmanager
     async def open_blob(self, layer: Layer) -> AsyncIterator[tuple[int, int]]:

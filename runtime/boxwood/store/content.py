@@ -100,7 +100,7 @@ class ContentStore:
         """
         try:
             if self.has(digest):
-                file.unlink()
+                file.unlink(missing_ok=True)
             else:
                 file.chmod(0o600)
                 file.rename(self.path(digest))

@@ -154,6 +154,11 @@ class LayerStore:
             self._records.put(layer.chain_id, encode(layer))
         self._layers[layer.chain_id] = layer
 
+    def remember(self, layer: Layer) -> Layer:
+        """Record what was found out of a layer; returns it."""
+        self._update(layer)
+        return layer
+
     def size(self, chains: Iterable[str]) -> int:
         """Return the bytes of these layers together."""
         return sum(layer.size for chain in chains if (layer := self._layers.get(chain)))

@@ -43,11 +43,9 @@ SETTINGS: dict[str, Any] = {
 """What the engine of this file is given; each key has a line in `effects`."""
 
 REFUSED: dict[str, tuple[Any, str]] = {
-    "registry-mirrors": (["https://mirror.example"], "registry-mirrors: this engine has no"),
-    "insecure-registries": (["127.0.0.1:5000"], "insecure-registries: this engine has no"),
-    "max-concurrent-downloads": (9, "max-concurrent-downloads: this engine has no"),
-    "max-concurrent-uploads": (9, "max-concurrent-uploads: this engine has no"),
-    "max-download-attempts": (9, "max-download-attempts: this engine has no"),
+    "max-concurrent-downloads": (0, "max-concurrent-downloads: must be 1 or more"),
+    "max-concurrent-uploads": (0, "max-concurrent-uploads: must be 1 or more"),
+    "max-download-attempts": (0, "max-download-attempts: must be 1 or more"),
     "storage-opts": (["no-such=1"], "no-such"),
     "exec-opts": (["no-such=1"], "no-such"),
     "log-driver": ("no-such", "no-such"),
@@ -77,6 +75,8 @@ ELSEWHERE = {
         ),
         "integration/engine/test_layers.py",
     ),
+    "registry-mirrors": "integration/registry/test_settings.py",
+    "insecure-registries": "integration/registry/test_settings.py",
     "idle-timeout": "integration/engine/test_daemon.py",
     "shutdown-timeout": "integration/engine/test_daemon.py",
     "tls": "integration/api/test_tls_engine.py",

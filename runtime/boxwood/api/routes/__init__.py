@@ -11,6 +11,7 @@ from boxwood.api.routes import (
     execs,
     images,
     networks,
+    registries,
     streams,
     system,
     volumes,
@@ -29,6 +30,7 @@ def all_routes() -> list[Route]:
         *streams.ROUTES,
         *execs.ROUTES,
         *images.ROUTES,
+        *registries.ROUTES,
         *volumes.ROUTES,
         *networks.ROUTES,
     ]

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from boxwood.api import compat
 from boxwood.api.http.message import Response, json_response
 from boxwood.api.progress import Progress
+from boxwood.api.routes import registries
 from boxwood.api.routing import STREAM_BODY, Route
 from boxwood.errors import InvalidArgument, Unsupported
+from boxwood.model.reference import Reference
 
 if TYPE_CHECKING:
     from boxwood.api.call import Call
@@ -63,16 +65,13 @@ async def remove(call: Call) -> Response:
 
 
 async def create(call: Call) -> Response | None:
-    """``POST /images/create``: imports an archive; pulling is not there yet."""
+    """``POST /images/create``: pulls an image, or imports an archive."""
     source = call.text("fromSrc")
-    if call.text("fromImage") or not source:
-        name = call.text("fromImage")
-        if not name:
-            raise InvalidArgument("create image: one of fromImage and fromSrc is needed")
-        raise Unsupported(
-            f"pull {name}: this engine can not pull from a registry yet: bring the image in with "
-            "`docker load` or `docker import`"
-        )
+    if call.text("fromImage"):
+        await pull(call)
+        return None
+    if not source:
+        raise InvalidArgument("create image: one of fromImage and fromSrc is needed")
     if source != "-":
         raise Unsupported(f"import: {source}: only an archive in the request (fromSrc=-) is taken")
     progress = Progress(call.request)
@@ -87,6 +86,31 @@ async def create(call: Call) -> Response | None:
             progress.emit,
         )
     return None
+
+
+async def pull(call: Call) -> None:
+    """``POST /images/create?fromImage=``"""
+    reference, tag = Reference.parse(call.text("fromImage")), call.text("tag")
+    if ":" in tag:
+        reference = Reference.parse(f"{reference.name}@{tag}")
+    elif tag:
+        reference = reference.with_tag(tag)
+    login = registries.login_of(call)
+    progress = Progress(call.request)
+    async with progress:
+        if reference.tag is None and reference.digest is None:
+            await call.engine.images.pull_all(reference, progress.emit, login)
+        else:
+            await call.engine.images.pull(reference, progress.emit, call.text("platform"), login)
+
+
+async def push(call: Call) -> None:
+    """``POST /images/{name}/push``"""
+    _no_platform(call)
+    login = registries.login_of(call)
+    progress = Progress(call.request)
+    async with progress:
+        await call.engine.images.push(call.params["name"], call.text("tag"), progress.emit, login)
 
 
 async def load(call: Call) -> Response | None:
@@ -119,7 +143,8 @@ def _no_platform(call: Call) -> None:
 
 ROUTES = (
     Route("GET", "/images/json", list_images, action="image.list"),
-    Route("POST", "/images/create", create, body=STREAM_BODY, action="image.create"),
+    Route("POST", "/images/create", create, body=STREAM_BODY, action="image.create", cancel=True),
+    Route("POST", "/images/{name}/push", push, action="image.push", about="name", cancel=True),
     Route("POST", "/images/load", load, body=STREAM_BODY, action="image.load"),
     Route("GET", "/images/get", save, action="image.save", cancel=True),
     Route("GET", "/images/{name}/get", save, action="image.save", about="name", cancel=True),

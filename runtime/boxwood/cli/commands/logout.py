@@ -1,10 +1,9 @@
-"""`logout`: forget a registry's credentials."""
+"""`logout`: forget a registry's login."""
 
 from __future__ import annotations
 
+from boxwood.cli import logins
 from boxwood.cli.command import Command
-from boxwood.cli.commands.login import HUB
-from boxwood.cli.errors import CliError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,11 +12,12 @@ if TYPE_CHECKING:
 
 
 def run(ctx: Context, values: Values, args: list[str]) -> int:
-    """Credentials are not stored yet, so there are none to forget unless Docker stored them."""
-    server = args[0] if args else HUB
-    if server in (ctx.config.get("auths") or {}):
-        raise CliError(f"{ctx.name}: {server}: not supported yet: Docker stored these credentials")
-    ctx.out(f"Not logged in to {server}")
+    """Remove what `login` kept."""
+    server = logins.server_of(args[0] if args else "")
+    if not logins.forget(ctx, server):
+        ctx.out(f"Not logged in to {server}")
+        return 0
+    ctx.out(f"Removing login credentials for {server}")
     return 0
 
 

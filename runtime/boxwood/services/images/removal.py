@@ -74,16 +74,14 @@ class Removal:
                 )
         self._untag(image, name)
         image = self._catalog.get(image.id)
-        if image.tags:
-            return
-        if "@" not in name:
-            # Digests that came with the tag mean nothing without it.
-            repository = Reference.parse(name).name
+        repository = Reference.parse(name).name
+        if "@" not in name and not any(_of(repository, tag) for tag in image.tags):
+            # Digests that came with the repository's tags mean nothing without them.
             for digest in image.digests:
-                if Reference.parse(digest).name == repository:
+                if _of(repository, digest):
                     self._untag(image, digest)
             image = self._catalog.get(image.id)
-        if not image.digests and self._conflict(image, soft=not force) is None:
+        if not image.tags and not image.digests and self._conflict(image, soft=not force) is None:
             self._delete(image, prune=prune)
 
     def _by_id(self, image: Image, *, force: bool, prune: bool) -> None:
@@ -135,6 +133,10 @@ class Removal:
             return
         if self._conflict(parent, soft=True) is None:
             self._delete(parent, prune=True)
+
+
+def _of(repository: str, name: str) -> bool:
+    return Reference.parse(name).name == repository
 
 
 def _single(image: Image) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 import logging
 import os
@@ -18,19 +19,26 @@ from collections.abc import (
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from boxwood.errors import InvalidArgument
+import msgspec
+
+from boxwood.errors import InvalidArgument, NotFound, Unsupported
 from boxwood.model.image import Image
+from boxwood.model.platform import Platform
 from boxwood.model.reference import Reference
 from boxwood.services.images import views
 from boxwood.services.images.catalog import Catalog
 from boxwood.services.images.committing import Commit, CommitRequest
+from boxwood.services.images.downloads import Downloads
 from boxwood.services.images.filters import matching
 from boxwood.services.images.importing import Import
 from boxwood.services.images.loading import Load
+from boxwood.services.images.pulling import Pull, describe, documents_below
+from boxwood.services.images.pushing import Push
 from boxwood.services.images.removal import InUse, Publish, Removal
 from boxwood.services.images.saving import Save
 
 if TYPE_CHECKING:
+    from boxwood.drivers.registry import Credentials, RegistryTransport
     from boxwood.model.digest import Digest
     from boxwood.store.content import ContentStore
     from boxwood.store.database import Database
@@ -62,6 +70,15 @@ class Events(Protocol):
         """Tell everybody."""
 
 
+class Registries(msgspec.Struct, frozen=True):
+    """How registries are reached. ``transport`` returns a loaded one by its scheme."""
+
+    transport: Callable[[str], RegistryTransport] | None = None
+    downloads: int = 3
+    uploads: int = 5
+    attempts: int = 5
+
+
 def _nobody(image_id: str) -> Sequence[Any]:
     del image_id
     return ()
@@ -81,6 +98,7 @@ class ImagesService:
         layers: LayerStore,
         workers: Workers,
         events: Events,
+        registries: Registries = Registries(),  # noqa: B008 - immutable
     ) -> None:
         self.content = content
         self.layers = layers
@@ -89,6 +107,10 @@ class ImagesService:
         self.in_use: InUse = _nobody
         """Returns the containers that use an image; the containers service sets it."""
         self.catalog = Catalog(database, content, layers)
+        self.registries = registries
+        self.downloads = Downloads(content.root, registries.downloads, registries.attempts)
+        self._uploads = asyncio.Semaphore(registries.uploads)
+        self._pulls: dict[tuple[object, ...], Pull] = {}
         self._leases: Counter[str] = Counter()
         layers.needed = self._needed
         self.catalog.load()
@@ -98,6 +120,7 @@ class ImagesService:
         done = self.catalog.load()
         done += [f"removed the unused layer {diff_id}" for diff_id in self._drop_layers()]
         done += self._drop_blobs()
+        done += self.downloads.sweep()
         directory = self.content.root / "ingest"
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -187,6 +210,87 @@ class ImagesService:
             InvalidArgument, TooLarge, NotFound, ResourceExhausted, DeadlineExceeded
         """
         return await Load(self, emit).run(stream)
+
+    async def pull(
+        self,
+        reference: Reference,
+        emit: Emit,
+        platform: str = "",
+        credentials: Credentials | None = None,
+    ) -> Image:
+        """Fetch an image from a registry; joins a pull of the same that is under way.
+
+        Messages are Docker's (``Downloading`` with figures, ``Pull complete``, ...).
+
+        Raises:
+            NotFound, Unauthenticated, PermissionDenied, Unavailable, DeadlineExceeded, DataLoss,
+            InvalidArgument, TooLarge, ResourceExhausted
+        """
+        wanted = Platform.parse(platform) if platform else None
+        login = msgspec.structs.astuple(credentials) if credentials is not None else ()
+        key = (str(reference), str(wanted), *login)
+        pull = self._pulls.get(key)
+        if pull is None or pull.ended:
+            pull = Pull(self, self._transport("docker"), reference, wanted, credentials)
+            self._pulls[key] = pull
+        try:
+            return await pull.watch(emit)
+        finally:
+            if pull.ended and self._pulls.get(key) is pull:
+                del self._pulls[key]
+
+    async def pull_all(
+        self, reference: Reference, emit: Emit, credentials: Credentials | None = None
+    ) -> None:
+        """Fetch every tag of a repository, one after the other; errors as :meth:`pull`."""
+        for tag in await self._transport("docker").tags(reference, credentials):
+            await self.pull(reference.with_tag(tag), emit, "", credentials)
+
+    async def push(
+        self, name: str, tag: str, emit: Emit, credentials: Credentials | None = None
+    ) -> None:
+        """Send a tag of a repository, or without one all of them, to its registry.
+
+        Raises:
+            NotFound: there is no such image here.
+            Unauthenticated, PermissionDenied, Unavailable, DeadlineExceeded, DataLoss
+        """
+        reference = target_name(name, tag)
+        wanted = [reference] if tag else self._tags_of(reference)
+        if not wanted:
+            raise NotFound(
+                f"An image does not exist locally with the tag: {reference.familiar_name}"
+            )
+        emit({"status": f"The push refers to repository [{reference.name}]"})
+        transport = self._transport("docker")
+        for one in wanted:
+            await Push(self, transport, one, credentials, emit, self._uploads).run()
+
+    def _tags_of(self, reference: Reference) -> builtins.list[Reference]:
+        names = (Reference.parse(tag) for image in self.catalog.all() for tag in image.tags)
+        return sorted((name for name in names if name.name == reference.name), key=str)
+
+    async def distribution(
+        self, reference: Reference, credentials: Credentials | None = None
+    ) -> dict[str, Any]:
+        """Return what a registry says of a reference: descriptor and platforms.
+
+        Errors as :meth:`pull`.
+        """
+        return await describe(self._transport("docker"), reference, credentials)
+
+    async def login(self, domain: str, credentials: Credentials) -> None:
+        """Try a login at a registry.
+
+        Raises:
+            Unauthenticated, PermissionDenied, Unavailable, DeadlineExceeded
+        """
+        await self._transport("docker").login(domain, credentials)
+
+    def _transport(self, scheme: str) -> RegistryTransport:
+        if self.registries.transport is None:
+            raise Unsupported(f"registry: {scheme}: this engine was made without registries")
+        return self.registries.transport(scheme)
 
     async def commit(self, request: CommitRequest) -> Image:
         """Make an image of what a snapshot changes in the image it stands on.
@@ -306,7 +410,18 @@ class ImagesService:
         if self.catalog.unusable:
             return []
         kept = {image.id for image in self.catalog.all()} | self.layers.blobs.digests()
+        kept |= self._manifests()
         return [digest for digest in self.content.walk() if digest not in kept]
+
+    def _manifests(self) -> set[str]:
+        """Return the digests of the manifests that images came with, and of what these name."""
+        kept: set[str] = set()
+        for image in self.catalog.all():
+            for name in image.digests:
+                top = Reference.parse(name).digest
+                if top is not None and self.content.has(top):
+                    kept |= {top, *documents_below(self.content, top)}
+        return kept
 
     def _drop_blobs(self) -> builtins.list[str]:
         done = []

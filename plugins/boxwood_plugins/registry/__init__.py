@@ -1,0 +1,1 @@
+"""Registry transports: where images come from and go to."""

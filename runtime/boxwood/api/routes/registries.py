@@ -1,0 +1,90 @@
+"""``/auth``, ``/distribution``, and the login that a request brings for a registry."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from boxwood.api.http.message import Response, json_response
+from boxwood.api.routing import JSON_BODY, Route
+from boxwood.drivers.registry import Credentials
+from boxwood.errors import InvalidArgument
+from boxwood.model.reference import Reference
+from boxwood.model.wire import Wire
+
+if TYPE_CHECKING:
+    from boxwood.api.call import Call
+
+
+class AuthConfig(Wire):
+    """A login as clients send it."""
+
+    username: str = ""
+    password: str = ""
+    auth: str = ""
+    serveraddress: str = ""
+    identitytoken: str = ""
+    registrytoken: str = ""
+
+
+def login_of(call: Call) -> Credentials | None:
+    """Return the login of ``X-Registry-Auth``; what cannot be read is no login, as in Docker."""
+    text = call.request.header("x-registry-auth")
+    try:
+        data = base64.b64decode(text.translate(_URL_SAFE) + "=" * (-len(text) % 4), validate=True)
+        found = msgspec.json.decode(data, type=AuthConfig)
+    except (binascii.Error, ValueError, msgspec.MsgspecError):
+        return None
+    return credentials(found)
+
+
+_URL_SAFE = str.maketrans("-_", "+/")
+
+
+def credentials(found: AuthConfig) -> Credentials | None:
+    """Return what a login holds; None: nothing."""
+    username, password = found.username, found.password
+    if found.auth and not username:
+        try:
+            text = base64.b64decode(found.auth, validate=True).decode()
+        except (binascii.Error, ValueError):
+            raise InvalidArgument("login: auth: not base64 of USER:PASSWORD") from None
+        username, _, password = text.partition(":")
+    if not username and not found.identitytoken:
+        return None
+    return Credentials(username, password, found.identitytoken)
+
+
+async def auth(call: Call) -> Response:
+    """``POST /auth``: try a login at a registry."""
+    wanted = call.body(AuthConfig)
+    server = wanted.serveraddress.removeprefix("https://").removeprefix("http://")
+    domain = server.partition("/")[0] or "index.docker.io"
+    login = credentials(wanted)
+    if login is None:
+        raise InvalidArgument("login: a user name and a password, or an identity token, is needed")
+    await call.engine.images.login(domain, login)
+    return json_response({"Status": "Login Succeeded", "IdentityToken": ""})
+
+
+async def distribution(call: Call) -> Response:
+    """``GET /distribution/{name}/json``"""
+    reference = Reference.parse(call.params["name"]).with_default_tag()
+    shown: dict[str, Any] = await call.engine.images.distribution(reference, login_of(call))
+    return json_response(shown)
+
+
+ROUTES = (
+    Route("POST", "/auth", auth, body=JSON_BODY, action="registry.login"),
+    Route(
+        "GET",
+        "/distribution/{name}/json",
+        distribution,
+        action="registry.inspect",
+        about="name",
+        cancel=True,
+    ),
+)

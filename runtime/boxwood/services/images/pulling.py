@@ -1,0 +1,414 @@
+"""``docker pull``: from a registry to an image with names.
+
+The manifest is fetched and verified, then the config, then the missing layers: several at once from
+the network, each going through one worker as it comes (both digests, decompression, extraction),
+in their order. Nothing is visible before the whole is recorded. Who asks for what is being pulled
+already joins in; when nobody waits any more it stops, and what came stays for the next time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from boxwood.errors import BoxwoodError, DataLoss, InvalidArgument, NotFound, TooLarge
+from boxwood.execution.spool import fed
+from boxwood.faultpoints import fault
+from boxwood.model.descriptor import DOCUMENT_LIMIT, INDEXES, MANIFESTS, Descriptor, Manifest
+from boxwood.model.digest import Digest, chain_ids
+from boxwood.model.image import LAYER_LIMIT, Image, ImageConfig
+from boxwood.model.platform import Platform
+from boxwood.model.reference import Reference
+from boxwood.services.images.downloads import Download, is_wrong
+from boxwood.store.piping import read_some
+
+if TYPE_CHECKING:
+    from boxwood.drivers.registry import Credentials, RegistryTransport
+    from boxwood.services.images.service import Emit, ImagesService
+    from boxwood.store.blobs import Layer
+    from boxwood.store.content import ContentStore
+
+SHORT = 12
+BEAT = 0.1
+"""Seconds between two messages about one download."""
+
+
+class Pull:
+    """One pull; several clients may watch it."""
+
+    def __init__(
+        self,
+        service: ImagesService,
+        transport: RegistryTransport,
+        reference: Reference,
+        platform: Platform | None,
+        credentials: Credentials | None,
+    ) -> None:
+        self._service, self._transport = service, transport
+        self._reference, self._credentials = reference, credentials
+        self._platform = platform
+        self._watchers: list[asyncio.Queue[dict[str, Any] | None]] = []
+        self._said: dict[str, dict[str, Any]] = {}
+        """The last message of each id, for who joins later."""
+        self._work: asyncio.Task[Image] | None = None
+
+    # Watching
+
+    @property
+    def ended(self) -> bool:
+        """Is there nothing to join any more?"""
+        return self._work is not None and self._work.done()
+
+    async def watch(self, emit: Emit) -> Image:
+        """Take part until its end; raises what it raises. The last who leaves stops it."""
+        queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+        for message in self._said.values():
+            queue.put_nowait(message)
+        self._watchers.append(queue)
+        if self._work is None:
+            self._work = asyncio.ensure_future(self._run())
+            self._work.add_done_callback(lambda _: self._end())
+        try:
+            while (news := await queue.get()) is not None:
+                emit(news)
+            return await asyncio.shield(self._work)
+        finally:
+            self._watchers.remove(queue)
+            if not self._watchers and not self._work.done():
+                self._work.cancel()
+                await asyncio.wait([self._work])
+
+    def _end(self) -> None:
+        for queue in self._watchers:
+            queue.put_nowait(None)
+
+    def _say(self, status: str, key: str = "", **more: Any) -> None:
+        message: dict[str, Any] = {"status": status, **more}
+        if key:
+            message["id"] = key
+        self._said[key or f" {status}"] = message
+        for queue in self._watchers:
+            queue.put_nowait(message)
+
+    # Documents
+
+    async def _run(self) -> Image:
+        reference = self._reference
+        top = await self._transport.resolve(reference, self._credentials)
+        self._say(f"Pulling from {reference.familiar_name}", str(reference.tag or top.digest))
+        documents: list[bytes] = []
+        descriptor, manifest = await self._manifest(top, documents)
+        assert manifest.config is not None
+        config_bytes = await self._document(manifest.config)
+        config = ImageConfig.parse(config_bytes)
+        layers = manifest.layers or ()
+        self._check(config, layers, descriptor)
+        known = self._service.catalog.by_name(reference)
+        image = await self._image(config, config_bytes, layers, documents, top)
+        familiar = reference.familiar
+        self._say(f"Digest: {top.digest}")
+        self._say(
+            f"Status: Image is up to date for {familiar}"
+            if known is not None and known.id == image.id
+            else f"Status: Downloaded newer image for {familiar}"
+        )
+        self._service.publish("image", "pull", familiar, {"name": reference.familiar_name})
+        return image
+
+    async def _manifest(
+        self, top: Descriptor, documents: list[bytes]
+    ) -> tuple[Descriptor, Manifest]:
+        """Return the manifest for the wanted platform; what was read on the way is appended."""
+        descriptor = top
+        for _ in range(3):
+            data = await self._document(descriptor)
+            documents.append(data)
+            manifest = decode_manifest(data, descriptor)
+            if descriptor.media_type in MANIFESTS:
+                if manifest.config is None:
+                    raise InvalidArgument(f"manifest {descriptor.digest}: it names no config")
+                return descriptor, manifest
+            descriptor = self._choose(manifest)
+        raise InvalidArgument(f"manifest {top.digest}: indexes within indexes")
+
+    def _choose(self, index: Manifest) -> Descriptor:
+        machine = self._platform or Platform.host()
+        ranked = [
+            (rank, at, entry)
+            for at, entry in enumerate(index.manifests or ())
+            if entry.media_type in MANIFESTS | INDEXES
+            and not _is_attestation(entry)
+            and (rank := machine.rank(entry.platform) if entry.platform else 1000) is not None
+        ]
+        if not ranked:
+            raise NotFound(
+                f"no matching manifest for {machine} in the manifest list entries"
+                if self._platform is None
+                else f"no match for platform in manifest: not found ({machine})"
+            )
+        return min(ranked, key=lambda item: item[:2])[2]
+
+    async def _document(self, descriptor: Descriptor) -> bytes:
+        """Return a small document, verified; from here, if it is here."""
+        content, digest = self._service.content, Digest.parse(descriptor.digest)
+        if content.has(digest):
+            return content.read(digest, DOCUMENT_LIMIT)
+        return await fetch_document(self._transport, self._reference, descriptor, self._credentials)
+
+    def _check(
+        self, config: ImageConfig, layers: tuple[Descriptor, ...], manifest: Descriptor
+    ) -> None:
+        wanted = len(config.rootfs.diff_ids)
+        if len(layers) != wanted or wanted > LAYER_LIMIT:
+            raise InvalidArgument(
+                f"invalid manifest, layers length mismatch: expected {wanted}, got {len(layers)}"
+            )
+        for layer in layers:
+            Digest.parse(layer.digest)
+            if layer.size < 0:
+                raise InvalidArgument(f"manifest {manifest.digest}: a layer of {layer.size} bytes")
+        if config.os not in ("", "linux"):
+            raise InvalidArgument(f"image operating system {config.os!r} cannot be used on linux")
+
+    # Layers
+
+    async def _image(
+        self,
+        config: ImageConfig,
+        document: bytes,
+        layers: tuple[Descriptor, ...],
+        documents: list[bytes],
+        top: Descriptor,
+    ) -> Image:
+        service = self._service
+        chains = chain_ids(config.rootfs.diff_ids)
+        with service.lease(chains):
+            try:
+                await self._layers(config, layers, chains)
+                service.content.put(document)
+                for data in documents:
+                    service.content.put(data)
+                await service.layers.ensure_init(chains[-1] if chains else None)
+                await service.layers.settle(chains)
+                fault("pull.settled")
+                image, _ = service.catalog.add(config, document, self._names(top))
+                fault("pull.recorded")
+            except BaseException:
+                if service.catalog.by_id(digest := Digest.of(document)) is None:
+                    service.content.delete(digest)
+                asyncio.get_running_loop().call_soon(service.drop_unused)
+                raise
+        return image
+
+    def _names(self, top: Descriptor) -> list[Reference]:
+        reference = self._reference
+        by_digest = Reference(reference.domain, reference.path, None, Digest.parse(top.digest))
+        if reference.tag is None or reference.digest is not None:
+            return [by_digest]
+        return [reference, by_digest]
+
+    async def _layers(
+        self, config: ImageConfig, layers: tuple[Descriptor, ...], chains: tuple[Digest, ...]
+    ) -> None:
+        store = self._service.layers
+        missing = [chain for chain in chains if not store.has(chain)]
+        for layer, chain in zip(layers, chains, strict=True):
+            here = chain not in missing
+            self._say("Already exists" if here else "Pulling fs layer", _short(layer),
+                      progressDetail={})  # fmt: skip
+        async with AsyncExitStack() as stack:
+            coming = [
+                await stack.enter_async_context(self._coming(layer, diff_id, chain))
+                for layer, diff_id, chain in zip(
+                    layers, config.rootfs.diff_ids, chains, strict=True
+                )
+            ]
+            parent: Digest | None = None
+            for unpack, chain in zip(coming, chains, strict=True):
+                await unpack(parent)
+                parent = chain
+
+    @asynccontextmanager
+    async def _coming(
+        self, layer: Descriptor, diff_id: str, chain: Digest
+    ) -> AsyncIterator[Callable[[Digest | None], Any]]:
+        """Begin to fetch a layer; yields what unpacks it on its parent."""
+        store = self._service.layers
+        if store.has(chain):
+            yield _nothing
+            return
+        if (twin := self._twin(diff_id)) is not None:
+
+            async def again(parent: Digest | None) -> None:
+                await self._unpack_twin(twin, layer, parent, diff_id)
+
+            yield again
+            return
+
+        def fetch(offset: int) -> AsyncIterator[bytes]:
+            return self._transport.fetch(self._reference, layer, offset, self._credentials)
+
+        async with self._service.downloads.joined(layer, fetch) as download:
+            telling = asyncio.ensure_future(self._tell(layer, download))
+
+            async def unpack(parent: Digest | None) -> None:
+                await self._unpack(layer, download, parent, diff_id)
+
+            try:
+                yield unpack
+            finally:
+                telling.cancel()
+                await asyncio.wait([telling])
+
+    async def _tell(self, layer: Descriptor, download: Download) -> None:
+        last = -1
+        while not download.done:
+            if download.received != last:
+                last = download.received
+                self._say("Downloading", _short(layer), progressDetail=_detail(last, layer.size))
+            await asyncio.sleep(BEAT)
+        self._say("Download complete", _short(layer), progressDetail={})
+
+    def _twin(self, diff_id: str) -> Layer | None:
+        """Return a layer that is here with the same bytes, on other parents."""
+        for other in self._service.layers.all():
+            if other.diff_id == diff_id and (other.kept or other.recipe):
+                return other
+        return None
+
+    async def _unpack_twin(
+        self, twin: Layer, layer: Descriptor, parent: Digest | None, diff_id: str
+    ) -> None:
+        store = self._service.layers
+        async with store.blobs.open_tar(twin) as (fd, _):
+
+            async def pieces() -> AsyncGenerator[bytes, None]:
+                while piece := await read_some(fd):
+                    yield piece
+
+            await fed(pieces(), lambda source: store.unpack(parent, source, diff_id=diff_id))
+        self._say("Already exists", _short(layer), progressDetail={})
+
+    async def _unpack(
+        self, layer: Descriptor, download: Download, parent: Digest | None, diff_id: str
+    ) -> None:
+        service = self._service
+        if (twin := self._twin(diff_id)) is not None:  # the same bytes lower down
+            await self._unpack_twin(twin, layer, parent, diff_id)
+            return
+        digest = Digest.parse(layer.digest)
+        # A name of its own: another pull may make another layer of the same file.
+        keep = download.link(service.content.root / "ingest" / f"pull.{secrets.token_hex(8)}")
+        try:
+            await fed(
+                download.follow(),
+                lambda source: service.layers.unpack(
+                    parent, source, diff_id=diff_id, digest=str(digest), keep=keep
+                ),
+            )
+        except BoxwoodError as error:
+            if is_wrong(error):
+                download.spent = True
+                raise DataLoss(f"pull {self._reference.familiar}: {error}") from error
+            raise
+        finally:
+            keep.unlink(missing_ok=True)
+        fault("pull.unpacked")
+        download.spent = True
+        self._say("Pull complete", _short(layer), progressDetail={})
+
+
+async def describe(
+    transport: RegistryTransport, reference: Reference, credentials: Credentials | None
+) -> dict[str, Any]:
+    """Return ``GET /distribution/{name}/json``: a manifest's descriptor and its platforms."""
+    top = await transport.resolve(reference, credentials)
+    data = await fetch_document(transport, reference, top, credentials)
+    manifest = decode_manifest(data, top)
+    platforms = [entry.platform for entry in manifest.manifests or () if entry.platform]
+    if manifest.config is not None:
+        config = await fetch_document(transport, reference, manifest.config, credentials)
+        parsed = ImageConfig.parse(config)
+        platforms = [Platform(architecture=parsed.architecture, os=parsed.os or "linux")]
+    return {
+        "Descriptor": {"mediaType": top.media_type, "digest": top.digest, "size": top.size},
+        "Platforms": [
+            {"architecture": one.architecture, "os": one.os}
+            | ({"variant": one.variant} if one.variant else {})
+            for one in platforms
+        ],
+    }
+
+
+async def fetch_document(
+    transport: RegistryTransport,
+    reference: Reference,
+    descriptor: Descriptor,
+    credentials: Credentials | None,
+) -> bytes:
+    """Fetch a small document and verify it; raises DataLoss, TooLarge."""
+    digest = Digest.parse(descriptor.digest)
+    if descriptor.size > DOCUMENT_LIMIT:
+        raise TooLarge(f"pull: {digest}: larger than {DOCUMENT_LIMIT} bytes")
+    data = bytearray()
+    async with aclosing(transport.fetch(reference, descriptor, 0, credentials)) as pieces:  # type: ignore[type-var]
+        async for piece in pieces:
+            data += piece
+            if len(data) > descriptor.size:
+                break
+    if len(data) != descriptor.size or Digest.of(bytes(data), digest.algorithm) != digest:
+        raise DataLoss(f"pull {reference.familiar}: {digest}: wrong bytes were sent")
+    return bytes(data)
+
+
+def documents_below(content: ContentStore, top: Digest) -> list[Digest]:
+    """Return the manifests that are here of those that an index names."""
+    try:
+        manifest = msgspec.json.decode(content.read(top, DOCUMENT_LIMIT), type=Manifest)
+    except (msgspec.MsgspecError, BoxwoodError):
+        return []
+    below = [Digest.parse(entry.digest) for entry in manifest.manifests or ()]
+    return [digest for digest in below if content.has(digest)]
+
+
+async def _nothing(parent: Digest | None) -> None:
+    del parent
+
+
+def _short(layer: Descriptor) -> str:
+    return Digest.parse(layer.digest).hex[:SHORT]
+
+
+def _detail(current: int, total: int) -> dict[str, int]:
+    return {"current": current, "total": total}
+
+
+def decode_manifest(data: bytes, descriptor: Descriptor) -> Manifest:
+    """Return a manifest or an index; raises InvalidArgument for what is neither, or both."""
+    name = descriptor.digest
+    try:
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise InvalidArgument(f"manifest {name}: {error}") from error
+    if manifest.manifests is not None and (manifest.layers is not None or manifest.config):
+        # Two readings of one document (CVE-2021-41190).
+        raise InvalidArgument(f"manifest {name}: both an index and a manifest")
+    if manifest.media_type and manifest.media_type != descriptor.media_type:
+        raise InvalidArgument(
+            f"manifest {name}: is {manifest.media_type}, was announced as {descriptor.media_type}"
+        )
+    if descriptor.media_type not in MANIFESTS | INDEXES:
+        raise InvalidArgument(f"manifest {name}: {descriptor.media_type}: not an image")
+    return manifest
+
+
+def _is_attestation(descriptor: Descriptor) -> bool:
+    platform = descriptor.platform
+    return (platform is not None and platform.os == "unknown") or (
+        (descriptor.annotations or {}).get("vnd.docker.reference.type") == "attestation-manifest"
+    )

@@ -1,0 +1,300 @@
+"""``docker push``: what a registry lacks of an image, and then its manifest.
+
+An image that came from a registry goes out with the very manifest it came with, as long as its
+layers' bytes are here or can be made again. For others a manifest is made: layers that have no
+compressed form get one (gzip), which is remembered by digest, and made again where it is needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from boxwood.errors import DataLoss, NotFound
+from boxwood.model.descriptor import (
+    DOCKER_CONFIG,
+    DOCKER_LAYER,
+    DOCKER_MANIFEST,
+    DOCUMENT_LIMIT,
+    MANIFESTS,
+    OCI_MANIFEST,
+    Descriptor,
+    Manifest,
+)
+from boxwood.model.digest import Digest
+from boxwood.model.reference import Reference
+from boxwood.model.wire import encode, replace
+from boxwood.services.images.pulling import documents_below
+from boxwood.store.piping import opened, read_some
+
+if TYPE_CHECKING:
+    from boxwood.drivers.registry import Credentials, RegistryTransport
+    from boxwood.model.image import Image
+    from boxwood.services.images.service import Emit, ImagesService
+    from boxwood.store.blobs import Layer
+
+SHORT = 12
+_SUFFIX = {"gzip": ".gzip", "zstd": ".zstd"}
+
+Source = Callable[[int], AsyncIterator[bytes]]
+
+
+class _NoBytes(Exception):
+    """What was to be sent is not here."""
+
+
+class Push:
+    """One tag of one repository on its way out."""
+
+    def __init__(
+        self,
+        service: ImagesService,
+        transport: RegistryTransport,
+        reference: Reference,
+        credentials: Credentials | None,
+        emit: Emit,
+        slots: asyncio.Semaphore,
+    ) -> None:
+        self._service, self._transport = service, transport
+        self._reference, self._credentials = reference, credentials
+        self._emit, self._slots = emit, slots
+        image = service.catalog.by_name(reference)
+        if image is None:
+            raise NotFound(
+                f"An image does not exist locally with the tag: {reference.familiar_name}"
+            )
+        self._image: Image = image
+
+    async def run(self) -> Digest:
+        """Send it; returns the manifest's digest. Raises what the registry says."""
+        service, image = self._service, self._image
+        with service.lease(image.chain_ids):
+            layers = [service.layers.get(chain) for chain in image.chain_ids]
+            for layer in layers:
+                self._say("Preparing", _name(layer), progressDetail={})
+            data, kind = await self._blobs(layers)
+            top = Descriptor(media_type=kind, digest=str(Digest.of(data)), size=len(data))
+            await self._send(top, _of(data))
+            for layer in layers:
+                if layer.blob:
+                    service.layers.blobs.pushed(layer.blob)
+        digest = Digest.parse(top.digest)
+        service.content.put(data)
+        name = Reference(self._reference.domain, self._reference.path, None, digest)
+        service.catalog.tag(image, name)
+        tag = self._reference.tag
+        self._say(f"{tag}: digest: {digest} size: {len(data)}")
+        self._emit(
+            {"progressDetail": {}, "aux": {"Tag": tag, "Digest": str(digest), "Size": len(data)}}
+        )
+        service.publish("image", "push", self._reference.familiar,
+                        {"name": self._reference.familiar_name})  # fmt: skip
+        return digest
+
+    def _say(self, status: str, key: str = "", **more: Any) -> None:
+        self._emit({"status": status, **({"id": key} if key else {}), **more})
+
+    async def _gathered(self, work: list[Any]) -> list[Descriptor]:
+        tasks = [asyncio.ensure_future(one) for one in work]
+        try:
+            return list(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await asyncio.wait(tasks)
+
+    async def _blobs(self, layers: list[Layer]) -> tuple[bytes, str]:
+        """Send layers and config; returns the manifest of them and its media type."""
+        if (known := self._known_manifest()) is not None:
+            manifest, document = known
+            wanted = zip(layers, manifest.layers or (), strict=True)
+            try:
+                await self._gathered([self._as_it_came(*pair) for pair in wanted])
+            except _NoBytes:
+                pass  # a layer was here already, in another form, when the image came
+            else:
+                assert manifest.config is not None
+                await self._send(manifest.config, _of(self._image.document))
+                return document, manifest.media_type or OCI_MANIFEST
+        described = await self._gathered([self._layer(layer) for layer in layers])
+        document = self._image.document
+        config = Descriptor(media_type=DOCKER_CONFIG, digest=self._image.id, size=len(document))
+        await self._send(config, _of(document))
+        made = {
+            "schemaVersion": 2,
+            "mediaType": DOCKER_MANIFEST,
+            "config": _plain(config),
+            "layers": [_plain(layer) for layer in described],
+        }
+        return msgspec.json.format(encode(made), indent=3), DOCKER_MANIFEST
+
+    # The manifest
+
+    def _known_manifest(self) -> tuple[Manifest, bytes] | None:
+        """Return the manifest that the image came with, and its bytes, if it is here."""
+        content = self._service.content
+        for name in self._image.digests:
+            digest = Reference.parse(name).digest
+            if digest is None or not content.has(digest):
+                continue
+            for one in (digest, *documents_below(content, digest)):
+                document = content.read(one, DOCUMENT_LIMIT)
+                manifest = msgspec.json.decode(document, type=Manifest)
+                if self._fits(manifest):
+                    return manifest, document
+        return None
+
+    def _fits(self, manifest: Manifest) -> bool:
+        wanted = len(self._image.chain_ids)
+        return (
+            manifest.config is not None
+            and manifest.config.digest == self._image.id
+            and manifest.media_type in ("", *MANIFESTS)
+            and len(manifest.layers or ()) == wanted
+        )
+
+    # Layers
+
+    async def _as_it_came(self, layer: Layer, descriptor: Descriptor) -> Descriptor:
+        """Send a layer's very bytes; raises _NoBytes when neither we nor the registry have them."""
+        async with self._slots:
+            store = self._service.layers.blobs
+            here = layer.blob == descriptor.digest and store.has_bytes(layer)
+            await self._send(descriptor, self._blob(layer) if here else _missing, layer)
+            return descriptor
+
+    async def _layer(self, layer: Layer) -> Descriptor:
+        async with self._slots:
+            store = self._service.layers.blobs
+            if not (layer.compression in _SUFFIX and store.has_bytes(layer)):
+                return await self._packed(layer)
+            size = layer.stored or self._service.content.size(Digest.parse(layer.blob))
+            kind = DOCKER_LAYER + _SUFFIX[layer.compression]
+            found = Descriptor(media_type=kind, digest=layer.blob, size=size)
+            await self._send(found, self._blob(layer), layer)
+            return found
+
+    def _blob(self, layer: Layer) -> Source:
+        async def pieces(offset: int) -> AsyncGenerator[bytes, None]:
+            blob = self._service.layers.blobs.open_blob(layer)
+            async with blob as (fd, _), aclosing(_from(fd, offset)) as source:
+                async for piece in source:
+                    yield piece
+
+        return pieces
+
+    async def _packed(self, layer: Layer) -> Descriptor:
+        """Send a layer whose compressed form is to be made."""
+        key = _name(layer)
+        if not layer.packed:
+            self._say("Compressing", key, progressDetail={})
+            layer = await self._pack(layer)
+        kind = DOCKER_LAYER + ".gzip"
+        found = Descriptor(media_type=kind, digest=layer.packed, size=layer.packed_size)
+
+        async def pieces(offset: int) -> AsyncGenerator[bytes, None]:
+            async with self._service.layers.blobs.open_tar(layer) as (source, _):
+
+                async def work(sink: int) -> None:
+                    made = await self._compress(source, sink)
+                    if made["digest"] != layer.packed:
+                        raise DataLoss(f"push: layer {layer.diff_id}: compressed differently")
+
+                async with opened(work) as fd, aclosing(_from(fd, offset)) as stream:
+                    async for piece in stream:
+                        yield piece
+
+        await self._send(found, pieces, layer)
+        return found
+
+    async def _pack(self, layer: Layer) -> Layer:
+        """Compress once, to learn digest and size, which are remembered."""
+        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            async with self._service.layers.blobs.open_tar(layer) as (source, _):
+                made = await self._compress(source, null)
+        finally:
+            os.close(null)
+        if made["diff_id"] != layer.diff_id:
+            raise DataLoss(f"push: layer {layer.diff_id}: its files make {made['diff_id']}")
+        known = self._service.layers.get(layer.chain_id)
+        return self._service.layers.remember(
+            replace(known, packed=made["digest"], packed_size=made["stored"])
+        )
+
+    async def _compress(self, source: int, sink: int) -> dict[str, Any]:
+        # A pipe that does not block: the worker, which alone reads it, knows no event loop.
+        os.set_blocking(source, True)
+        return await self._service.offload("pack_layer", {"compression": "gzip"}, [source, sink])
+
+    async def _send(
+        self, descriptor: Descriptor, source: Source, layer: Layer | None = None
+    ) -> None:
+        if layer is None:
+            await self._transport.push(self._reference, descriptor, source, self._credentials)
+            return
+        key, sent = _name(layer), False
+
+        async def told(offset: int) -> AsyncGenerator[bytes, None]:
+            nonlocal sent
+            sent, current = True, offset
+            async with aclosing(source(offset)) as pieces:  # type: ignore[type-var]
+                async for piece in pieces:
+                    yield piece
+                    current += len(piece)
+                    detail = {"current": current, "total": descriptor.size}
+                    self._say("Pushing", key, progressDetail=detail)
+
+        await self._transport.push(
+            self._reference, descriptor, told, self._credentials, self._mounts(layer)
+        )
+        self._say("Pushed" if sent else "Layer already exists", key, progressDetail={})
+
+    def _mounts(self, layer: Layer) -> tuple[str, ...]:
+        """Return repositories of the same registry that should have the layer's bytes."""
+        for image in self._service.catalog.all():
+            if layer.chain_id not in image.chain_ids:
+                continue
+            for name in map(Reference.parse, image.digests):
+                if name.domain == self._reference.domain and name.path != self._reference.path:
+                    return (name.path,)
+        return ()
+
+
+def _name(layer: Layer) -> str:
+    return Digest.parse(layer.diff_id).hex[:SHORT]
+
+
+def _plain(descriptor: Descriptor) -> dict[str, Any]:
+    return {
+        "mediaType": descriptor.media_type,
+        "size": descriptor.size,
+        "digest": str(descriptor.digest),
+    }
+
+
+def _missing(offset: int) -> AsyncIterator[bytes]:
+    raise _NoBytes(offset)
+
+
+def _of(data: bytes) -> Source:
+    async def pieces(offset: int) -> AsyncGenerator[bytes, None]:
+        yield data[offset:]
+
+    return pieces
+
+
+async def _from(fd: int, offset: int) -> AsyncGenerator[bytes, None]:
+    """Yield what a file or a pipe gives after ``offset`` bytes."""
+    while piece := await read_some(fd):
+        if offset >= len(piece):
+            offset -= len(piece)
+            continue
+        yield piece[offset:]
+        offset = 0

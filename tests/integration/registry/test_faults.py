@@ -1,0 +1,350 @@
+"""What registries may do to a pull: each ends in the right image or one clear error."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from tests.integration.tar.archives import archive, entry
+from tests.support.engine import Engine
+from tests.support.http import Answer
+from tests.support.needs import until
+from tests.support.scripted import INDEX, MANIFEST, Handler, Scripted, described, digest
+
+pytestmark = pytest.mark.root
+
+BIG = archive(entry("big", data=os.urandom(3 << 20)))
+SMALL = archive(entry("small", data=b"small"))
+
+
+@pytest.fixture
+def registry() -> Iterator[Scripted]:
+    """A registry with an image of two layers."""
+    with Scripted(BIG, SMALL).serving() as one:
+        yield one
+
+
+@pytest.fixture
+def house(clean_engine: Engine) -> Iterator[Engine]:
+    """The shared engine; what a test pulled goes."""
+    yield clean_engine
+    for image in clean_engine.api("GET", "/images/json?all=1").json():
+        for name in (*image["RepoTags"], *image["RepoDigests"]):
+            if not name.startswith("busybox"):
+                clean_engine.api("DELETE", f"/images/{quote(name, safe='')}?force=1")
+    partial = clean_engine.data_root / "content/partial"
+    for path in partial.iterdir():
+        path.unlink()
+
+
+def pull(house: Engine, name: str, **more: Any) -> Answer:
+    """Pull over the API; the whole stream of messages is in the answer."""
+    return house.api("POST", f"/images/create?fromImage={quote(name, safe='')}", timeout=60, **more)
+
+
+def messages(answer: Answer) -> list[dict[str, Any]]:
+    """Return the messages of a stream."""
+    return [json.loads(line) for line in answer.body.splitlines() if line]
+
+
+def error_of(answer: Answer) -> str:
+    """Return the one error, wherever it stands."""
+    if answer.status != 200:
+        return answer.message
+    return str(next((one["error"] for one in messages(answer) if "error" in one), ""))
+
+
+def is_here(house: Engine, name: str) -> bool:
+    """Is there an image of that name?"""
+    return house.api("GET", f"/images/{quote(name, safe='')}/json").status == 200
+
+
+def first_layer(registry: Scripted) -> str:
+    """Return the path that the big layer is asked for at."""
+    return f"/blobs/{digest(registry.layers[0])}"
+
+
+def test_a_cut_is_resumed(house: Engine, registry: Scripted) -> None:
+    """From the byte where it broke off; what is there is not asked for again."""
+    cuts = iter((700_000, 1_000_000))
+
+    def script(handler: Handler) -> bool:
+        if first_layer(registry) in handler.path and "Range" not in handler.headers:
+            handler.cut(registry.layers[0], next(cuts))
+            return True
+        return False
+
+    registry.script = script
+    assert error_of(pull(house, registry.image)) == ""
+    assert is_here(house, registry.image)
+    ranges = [head["range"] for head in registry.headers if "range" in head]
+    assert ranges == ["bytes=700000-"]
+
+
+def test_a_registry_that_always_cuts(house: Engine, registry: Scripted) -> None:
+    """A bounded number of attempts, one error, no image; the next pull fetches the rest."""
+    part = len(registry.layers[0]) // 2
+
+    def script(handler: Handler) -> bool:
+        if first_layer(registry) in handler.path:
+            if "Range" in handler.headers:
+                handler.answer(503)
+            else:
+                handler.cut(registry.layers[0], part)
+            return True
+        return False
+
+    registry.script = script
+    assert error_of(pull(house, registry.image))
+    assert not is_here(house, registry.image)
+    registry.script = lambda _: False
+    registry.headers.clear()
+    assert error_of(pull(house, registry.image)) == ""
+    assert is_here(house, registry.image)
+    assert [head["range"] for head in registry.headers if "range" in head] == [f"bytes={part}-"]
+
+
+def test_the_next_daemon_goes_on(make_engine: Callable[..., Engine], registry: Scripted) -> None:
+    """What came before the daemon was killed is not fetched again."""
+    house = make_engine(busybox=False)
+    part, hold = 1_000_000, threading.Event()
+
+    def script(handler: Handler) -> bool:
+        if first_layer(registry) in handler.path:
+            handler.send_response(200)
+            handler.send_header("Content-Length", str(len(registry.layers[0])))
+            handler.end_headers()
+            handler.wfile.write(registry.layers[0][:part])
+            handler.wfile.flush()
+            hold.wait(20)
+            handler.close_connection = True
+            return True
+        return False
+
+    registry.script = script
+    file = house.data_root / "content/partial" / digest(registry.layers[0]).replace(":", "-")
+    with ThreadPoolExecutor(1) as others:
+        asking = others.submit(pull, house, registry.image)
+        until(lambda: file.exists() and file.stat().st_size == part, "a part is here")
+        house.kill()
+        hold.set()
+        with pytest.raises(Exception):  # noqa: B017 - the daemon has gone
+            asking.result()
+    registry.script = lambda _: False
+    registry.headers.clear()
+    house.start()
+    assert error_of(pull(house, registry.image)) == ""
+    assert [head["range"] for head in registry.headers if "range" in head] == [f"bytes={part}-"]
+    assert not file.exists()
+
+
+def test_wrong_bytes(house: Engine, registry: Scripted) -> None:
+    """They are neither kept nor visible, and the next pull is right."""
+    wrong = bytearray(registry.layers[0])
+    wrong[len(wrong) // 2] ^= 1
+
+    def script(handler: Handler) -> bool:
+        if first_layer(registry) in handler.path:
+            handler.blob(bytes(wrong))
+            return True
+        return False
+
+    registry.script = script
+    assert error_of(pull(house, registry.image))
+    assert not is_here(house, registry.image)
+    partial = house.data_root / "content/partial"
+    assert not (partial / digest(registry.layers[0]).replace(":", "-")).exists()
+    registry.script = lambda _: False
+    assert error_of(pull(house, registry.image)) == ""
+    assert is_here(house, registry.image)
+    assert not list(partial.iterdir())
+
+
+def test_more_than_was_announced(house: Engine, registry: Scripted) -> None:
+    """An endless layer is cut off at its size."""
+    endless = registry.layers[0] + b"more" * 100_000
+
+    def script(handler: Handler) -> bool:
+        if first_layer(registry) in handler.path:
+            handler.answer(200, endless)
+            return True
+        return False
+
+    registry.script = script
+    assert "more than its" in error_of(pull(house, registry.image))
+    assert not is_here(house, registry.image)
+
+
+def test_ten_at_once_are_one_download(house: Engine, registry: Scripted) -> None:
+    """All of them see it; each blob is fetched once."""
+    gate = threading.Event()
+
+    def script(handler: Handler) -> bool:
+        if "/blobs/" in handler.path:
+            gate.wait(20)
+        return False
+
+    registry.script = script
+    with ThreadPoolExecutor(10) as clients:
+        asked = [clients.submit(pull, house, registry.image) for _ in range(10)]
+        until(lambda: len(registry.asked("GET", "/blobs/")) > 0, "it has begun")
+        time.sleep(0.3)
+        gate.set()
+        answers = [one.result() for one in asked]
+    assert [error_of(answer) for answer in answers] == [""] * 10
+    assert all(b"Pull complete" in answer.body for answer in answers)
+    assert len(registry.asked("GET", first_layer(registry))) == 1
+
+
+def test_a_token(house: Engine, registry: Scripted) -> None:
+    """Asked for with the scope, shown to the registry alone, renewed when it is refused."""
+    tokens: list[str] = []
+
+    def script(handler: Handler) -> bool:
+        if handler.path.startswith("/token"):
+            tokens.append(f"t{len(tokens)}")
+            handler.answer(200, json.dumps({"token": tokens[-1]}).encode())
+            return True
+        fresh = handler.headers.get("Authorization") == f"Bearer {tokens[-1] if tokens else ''}"
+        expired = first_layer(registry) in handler.path and len(tokens) == 1
+        if not fresh or expired:
+            realm = f'Bearer realm="http://{registry.address}/token",service="here"'
+            handler.answer(401, WWW_Authenticate=f'{realm},scope="repository:x/y:pull"')
+            return True
+        return False
+
+    registry.script = script
+    assert error_of(pull(house, registry.image)) == ""
+    asked = registry.asked("GET", "/token")
+    assert len(tokens) == 2
+    assert all("scope=repository:x/y:pull" in one.replace("%3A", ":").replace("%2F", "/")
+               for one in asked)  # fmt: skip
+
+
+def test_the_password_goes_to_nobody_else(house: Engine, registry: Scripted) -> None:
+    """A realm on another host is refused before anything is sent (CVE-2020-15157).
+
+    Defence: ``auth.check_realm``. The other host here is this one by another name.
+    """
+    port = registry.address.rpartition(":")[2]
+
+    def script(handler: Handler) -> bool:
+        if handler.path.startswith("/token"):
+            handler.answer(200, b'{"token":"t"}')
+            return True
+        if "Authorization" not in handler.headers:
+            realm = f'Bearer realm="http://localhost:{port}/token",service="here"'
+            handler.answer(401, WWW_Authenticate=realm)
+            return True
+        return False
+
+    registry.script = script
+    login = "eyJ1c2VybmFtZSI6Im1lIiwicGFzc3dvcmQiOiJzZWNyZXQifQ"
+    answer = pull(house, registry.image, headers={"X-Registry-Auth": login})
+    assert "wants the password sent to localhost" in error_of(answer)
+    assert registry.asked("GET", "/token") == []
+    # Without a login there is nothing to lose, and nothing to refuse.
+    assert error_of(pull(house, registry.image)) == ""
+
+
+def test_a_redirect_takes_no_credentials_along(house: Engine, registry: Scripted) -> None:
+    """Blobs may lie elsewhere; who keeps them does not learn the login.
+
+    Defence: ``client._Request._follow`` compares the hosts.
+    """
+    with Scripted(BIG, SMALL).serving() as other:
+        other_port = other.address.rpartition(":")[2]
+
+        def script(handler: Handler) -> bool:
+            if "Authorization" not in handler.headers:
+                handler.answer(401, WWW_Authenticate='Basic realm="here"')
+            elif first_layer(registry) in handler.path:
+                where = f"http://127.0.0.1:{other_port}/v2/x/y{first_layer(registry)}"
+                handler.answer(307, Location=where)
+            else:
+                return False
+            return True
+
+        registry.script = script
+        login = "eyJ1c2VybmFtZSI6Im1lIiwicGFzc3dvcmQiOiJzZWNyZXQifQ"
+        answer = pull(house, registry.image, headers={"X-Registry-Auth": login})
+        assert error_of(answer) == ""
+        assert other.asked("GET", first_layer(registry))
+        assert all("authorization" not in head for head in other.headers)
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["http://169.254.169.254/latest/meta-data", "file:///etc/passwd", "unix:///run/x.sock", ""],
+)
+def test_a_redirect_to_where_it_must_not_lead(
+    house: Engine, registry: Scripted, location: str
+) -> None:
+    """The metadata address of a cloud, files, sockets: refused, and said."""
+
+    def script(handler: Handler) -> bool:
+        if first_layer(registry) in handler.path:
+            handler.answer(307, Location=location)
+            return True
+        return False
+
+    registry.script = script
+    assert "leads to" in error_of(pull(house, registry.image))
+    assert not is_here(house, registry.image)
+
+
+def test_busy(house: Engine, registry: Scripted) -> None:
+    """429 with Retry-After is waited for, 500 is tried again."""
+    answers = iter((429, 500))
+
+    def script(handler: Handler) -> bool:
+        status = next(answers, 0) if "/manifests/" in handler.path else 0
+        if status:
+            handler.answer(status, Retry_After="0")
+        return bool(status)
+
+    registry.script = script
+    assert error_of(pull(house, registry.image)) == ""
+
+
+def test_two_readings_of_one_document(house: Engine, registry: Scripted) -> None:
+    """A document that is an index and a manifest is refused (CVE-2021-41190)."""
+    kind, data = registry.manifests["1"]
+    both = {**json.loads(data), "manifests": [described(kind, data)]}
+    registry.put("both", MANIFEST, json.dumps(both).encode())
+    answer = pull(house, f"{registry.address}/x/y:both")
+    assert "both an index and a manifest" in error_of(answer)
+
+
+def test_the_platform_of_an_index(house: Engine, registry: Scripted) -> None:
+    """This machine's is chosen, attestations are passed over, another one is said to be missing."""
+    kind, data = registry.manifests["1"]
+    unknown = {"architecture": "unknown", "os": "unknown"}
+    index = {
+        "schemaVersion": 2,
+        "mediaType": INDEX,
+        "manifests": [
+            described(kind, b"{}", platform={"architecture": "arm64", "os": "linux"}),
+            described(kind, b"{} ", platform=unknown),
+            described(kind, data, platform={"architecture": "amd64", "os": "linux"}),
+        ],
+    }
+    top = registry.put("many", INDEX, json.dumps(index).encode())
+    name = f"{registry.address}/x/y:many"
+    assert error_of(pull(house, name)) == ""
+    shown = house.api("GET", f"/images/{quote(name, safe='')}/json").json()
+    assert shown["RepoDigests"] == [f"{registry.address}/x/y@{top}"]
+    missing = house.api(
+        "POST",
+        f"/images/create?fromImage={quote(f'{registry.address}/x/y', safe='')}&tag=many"
+        "&platform=linux/s390x",
+    )
+    assert "s390x" in error_of(missing)

@@ -1,0 +1,285 @@
+"""Pull and push with real registries: Debian's docker-registry, skopeo, the stock client."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from tests.support.engine import Engine
+from tests.support.needs import need_program
+from tests.support.registry import Registry, serving
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture(scope="module")
+def registry() -> Iterator[Registry]:
+    """A plain registry on the loopback."""
+    with serving() as one:
+        yield one
+
+
+@pytest.fixture
+def house(clean_engine: Engine) -> Iterator[Engine]:
+    """The shared engine; what a test pulled or tagged goes."""
+    before = {tag for image in _images(clean_engine) for tag in image["RepoTags"]}
+    yield clean_engine
+    for image in _images(clean_engine):
+        for name in {*image["RepoTags"], *image["RepoDigests"]} - before:
+            clean_engine.api("DELETE", f"/images/{quote(name, safe='')}?force=1")
+
+
+def _images(engine: Engine) -> list[dict[str, list[str]]]:
+    found: list[dict[str, list[str]]] = engine.api("GET", "/images/json?all=1").json()
+    return found
+
+
+def manifest(registry: Registry, name: str) -> dict[str, object]:
+    """Return an image's manifest as the registry has it."""
+    repository, _, tag = name.partition(":")
+    found: dict[str, object] = json.loads(registry.get(f"{repository}/manifests/{tag}"))
+    return found
+
+
+def layered(house: Engine, name: str, *commands: str) -> None:
+    """Make an image of several layers, the last one the same as the first."""
+    house.docker("tag", "busybox", name)
+    for command in commands:
+        house.docker("run", "--name", "made", "--network", "none", name, "sh", "-c", command)
+        house.docker("commit", "made", name)
+        house.docker("rm", "made")
+
+
+@pytest.mark.parametrize("program", ["docker", "boxwood"])
+def test_there_and_back(house: Engine, registry: Registry, program: str) -> None:
+    """The same image, the same manifest, and nothing travels twice."""
+    run = house.docker if program == "docker" else house.cli
+    name = f"{registry.address}/{program}/box:1"
+    layered(house, name, "echo one > /one", "echo two > /two")
+    image = run("image", "inspect", "-f", "{{.Id}}", name).stdout
+    first = run("push", name).stdout
+    assert first.count("Pushed") == 3
+    digest = next(word for word in first.split() if word.startswith("sha256:"))
+    assert run("push", name).stdout.count("Layer already exists") == 3
+    run("rmi", name)
+    pulled = run("pull", name).stdout
+    assert f"Digest: {digest}" in pulled
+    assert f"Status: Downloaded newer image for {name}" in pulled
+    assert run("image", "inspect", "-f", "{{.Id}}", name).stdout == image
+    shown = run("image", "inspect", "-f", "{{json .RepoDigests}}", name).stdout
+    assert json.loads(shown) == [f"{name[:-2]}@{digest}"]
+    assert (
+        run("run", "--rm", "--network", "none", name, "cat", "/one", "/two").stdout == "one\ntwo\n"
+    )
+    assert f"Status: Image is up to date for {name}" in run("pull", name).stdout
+    before = len(registry.requests())
+    run("pull", name)
+    assert registry.requests()[before:] == [f"HEAD /v2/{program}/box/manifests/1"]
+
+
+def test_what_was_pulled_is_pushed_as_it_came(house: Engine, registry: Registry) -> None:
+    """zstd layers and an OCI manifest stay what they are, although no archive is kept."""
+    layered(house, "made:1", "seq 100000 > /numbers")
+    archive = house.data_root.with_name("made.tar")
+    layout = f"docker://{registry.address}/oci/made:1"
+    skopeo = [need_program("skopeo"), "--insecure-policy", "copy", "-q", "--dest-tls-verify=false"]
+    try:
+        house.docker("save", "-o", archive, "made:1")
+        subprocess.run(
+            [*skopeo, "-f", "oci", "--dest-compress-format", "zstd", f"docker-archive:{archive}",
+             layout],
+            check=True,
+        )  # fmt: skip
+    finally:
+        archive.unlink(missing_ok=True)
+    came = registry.get("oci/made/manifests/1", "application/vnd.oci.image.manifest.v1+json")
+    house.docker("rmi", "made:1")
+    house.docker("pull", f"{registry.address}/oci/made:1")
+    house.docker("tag", f"{registry.address}/oci/made:1", f"{registry.address}/other/made:2")
+    before = len(registry.requests())
+    house.docker("push", f"{registry.address}/other/made:2")
+    asked = registry.requests()[before:]
+    went = registry.get("other/made/manifests/2", "application/vnd.oci.image.manifest.v1+json")
+    assert went == came
+    # The registry had the layers in another repository: they are mounted, not sent.
+    assert [one.split()[0] for one in asked if "mount=" in one] == ["POST"] * 2
+    assert sum("PATCH" in one for one in asked) == 1  # the config
+    target = house.data_root.with_name("copied.tar")
+    try:
+        subprocess.run(
+            [need_program("skopeo"), "--insecure-policy", "copy", "-q", "--src-tls-verify=false",
+             f"docker://{registry.address}/other/made:2", f"oci-archive:{target}:back:1"],
+            check=True,
+        )  # fmt: skip
+        assert "Loaded image: back:1" in house.docker("load", "-i", target).stdout
+    finally:
+        target.unlink(missing_ok=True)
+
+
+def test_all_tags(house: Engine, registry: Registry) -> None:
+    """``--all-tags`` both ways."""
+    name = f"{registry.address}/many/box"
+    for tag in ("a", "b", "c"):
+        house.docker("tag", "busybox", f"{name}:{tag}")
+    house.docker("push", "--all-tags", name)
+    house.docker("rmi", *(f"{name}:{tag}" for tag in ("a", "b", "c")))
+    house.docker("pull", "--all-tags", name)
+    shown = house.docker("images", "--format", "{{.Tag}}", name).stdout
+    assert sorted(shown.split()) == ["a", "b", "c"]
+
+
+def test_by_digest(house: Engine, registry: Registry) -> None:
+    """A reference with a digest is pulled and run; it has no tag."""
+    name = f"{registry.address}/digest/box"
+    house.docker("tag", "busybox", f"{name}:1")
+    said = house.docker("push", f"{name}:1").stdout
+    digest = next(word for word in said.split() if word.startswith("sha256:"))
+    house.docker("rmi", f"{name}:1")
+    house.docker("pull", f"{name}@{digest}")
+    out = house.docker("run", "--rm", "--network", "none", f"{name}@{digest}", "echo", "it runs")
+    assert out.stdout == "it runs\n"
+    wrong = house.docker("pull", f"{name}@sha256:{'0' * 64}", check=False)
+    assert (wrong.returncode, "manifest unknown" in wrong.stderr) == (1, True)
+
+
+def test_run_pulls_what_is_missing(house: Engine, registry: Registry) -> None:
+    """As Docker does, telling of it on standard error."""
+    name = f"{registry.address}/missing/box:1"
+    house.docker("tag", "busybox", name)
+    house.docker("push", name)
+    for run in (house.docker, house.cli):
+        house.docker("rmi", name)
+        done = run("run", "--rm", "--network", "none", name, "echo", "here")
+        assert done.stdout == "here\n"
+        assert f"Unable to find image '{name}' locally" in done.stderr
+        assert "Downloaded newer image" in done.stderr
+
+
+def test_distribution(house: Engine, registry: Registry) -> None:
+    """What a registry says of an image, without pulling it."""
+    name = f"{registry.address}/said/box:1"
+    house.docker("tag", "busybox", name)
+    house.docker("push", name)
+    shown = house.api("GET", f"/distribution/{quote(name, safe='')}/json").json()
+    data = registry.get("said/box/manifests/1", shown["Descriptor"]["mediaType"])
+    assert shown["Descriptor"]["size"] == len(data)
+    assert shown["Platforms"] == [{"architecture": "amd64", "os": "linux"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("{}/no/such:1", "manifest for {}/no/such:1 not found: manifest unknown"),
+        ("127.0.0.1:1/x/y:1", "registry 127.0.0.1:1: "),
+        ("{}/Upper/case:1", "must be lowercase"),
+    ],
+)
+def test_what_is_not_there(house: Engine, registry: Registry, name: str, words: str) -> None:
+    """One sentence, and nothing is left."""
+    done = house.docker("pull", name.format(registry.address), check=False)
+    assert done.returncode == 1
+    assert words.format(registry.address) in done.stderr
+    assert house.docker("push", f"{registry.address}/not/here:1", check=False).stderr.strip() == (
+        f"An image does not exist locally with the tag: {registry.address}/not/here"
+    )
+
+
+def _closed(tmp_path: Path) -> AbstractContextManager[Registry]:
+    """A registry that lets in nobody but `me` with the password `secret`."""
+    words = tmp_path / "htpasswd"
+    with words.open("w") as file:
+        subprocess.run(
+            [need_program("htpasswd"), "-nbB", "-C", "4", "me", "secret"], check=True, stdout=file
+        )
+    return serving({"auth": {"htpasswd": {"realm": "here", "path": str(words)}}})
+
+
+def test_passwords(house: Engine, tmp_path: Path) -> None:
+    """Basic authentication: without, with a wrong and with the right login."""
+    with _closed(tmp_path) as closed:
+        name = f"{closed.address}/mine/box:1"
+        house.docker("tag", "busybox", name)
+        refused = house.docker("push", name, check=False)
+        assert refused.returncode == 1
+        assert "authentication required" in refused.stderr
+        wrong = house.docker(
+            *("login", "-u", "me", "--password-stdin", closed.address),
+            input="wrong", check=False,
+        )  # fmt: skip
+        assert wrong.returncode == 1
+        assert "unauthorized" in wrong.stderr
+        own = {"DOCKER_CONFIG": str(tmp_path / "docker")}
+        login = ("login", "-u", "me", "--password-stdin", closed.address)
+        assert "Login Succeeded" in house.docker(*login, input="secret", env=own).stdout
+        house.docker("push", name, env=own)
+        house.docker("rmi", name)
+        denied = house.docker("pull", name, check=False)
+        assert f"pull access denied for {closed.address}/mine/box" in denied.stderr
+        house.docker("pull", name, env=own)
+
+
+def test_our_own_login(house: Engine, tmp_path: Path) -> None:
+    """Kept for its owner alone, used by pull and push, forgotten by logout."""
+    with _closed(tmp_path) as closed:
+        name = f"{closed.address}/mine/box:1"
+        house.docker("tag", "busybox", name)
+        own = {"BOXWOOD_CONFIG": str(tmp_path / "own")}
+        login = ("login", "-u", "me", "--password-stdin", closed.address)
+        assert house.cli(*login, input="wrong", env=own, check=False).returncode == 1
+        assert not (tmp_path / "own").exists()
+        done = house.cli(*login, input="secret", env=own)
+        assert done.stdout == "Login Succeeded\n"
+        file = tmp_path / "own/config.json"
+        assert str(file) in done.stderr
+        assert file.stat().st_mode & 0o777 == 0o600
+        house.cli("push", name, env=own)
+        house.cli("rmi", name)
+        house.cli("pull", name, env=own)
+        removed = house.cli("logout", closed.address, env=own)
+        assert removed.stdout == f"Removing login credentials for {closed.address}\n"
+        assert json.loads(file.read_text()) == {"auths": {}}
+        assert house.cli("pull", name, env=own, check=False).returncode == 1
+
+
+HELPER = """#!/bin/sh
+# Keeps one login in a file.
+read -r said
+case $1 in
+  store) echo "$said" > "$KEPT" ;;
+  get) cat "$KEPT" 2>/dev/null || { echo "credentials not found in native keychain"; exit 1; } ;;
+  erase) rm "$KEPT" ;;
+esac
+"""
+
+
+def test_a_credential_helper(house: Engine, tmp_path: Path) -> None:
+    """What it keeps is never in config.json."""
+    (tmp_path / "bin").mkdir()
+    helper = tmp_path / "bin/docker-credential-test"
+    helper.write_text(HELPER)
+    helper.chmod(0o755)
+    with _closed(tmp_path) as closed:
+        config = tmp_path / "own/config.json"
+        config.parent.mkdir()
+        config.write_text(json.dumps({"credHelpers": {closed.address: "test"}}))
+        own = {
+            "BOXWOOD_CONFIG": str(config.parent),
+            "KEPT": str(tmp_path / "kept"),
+            "PATH": f"{helper.parent}:{os.environ['PATH']}",
+        }
+        name = f"{closed.address}/mine/box:1"
+        house.docker("tag", "busybox", name)
+        login = ("login", "-u", "me", "--password-stdin", closed.address)
+        house.cli(*login, input="secret", env=own)
+        assert "secret" in (tmp_path / "kept").read_text()
+        assert "auths" not in json.loads(config.read_text())
+        house.cli("push", name, env=own)
+        house.cli("logout", closed.address, env=own)
+        assert not (tmp_path / "kept").exists()
