@@ -21,6 +21,7 @@ POINTS = (
 """Of containers, in the order of their life."""
 IMAGE_POINTS = (
     "load.unpacked", "load.settled", "load.recorded", "drop.verified", "drop.recorded",
+    "pull.unpacked", "pull.settled", "pull.recorded",
 )  # fmt: skip
 """Of images and their layers."""
 

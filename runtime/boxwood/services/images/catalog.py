@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from boxwood.errors import BoxwoodError, DataLoss, InvalidArgument, NotFound
-from boxwood.model.descriptor import DOCUMENT_LIMIT
+from boxwood.model.descriptor import DOCUMENT_LIMIT, Manifest
 from boxwood.model.digest import Digest, chain_ids
 from boxwood.model.image import Image, ImageConfig
 from boxwood.model.reference import Reference
@@ -205,9 +205,23 @@ class Catalog:
 
     def untag(self, name: str) -> None:
         """Forget a name, given in its canonical form."""
+        documents = self._documents(name)
         self._tag_records.delete(name)
         key = self._tags.pop(name)
         self._rename(key)
+        for digest in documents - self.manifests() if documents else ():
+            self._content.delete(digest)
+
+    def manifests(self) -> set[Digest]:
+        """Return the digests of the manifests that images came with, as far as they are here."""
+        return {digest for name in self._tags for digest in self._documents(name)}
+
+    def _documents(self, name: str) -> set[Digest]:
+        """Return what is here of the manifest, or index, that a name with a digest stands for."""
+        top = Reference.parse(name).digest if "@" in name else None
+        if top is None or not self._content.has(top):
+            return set()
+        return {top, *documents_below(self._content, top)}
 
     def delete(self, key: str) -> None:
         """Forget an image that has no name any more, then its config.
@@ -272,3 +286,13 @@ def _shown(text: str) -> str:
 def familiar(name: str) -> str:
     """Return a canonical name as people write it."""
     return Reference.parse(name).familiar
+
+
+def documents_below(content: ContentStore, top: Digest) -> list[Digest]:
+    """Return the manifests that are here of those that an index names."""
+    try:
+        manifest = msgspec.json.decode(content.read(top, DOCUMENT_LIMIT), type=Manifest)
+    except (msgspec.MsgspecError, BoxwoodError):
+        return []
+    below = [Digest.parse(entry.digest) for entry in manifest.manifests or ()]
+    return [digest for digest in below if content.has(digest)]

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from boxwood.drivers.registry import Credentials, RegistryTransport
     from boxwood.services.images.service import Emit, ImagesService
     from boxwood.store.blobs import Layer
-    from boxwood.store.content import ContentStore
 
 SHORT = 12
 BEAT = 0.1
@@ -364,16 +363,6 @@ async def fetch_document(
     if len(data) != descriptor.size or Digest.of(bytes(data), digest.algorithm) != digest:
         raise DataLoss(f"pull {reference.familiar}: {digest}: wrong bytes were sent")
     return bytes(data)
-
-
-def documents_below(content: ContentStore, top: Digest) -> list[Digest]:
-    """Return the manifests that are here of those that an index names."""
-    try:
-        manifest = msgspec.json.decode(content.read(top, DOCUMENT_LIMIT), type=Manifest)
-    except (msgspec.MsgspecError, BoxwoodError):
-        return []
-    below = [Digest.parse(entry.digest) for entry in manifest.manifests or ()]
-    return [digest for digest in below if content.has(digest)]
 
 
 async def _nothing(parent: Digest | None) -> None:

@@ -32,7 +32,7 @@ from boxwood.services.images.downloads import Downloads
 from boxwood.services.images.filters import matching
 from boxwood.services.images.importing import Import
 from boxwood.services.images.loading import Load
-from boxwood.services.images.pulling import Pull, describe, documents_below
+from boxwood.services.images.pulling import Pull, describe
 from boxwood.services.images.pushing import Push
 from boxwood.services.images.removal import InUse, Publish, Removal
 from boxwood.services.images.saving import Save
@@ -410,18 +410,8 @@ class ImagesService:
         if self.catalog.unusable:
             return []
         kept = {image.id for image in self.catalog.all()} | self.layers.blobs.digests()
-        kept |= self._manifests()
+        kept |= self.catalog.manifests()
         return [digest for digest in self.content.walk() if digest not in kept]
-
-    def _manifests(self) -> set[str]:
-        """Return the digests of the manifests that images came with, and of what these name."""
-        kept: set[str] = set()
-        for image in self.catalog.all():
-            for name in image.digests:
-                top = Reference.parse(name).digest
-                if top is not None and self.content.has(top):
-                    kept |= {top, *documents_below(self.content, top)}
-        return kept
 
     def _drop_blobs(self) -> builtins.list[str]:
         done = []
