@@ -1,5 +1,5 @@
-# distutils: sources = ext/c/diff/diff.c ext/c/diff/names.c ext/c/diff/xattrs.c ext/c/diff/emit.c ext/c/diff/scout.c ext/c/tar/writer.c
-# distutils: depends = ext/c/diff/bw_diff.h ext/c/diff/internal.h ext/c/tar/bw_writer.h
+# distutils: sources = ext/c/diff/diff.c ext/c/diff/names.c ext/c/diff/xattrs.c ext/c/diff/emit.c ext/c/diff/scout.c ext/c/tar/outlet.c ext/c/tar/writer.c
+# distutils: depends = ext/c/diff/bw_diff.h ext/c/diff/internal.h ext/c/tar/bw_writer.h ext/c/tar/outlet.h
 """Changes between two file trees: as a layer's tar, or as a list. See the stub."""
 
 import os

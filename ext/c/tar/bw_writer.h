@@ -8,17 +8,16 @@
 #include <stdint.h>
 #include <sys/stat.h>
 
-#define BW_WRITER_BUFFER (1u << 20)
+#include "outlet.h"
+
 #define BW_WRITER_RECORDS (2u << 20) /* bytes of one entry's PAX records: xattrs are the bulk */
 
 struct bw_writer {
-    int fd;
+    struct bw_outlet outlet;
     bool streams;    /* the descriptor is a pipe or socket: sendfile(2) copies nothing */
     int errnum;      /* of the write that failed, 0: none did */
     uint64_t size;   /* bytes given out, with those in the buffer */
     uint64_t entries;
-    size_t used;
-    unsigned char *buffer;
     char *records;
     size_t records_used;
 };

@@ -30,14 +30,13 @@ static int fail(struct bw_writer *writer, int errnum) {
 
 int bw_writer_open(struct bw_writer *writer, int fd) {
     struct stat st = {0};
-    *writer = (struct bw_writer){.fd = fd};
+    *writer = (struct bw_writer){.errnum = 0};
     /* Into a file it would be slower than a copy: it goes through a pipe of the kernel's own. */
     writer->streams = !fstat(fd, &st) && (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode));
     if (S_ISFIFO(st.st_mode))
         (void)fcntl(fd, F_SETPIPE_SZ, 1 << 20); /* fewer turns of both sides; a wish */
-    writer->buffer = malloc(BW_WRITER_BUFFER);
     writer->records = malloc(BW_WRITER_RECORDS);
-    if (!writer->buffer || !writer->records) {
+    if (bw_outlet_open(&writer->outlet, fd) || !writer->records) {
         bw_writer_close(writer);
         return fail(writer, ENOMEM);
     }
@@ -45,35 +44,41 @@ int bw_writer_open(struct bw_writer *writer, int fd) {
 }
 
 void bw_writer_close(struct bw_writer *writer) {
-    free(writer->buffer);
+    bw_outlet_close(&writer->outlet);
     free(writer->records);
-    writer->buffer = NULL;
     writer->records = NULL;
 }
 
 int bw_writer_flush(struct bw_writer *writer) {
-    for (size_t done = 0; done < writer->used;) {
-        ssize_t count = write(writer->fd, writer->buffer + done, writer->used - done);
-        if (count < 0 && errno == EINTR)
-            continue;
-        if (count < 0)
-            return fail(writer, errno);
-        done += (size_t)count;
-    }
-    writer->used = 0;
-    return 0;
+    int errnum = bw_outlet_flush(&writer->outlet);
+    return errnum ? fail(writer, errnum) : 0;
+}
+
+/* `size` bytes more are in the buffer. */
+static int filled(struct bw_writer *writer, size_t size) {
+    struct bw_outlet *outlet = &writer->outlet;
+    writer->size += size;
+    outlet->used += size;
+    int errnum = outlet->used == BW_OUTLET_SIZE ? bw_outlet_full(outlet) : 0;
+    return errnum ? fail(writer, errnum) : 0;
+}
+
+/* Where the next bytes go, and how many of `size` the buffer has room for. */
+static unsigned char *room_for(const struct bw_writer *writer, uint64_t size, size_t *part) {
+    size_t room = BW_OUTLET_SIZE - writer->outlet.used;
+    *part = size < room ? (size_t)size : room;
+    return writer->outlet.buffer + writer->outlet.used;
 }
 
 int bw_writer_put(struct bw_writer *writer, const void *data, size_t size) {
     const unsigned char *from = data;
     while (size) {
-        size_t room = BW_WRITER_BUFFER - writer->used, part = size < room ? size : room;
-        memcpy(writer->buffer + writer->used, from, part);
-        writer->used += part;
-        writer->size += part;
+        size_t part;
+        unsigned char *to = room_for(writer, size, &part);
+        memcpy(to, from, part);
         from += part;
         size -= part;
-        if (writer->used == BW_WRITER_BUFFER && bw_writer_flush(writer) < 0)
+        if (filled(writer, part) < 0)
             return -1;
     }
     return 0;
@@ -81,12 +86,11 @@ int bw_writer_put(struct bw_writer *writer, const void *data, size_t size) {
 
 int bw_writer_zeros(struct bw_writer *writer, uint64_t size) {
     while (size) {
-        size_t room = BW_WRITER_BUFFER - writer->used, part = size < room ? (size_t)size : room;
-        memset(writer->buffer + writer->used, 0, part);
-        writer->used += part;
-        writer->size += part;
+        size_t part;
+        unsigned char *to = room_for(writer, size, &part);
+        memset(to, 0, part);
         size -= part;
-        if (writer->used == BW_WRITER_BUFFER && bw_writer_flush(writer) < 0)
+        if (filled(writer, part) < 0)
             return -1;
     }
     return 0;
@@ -108,7 +112,7 @@ static int64_t send_some(struct bw_writer *writer, int fd, uint64_t offset, uint
     uint64_t done = 0;
     while (done < size) {
         size_t want = size - done < SEND_PIECE ? (size_t)(size - done) : SEND_PIECE;
-        ssize_t count = sendfile(writer->fd, fd, &at, want);
+        ssize_t count = sendfile(writer->outlet.fd, fd, &at, want);
         if (count < 0 && errno == EINTR)
             continue;
         if (count < 0 && !done && (errno == EINVAL || errno == ENOSYS || errno == EOVERFLOW))
@@ -126,9 +130,9 @@ static int64_t send_some(struct bw_writer *writer, int fd, uint64_t offset, uint
 static int64_t copy_some(struct bw_writer *writer, int fd, uint64_t offset, uint64_t size) {
     uint64_t done = 0;
     while (done < size) {
-        size_t room = BW_WRITER_BUFFER - writer->used;
-        size_t want = size - done < room ? (size_t)(size - done) : room;
-        ssize_t count = pread(fd, writer->buffer + writer->used, want, (off_t)(offset + done));
+        size_t part;
+        unsigned char *to = room_for(writer, size - done, &part);
+        ssize_t count = pread(fd, to, part, (off_t)(offset + done));
         if (count < 0 && errno == EINTR)
             continue;
         if (count < 0)
@@ -136,9 +140,7 @@ static int64_t copy_some(struct bw_writer *writer, int fd, uint64_t offset, uint
         if (!count)
             break;
         done += (uint64_t)count;
-        writer->used += (size_t)count;
-        writer->size += (uint64_t)count;
-        if (writer->used == BW_WRITER_BUFFER && bw_writer_flush(writer) < 0)
+        if (filled(writer, (size_t)count) < 0)
             return -1;
     }
     return (int64_t)done;

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import random
 import select
 import subprocess
 import sys
@@ -84,3 +86,59 @@ def test_a_name_that_vanishes_before_it_is_opened(tmp_path: Path) -> None:
     with tarfile.open(layer) as archive:
         found = [(entry.name, entry.linkname) for entry in archive]
     assert found == [("b", ""), ("c", "b")]
+
+
+def small_files(tree: Path, source: random.Random) -> dict[str, bytes]:
+    """Fill a tree with files that pass through the writer's buffers: 12 MiB, four of them."""
+    tree.mkdir()
+    found = {}
+    for number in range(150):
+        found[f"{number:03}"] = source.randbytes(source.randrange(80_000, 90_000))
+        (tree / f"{number:03}").write_bytes(found[f"{number:03}"])
+    return found
+
+
+def test_bytes_leave_in_order_whoever_is_slow(tmp_path: Path, fuzz_random: random.Random) -> None:
+    """Into a file, which takes all at once, and into a pipe that nobody reads for a while."""
+    tree = tmp_path / "tree"
+    files = small_files(tree, fuzz_random)
+    root = os.open(tree, os.O_RDONLY | os.O_DIRECTORY)
+    with (tmp_path / "layer.tar").open("w+b") as layer:
+        written = diff.diff(layer.fileno(), root)
+        layer.seek(0)
+        data = layer.read()
+    os.close(root)
+    assert written["size"] == len(data)
+    assert streamed(tree, lambda: None) == (written, data)
+    with tarfile.open(fileobj=BytesIO(data)) as archive:
+        for name, content in files.items():
+            member = archive.extractfile(name)
+            assert member is not None
+            assert member.read() == content
+        assert archive.getnames() == sorted(files)
+
+
+def test_a_reader_that_goes_away(tmp_path: Path, fuzz_random: random.Random) -> None:
+    """An error, whatever is in the buffers, and no thread is left."""
+    tree = tmp_path / "tree"
+    small_files(tree, fuzz_random)
+    reader, writer = os.pipe()
+    root = os.open(tree, os.O_RDONLY | os.O_DIRECTORY)
+
+    def read_some() -> None:
+        for _ in range(3):
+            os.read(reader, 1 << 20)
+        os.close(reader)
+
+    thread = threading.Thread(target=read_some)
+    before = len(os.listdir("/proc/self/task"))
+    thread.start()
+    try:
+        with pytest.raises(diff.DiffError) as caught:
+            diff.diff(writer, root)
+    finally:
+        thread.join()
+        os.close(writer)
+        os.close(root)
+    assert caught.value.errno == errno.EPIPE
+    assert len(os.listdir("/proc/self/task")) == before
