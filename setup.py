@@ -1,8 +1,8 @@
 """Builds the compiled parts of Boxwood; everything else stands in pyproject.toml.
 
-Three things are made here: the Cython extensions of `boxwood_ext`, the static shim (one C
-program), and the C headers that both read their constants from, written out of the tables in
-`boxwood_ext/program.py` and `boxwood_ext/protocol.py`.
+Three things are made here: the Cython extensions of `boxwood_ext`, the static programs (shim and
+network helper, in C), and the C headers that all read their constants from, written out of the
+tables in `boxwood_ext/program.py`, `protocol.py` and `helper_protocol.py`.
 
 A `.pyx` names the C kernels it needs in its first lines: `# distutils: sources = ext/c/x.c`.
 `BOXWOOD_DEBUG=1` builds with the address and undefined-behaviour sanitizers and Cython's None
@@ -27,16 +27,25 @@ C_DIR = Path("ext/c")
 PACKAGE = Path("ext/boxwood_ext")
 GENERATED = C_DIR / "generated"
 # The tables that Python and C share, and the header that each is written to.
-HEADERS = {"program": "launch_ops.h", "protocol": "shim_messages.h"}
-SHIM = Path("boxwood_ext/bin/boxwood-shim")
+HEADERS = {
+    "program": "launch_ops.h",
+    "protocol": "shim_messages.h",
+    "helper_protocol": "helper_messages.h",
+}
+BIN = Path("boxwood_ext/bin")
+# The static programs, and the C files of each.
+PROGRAMS = {
+    "boxwood-shim": ["*.c"],
+    "boxwood-helper": ["helper/*.c", "decode.c"],
+}
 DEBUG = os.environ.get("BOXWOOD_DEBUG", "") not in ("", "0")
 
 WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter"]
 SANITIZE = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer"]
 EXT_FLAGS = ["-O1", "-g", *SANITIZE] if DEBUG else ["-O2", "-g0"]
-# A static program cannot carry the address sanitizer, so the shim gets the other one, as a trap:
+# A static program cannot carry the address sanitizer, so these get the other one, as a trap:
 # that needs no library either.
-SHIM_FLAGS = (
+PROGRAM_FLAGS = (
     ["-O1", "-g", "-fsanitize=undefined", "-fsanitize-undefined-trap-on-error"]
     if DEBUG
     else ["-O2", "-s"]
@@ -64,21 +73,21 @@ def newer(target: Path, sources: list[Path]) -> bool:
     return all(path.stat().st_mtime <= made for path in [*sources, Path("setup.py")])
 
 
-def build_shim(target: Path) -> None:
-    """Compile every C file of ext/c to one static program, unless the target is up to date."""
-    sources = sorted(C_DIR.glob("*.c"))
-    # What lies there may be the other build's: build_py copies the shim of the package folder.
+def build_program(target: Path, patterns: list[str]) -> None:
+    """Compile C files to one static program, unless the target is up to date."""
+    sources = sorted(path for pattern in patterns for path in C_DIR.glob(pattern))
+    # What lies there may be the other build's: build_py copies the one of the package folder.
     fresh_enough = not DEBUG and newer(target, [*sources, *C_DIR.rglob("*.h")])
     if not sources or fresh_enough:
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = target.with_name(target.name + ".new")
     compiler = os.environ.get("CC", "gcc")
-    command = [compiler, "-std=gnu11", "-static", *SHIM_FLAGS, *WARNINGS]
+    command = [compiler, "-std=gnu11", "-static", *PROGRAM_FLAGS, *WARNINGS]
     command += ["-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections"]
     command += ["-D_GNU_SOURCE", f"-I{C_DIR}", f"-I{GENERATED}", "-o", str(fresh)]
     subprocess.run([*command, *map(str, sources)], check=True)
-    # By rename: a running shim keeps the file it was started from.
+    # By rename: a running one keeps the file it was started from.
     fresh.rename(target)
 
 
@@ -102,12 +111,14 @@ def extensions() -> list[Extension]:
 
 
 class BuildExt(build_ext):
-    """The extensions, and beside them the shim."""
+    """The extensions, and beside them the programs."""
 
     def run(self) -> None:
-        """Build the shim where the extensions go, then the extensions."""
+        """Build the programs where the extensions go, then the extensions."""
         in_place = self.inplace or getattr(self, "editable_mode", False)
-        build_shim((Path("ext") if in_place else Path(self.build_lib)) / SHIM)
+        folder = (Path("ext") if in_place else Path(self.build_lib)) / BIN
+        for name, patterns in PROGRAMS.items():
+            build_program(folder / name, patterns)
         self.parallel = self.parallel or os.cpu_count()
         super().run()
 

@@ -44,8 +44,12 @@ def run_program(
     Raises LaunchFailed, TimeoutError (``timeout`` seconds without news); the process is gone then.
     """
 
-def spawn_shim(executable: int, fds: Sequence[int]) -> tuple[int, int]:
+def spawn_shim(
+    executable: int, fds: Sequence[int], args: Sequence[bytes] = (b"boxwood-shim",)
+) -> tuple[int, int]:
     """Run ``executable`` (a descriptor) in a new session with ``fds`` as 3, 4, ...: (pid, pidfd).
+
+    ``args``: its arguments, its name first, four at most.
 
     0..2 are /dev/null, the environment is empty, everything else is closed. clone(VM|VFORK): the
     price does not depend on this process's size. Raises OSError, ValueError.

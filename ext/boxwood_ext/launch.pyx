@@ -152,9 +152,9 @@ def run_program(bytes program, fds=(), stdio=(-1, -1, -1), double timeout=30.0):
         _os.close(report)
 
 
-def spawn_shim(int executable, fds):
+def spawn_shim(int executable, fds, args=(b"boxwood-shim",)):
     cdef int numbers[32]
-    cdef char *argv[2]
+    cdef char *argv[5]
     cdef char *envp[1]
     cdef int pid
     cdef int pidfd = -1
@@ -164,11 +164,15 @@ def spawn_shim(int executable, fds):
         raise ValueError(f"spawn: {count} descriptors: more than 32")
     for i in range(count):
         numbers[i] = fds[i]
-    argv[0] = b"boxwood-shim"
-    argv[1] = NULL
+    args = tuple(args)
+    if not 0 < len(args) < 5:
+        raise ValueError(f"spawn: {len(args)} arguments: 1 to 4 are taken")
+    for i in range(len(args)):
+        argv[i] = args[i]
+    argv[len(args)] = NULL
     envp[0] = NULL
     with nogil:
         pid = bx_spawn(executable, argv, envp, numbers, count, &pidfd)
     if pid < 0:
-        raise OSError(-pid, f"spawn: boxwood-shim: {_os.strerror(-pid)}")
+        raise OSError(-pid, f"spawn: {args[0].decode()}: {_os.strerror(-pid)}")
     return pid, pidfd

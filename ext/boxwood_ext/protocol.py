@@ -16,20 +16,10 @@ so that who reads the end of the stream finds the status recorded.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from typing import Final
 
-from boxwood_ext.wire import (
-    Op,
-    ProgramError,
-    Reader,
-    Value,
-    c_table,
-    decode_item,
-    encode_item,
-    operation,
-)
+from boxwood_ext.wire import Messages, Op, Value, c_messages, operation
 
 VERSION: Final = 1
 MAX_MESSAGE: Final = 48 << 10
@@ -88,10 +78,9 @@ TABLE: Final = (
     operation(36, "ready", "id:str exit_file:str", "The state is told."),
 )  # fmt: skip
 
-BY_NAME: Final = {op.name: op for op in TABLE}
-BY_CODE: Final = {op.code: op for op in TABLE}
-
-_HEADER = struct.Struct("<HHI")  # version, reserved, bytes of the whole message
+_MESSAGES: Final = Messages(TABLE, VERSION, MAX_MESSAGE)
+BY_NAME: Final = _MESSAGES.by_name
+BY_CODE: Final = _MESSAGES.by_code
 
 
 def encode(name: str, *values: Value) -> bytes:
@@ -100,16 +89,12 @@ def encode(name: str, *values: Value) -> bytes:
     Raises:
         ProgramError: unknown name, wrong values, or too long.
     """
-    return encode_message((name, *values))
+    return _MESSAGES.encode((name, *values))
 
 
 def encode_message(item: Sequence[Value]) -> bytes:
     """The same from a tuple ``(name, value, ...)``."""
-    body = encode_item(BY_NAME, item)
-    size = _HEADER.size + len(body)
-    if size > MAX_MESSAGE:
-        raise ProgramError(f"{item[0]!r}: {size} bytes: too long for a message")
-    return _HEADER.pack(VERSION, 0, size) + body
+    return _MESSAGES.encode(item)
 
 
 def decode(message: bytes) -> Op:
@@ -118,23 +103,10 @@ def decode(message: bytes) -> Op:
     Raises:
         ProgramError: it is none, or of another version.
     """
-    reader = Reader(message)
-    version, reserved, size = reader.unpack(_HEADER)
-    if (version, reserved) != (VERSION, 0) or size != len(message) or size > MAX_MESSAGE:
-        raise ProgramError("not a message of this version")
-    op = decode_item(BY_CODE, reader)
-    if reader.position != size:
-        raise ProgramError("bytes after the message")
-    return op
+    return _MESSAGES.decode(message)
 
 
 def c_header() -> str:
     """The table as a C header: ``ext/c/generated/shim_messages.h``."""
-    constants = {
-        name: value
-        for name, value in globals().items()
-        if name.startswith(("VERSION", "MAX_", "CLIENT_", "TASK_")) and isinstance(value, int)
-    }
-    lines = ["/* Generated from boxwood_ext/protocol.py; do not edit. */", "#pragma once", ""]
-    lines += [f"#define BXM_{name} {value:#x}u" for name, value in constants.items()]
-    return "\n".join([*lines, "", c_table("BXM", TABLE)])
+    words = ("VERSION", "MAX_", "CLIENT_", "TASK_")
+    return c_messages("protocol", "BXM", globals(), words, TABLE)

@@ -220,6 +220,66 @@ def decode_item(table: Mapping[int, Operation], reader: Reader) -> Op:
     return Op(op.name, values)
 
 
+_HEADER = struct.Struct("<HHI")  # version, reserved, bytes of the whole message
+
+
+class Messages:
+    """A table whose items travel one to a packet: a header (version, size), then the item.
+
+    Both programs of ours that speak in packets (the shim, the helper) have one.
+    """
+
+    def __init__(self, table: Iterable[Operation], version: int, limit: int) -> None:
+        self.table = tuple(table)
+        self.by_name = {op.name: op for op in self.table}
+        self.by_code = {op.code: op for op in self.table}
+        self.version = version
+        self.limit = limit
+        """Bytes of one message."""
+
+    def encode(self, item: Sequence[Value]) -> bytes:
+        """Encode ``(name, value, ...)``.
+
+        Raises:
+            ProgramError: unknown name, wrong values, or too long.
+        """
+        body = encode_item(self.by_name, item)
+        size = _HEADER.size + len(body)
+        if size > self.limit:
+            raise ProgramError(f"{item[0]!r}: {size} bytes: too long for a message")
+        return _HEADER.pack(self.version, 0, size) + body
+
+    def decode(self, message: bytes) -> Op:
+        """Read one message.
+
+        Raises:
+            ProgramError: it is none, or of another version.
+        """
+        reader = Reader(message)
+        version, reserved, size = reader.unpack(_HEADER)
+        sizes = size == len(message) and size <= self.limit
+        if (version, reserved) != (self.version, 0) or not sizes:
+            raise ProgramError("not a message of this version")
+        op = decode_item(self.by_code, reader)
+        if reader.position != size:
+            raise ProgramError("bytes after the message")
+        return op
+
+
+def c_messages(
+    module: str, prefix: str, constants: Mapping[str, object], words: tuple[str, ...],
+    table: Iterable[Operation],
+) -> str:  # fmt: skip
+    """A table and the constants of its module whose names begin with ``words``, as a C header."""
+    lines = [f"/* Generated from boxwood_ext/{module}.py; do not edit. */", "#pragma once", ""]
+    lines += [
+        f"#define {prefix}_{name} {value:#x}u"
+        for name, value in constants.items()
+        if name.startswith(words) and isinstance(value, int)
+    ]
+    return "\n".join([*lines, "", c_table(prefix, table)])
+
+
 def c_table(prefix: str, table: Iterable[Operation]) -> str:
     """An enum of the codes, and an X-macro ``PREFIX_TABLE`` of the rows, in C."""
     rows = list(table)

@@ -25,7 +25,7 @@ def executable() -> int:
 def seal(program: Path) -> int:
     """A copy of the program that nobody can write to, as a descriptor: what a container could
     reach of it through /proc/PID/exe is neither the file nor can be changed (CVE-2019-5736)."""
-    fd = os.memfd_create("boxwood-shim", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    fd = os.memfd_create(program.name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.write(fd, program.read_bytes())
     seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
@@ -61,8 +61,8 @@ def spawn_process() -> ShimProcess:
     return ShimProcess(pid, pidfd, ours)
 
 
-def connect(directory: Path) -> socket.socket | None:
-    """Connect to the shim that listens in this directory, or None: none does.
+def connect(directory: Path, name: str = "shim.sock") -> socket.socket | None:
+    """Connect to the shim (or what else has a socket) in this directory, or None: none listens.
 
     Raises:
         BlockingIOError: there is one, busy: try again.
@@ -74,7 +74,7 @@ def connect(directory: Path) -> socket.socket | None:
     try:
         # Through a descriptor: the path may be longer than a socket's address takes.
         folder = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        connection.connect(f"/proc/self/fd/{folder}/shim.sock")
+        connection.connect(f"/proc/self/fd/{folder}/{name}")
     except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
         connection.close()
         return None
@@ -83,7 +83,7 @@ def connect(directory: Path) -> socket.socket | None:
         raise
     except OSError as error:
         connection.close()
-        raise Unavailable(f"shim: {directory}: {error.strerror}") from error
+        raise Unavailable(f"connect: {directory / name}: {error.strerror}") from error
     finally:
         if folder >= 0:
             os.close(folder)

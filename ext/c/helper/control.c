@@ -1,0 +1,424 @@
+/* The daemon's connection: one packet is one message of helper_protocol.py. At most one daemon at a
+ * time; the newest counts. Its words are read as strictly as a stranger's. */
+
+#include <stdlib.h>
+#include <sys/time.h>
+
+#include "launch.h"
+
+#include "helper.h"
+
+static const struct bx_row rows[BXH_LIMIT] = {BXH_TABLE(BX_ROW)};
+static struct source control = {.fd = -1}, listener = {.fd = -1};
+static char build[BXH_MAX_ID];
+static uid_t owner;
+
+enum {
+    MAX_FDS = 253,
+    SEND_SECONDS = 5, /* for a daemon that does not read: then it is hung up on */
+};
+
+struct packet {
+    struct bx_op op;
+    int fds[MAX_FDS];
+    unsigned count;
+};
+
+struct writer {
+    unsigned char data[2048] __attribute__((aligned(8)));
+    size_t used;
+};
+
+#define NUM(i) (packet->op.args[i].number)
+#define STR(i) ((const char *)packet->op.args[i].data)
+#define ARG(i) (&packet->op.args[i])
+
+int control_connected(void)
+{
+    return control.fd >= 0;
+}
+
+/* ---- messages out */
+
+static void put_head(struct writer *out, uint32_t kind, uint32_t length)
+{
+    memcpy(out->data + out->used, &kind, 4);
+    memcpy(out->data + out->used + 4, &length, 4);
+    out->used += 8;
+}
+
+static void put_number(struct writer *out, unsigned kind, uint64_t number)
+{
+    put_head(out, kind, 8);
+    memcpy(out->data + out->used, &number, 8);
+    out->used += 8;
+}
+
+static void put_bytes(struct writer *out, unsigned kind, const void *data, size_t length)
+{
+    size_t whole = (length + (kind == BXP_KIND_STR) + 7) & ~(size_t)7;
+    put_head(out, kind, (uint32_t)length);
+    memset(out->data + out->used, 0, whole);
+    memcpy(out->data + out->used, data, length);
+    out->used += whole;
+}
+
+static void put_string(struct writer *out, const char *text)
+{
+    put_bytes(out, BXP_KIND_STR, text, strnlen(text, BXH_MAX_ID));
+}
+
+static void finish(struct writer *out, unsigned code, const int *fds, unsigned count)
+{
+    _Alignas(struct cmsghdr) char rights[CMSG_SPACE((BXH_MAX_INSIDE + 2) * sizeof(int))] = {0};
+    struct {
+        uint16_t version, reserved;
+        uint32_t size;
+        uint16_t code, count;
+        uint32_t length;
+    } head = {BXH_VERSION, 0, (uint32_t)out->used, (uint16_t)code, rows[code].count,
+              (uint32_t)out->used - 16};
+    struct iovec part = {out->data, out->used};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    memcpy(out->data, &head, sizeof head);
+    if (count) {
+        message.msg_control = rights;
+        message.msg_controllen = CMSG_SPACE(count * sizeof *fds);
+        struct cmsghdr *first = CMSG_FIRSTHDR(&message);
+        first->cmsg_level = SOL_SOCKET;
+        first->cmsg_type = SCM_RIGHTS;
+        first->cmsg_len = CMSG_LEN(count * sizeof *fds);
+        memcpy(CMSG_DATA(first), fds, count * sizeof *fds);
+    }
+    if (control.fd >= 0 && sendmsg(control.fd, &message, MSG_NOSIGNAL) < 0)
+        close_source(&control);
+}
+
+static void reply(uint64_t request, int error, const char *operation, const char *object)
+{
+    struct writer out = {.used = 16};
+    put_number(&out, BXP_KIND_U64, request);
+    put_number(&out, BXP_KIND_I64, (uint64_t)(int64_t)error);
+    put_string(&out, operation);
+    put_string(&out, object);
+    finish(&out, BXH_REPLY, NULL, 0);
+}
+
+static void present(unsigned kind, const char *id, const char *key, unsigned inside,
+                    const int *fds, unsigned count)
+{
+    struct writer out = {.used = 16};
+    put_number(&out, BXP_KIND_U64, kind);
+    put_string(&out, id);
+    put_string(&out, key);
+    put_number(&out, BXP_KIND_U64, inside);
+    finish(&out, BXH_PRESENT, fds, count);
+}
+
+static void present_sandbox(struct sandbox *sandbox, int give)
+{
+    int fds[2 + BXH_MAX_INSIDE] = {sandbox->datagrams.fd, sandbox->listener.fd};
+    memcpy(fds + 2, sandbox->inside, sandbox->inside_count * sizeof *fds);
+    give = give && sandbox->datagrams.fd >= 0 && sandbox->listener.fd >= 0;
+    present(BXH_KIND_SANDBOX, sandbox->id, "", sandbox->inside_datagrams, fds,
+            give ? 2 + sandbox->inside_count : 0);
+}
+
+static void present_all(int give)
+{
+    struct writer out = {.used = 16};
+    for (struct zone *zone = zones; zone; zone = zone->next)
+        if (zone->there)
+            present(BXH_KIND_ZONE, zone->id, "", 0, NULL, 0);
+    for (struct sandbox *sandbox = sandboxes; sandbox; sandbox = sandbox->next)
+        present_sandbox(sandbox, give);
+    for (struct port *port = ports; port; port = port->next)
+        present(BXH_KIND_PORT, port->owner, port->key, 0, &port->source.fd, give ? 1 : 0);
+    put_string(&out, build);
+    finish(&out, BXH_READY, NULL, 0);
+}
+
+/* ---- messages in */
+
+static int do_zone(struct packet *packet)
+{
+    return zone_part(STR(1), STR(2), NUM(3) != 0, ARG(4)->data, ARG(4)->length);
+}
+
+/* u8 inside, u8 length of the address, u16 port, address: the place behind it, or NULL. */
+static const uint8_t *read_upstream(const uint8_t *at, const uint8_t *end, struct upstream *out)
+{
+    struct sockaddr_in *v4 = (struct sockaddr_in *)&out->address;
+    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&out->address;
+    memset(out, 0, sizeof *out);
+    if (end - at < 4 || (at[1] != 4 && at[1] != 16) || end - at < 4 + at[1])
+        return NULL;
+    out->inside = at[0];
+    if (at[1] == 4) {
+        v4->sin_family = AF_INET;
+        memcpy(&v4->sin_port, at + 2, 2);
+        memcpy(&v4->sin_addr, at + 4, 4);
+        out->size = sizeof *v4;
+    } else {
+        v6->sin6_family = AF_INET6;
+        memcpy(&v6->sin6_port, at + 2, 2);
+        memcpy(&v6->sin6_addr, at + 4, 16);
+        out->size = sizeof *v6;
+    }
+    return at + 4 + at[1];
+}
+
+static int do_view(struct packet *packet)
+{
+    const char *ids[BXH_MAX_ZONES + 1];
+    struct upstream upstreams[BXH_MAX_UPSTREAMS];
+    unsigned count = 0;
+    int zone_count = bx_list_fill(ARG(2), ids, BXH_MAX_ZONES + 1);
+    const uint8_t *at = ARG(4)->data, *end = at + ARG(4)->length;
+    if (zone_count < 0 || !*STR(1))
+        return -EINVAL;
+    while (at < end) {
+        if (count == BXH_MAX_UPSTREAMS || !(at = read_upstream(at, end, &upstreams[count++])))
+            return -EINVAL;
+    }
+    uint8_t *names = malloc(ARG(3)->length + 1);
+    if (!names)
+        return -ENOMEM;
+    memcpy(names, ARG(3)->data, ARG(3)->length);
+    return sandbox_view(STR(1), ids, (unsigned)zone_count, names, ARG(3)->length, upstreams, count,
+                        (unsigned)NUM(5), packet->fds, packet->count, (unsigned)NUM(6));
+}
+
+static int do_close(struct packet *packet)
+{
+    struct sandbox *sandbox = sandbox_find(STR(1));
+    if (sandbox)
+        sandbox_close(sandbox);
+    return 0;
+}
+
+static int fill_keys(struct packet *packet, const char **keys)
+{
+    int count = bx_list_fill(ARG(2), keys, MAX_FDS + 1);
+    if (count < 0 || ARG(1)->length >= BXH_MAX_ID)
+        return -EINVAL;
+    for (int i = 0; i < count; i++)
+        if (strlen(keys[i]) >= BXH_MAX_ID)
+            return -EINVAL;
+    return count;
+}
+
+/* All or none. */
+static int do_hold(struct packet *packet)
+{
+    const char *keys[MAX_FDS + 1];
+    int count = fill_keys(packet, keys), status = 0, done = 0;
+    if (count < 0 || (unsigned)count != packet->count)
+        return -EINVAL;
+    for (int i = 0; i < count; i++)
+        if (port_find(STR(1), keys[i]))
+            return -EEXIST;
+    while (done < count && !(status = port_hold(STR(1), keys[done], packet->fds[done])))
+        packet->fds[done++] = -1;
+    while (status < 0 && done--)
+        port_close(port_find(STR(1), keys[done]));
+    return status;
+}
+
+static int do_serve(struct packet *packet)
+{
+    struct sockaddr_storage target = {0};
+    struct sockaddr_in *v4 = (struct sockaddr_in *)&target;
+    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&target;
+    struct port *port = port_find(STR(1), STR(2));
+    const uint8_t *data = ARG(3)->data;
+    if (!port)
+        return -ENOENT;
+    switch (ARG(3)->length) {
+    case 0:
+        return port_serve(port, &target, 0);
+    case 6:
+        v4->sin_family = AF_INET;
+        memcpy(&v4->sin_port, data, 2);
+        memcpy(&v4->sin_addr, data + 2, 4);
+        return port_serve(port, &target, sizeof *v4);
+    case 18:
+        v6->sin6_family = AF_INET6;
+        memcpy(&v6->sin6_port, data, 2);
+        memcpy(&v6->sin6_addr, data + 2, 16);
+        return port_serve(port, &target, sizeof *v6);
+    default:
+        return -EINVAL;
+    }
+}
+
+static int do_release(struct packet *packet)
+{
+    const char *keys[MAX_FDS + 1];
+    int count = fill_keys(packet, keys);
+    struct port *next;
+    if (count < 0)
+        return count;
+    for (struct port *port = ports; port; port = next) {
+        int wanted = !count;
+        next = port->next;
+        for (int i = 0; i < count; i++)
+            wanted |= !strcmp(keys[i], port->key);
+        if (wanted && !strcmp(port->owner, STR(1)))
+            port_close(port);
+    }
+    return 0;
+}
+
+static int do_count(void)
+{
+    struct writer out = {.used = 16};
+    put_bytes(&out, BXP_KIND_BYTES, counters, sizeof counters);
+    finish(&out, BXH_COUNTERS, NULL, 0);
+    return 0;
+}
+
+/* From here on another helper serves; ours finishes what it has begun. */
+static int do_give(void)
+{
+    present_all(1);
+    for (struct sandbox *sandbox = sandboxes; sandbox; sandbox = sandbox->next)
+        sandbox_let_go(sandbox);
+    for (struct port *port = ports; port; port = port->next)
+        unwatch(&port->source);
+    close_source(&listener);
+    leaving = 1;
+    return 0;
+}
+
+static void dispatch(struct packet *packet)
+{
+    int status;
+    switch (packet->op.code) {
+    case BXH_ZONE: status = do_zone(packet); break;
+    case BXH_FORGET: status = zone_forget(STR(1)); break;
+    case BXH_VIEW: status = do_view(packet); break;
+    case BXH_CLOSE: status = do_close(packet); break;
+    case BXH_HOLD: status = do_hold(packet); break;
+    case BXH_SERVE: status = do_serve(packet); break;
+    case BXH_RELEASE: status = do_release(packet); break;
+    case BXH_COUNT: status = do_count(); break;
+    default: status = do_give(); break;
+    }
+    const char *object = rows[packet->op.code].count > 1 ? STR(1) : "";
+    reply(NUM(0), -status, rows[packet->op.code].name, object);
+}
+
+/* Strict: version, size, a message for us, nothing after it. */
+static int parse(const unsigned char *data, size_t size, struct bx_op *op)
+{
+    struct {
+        uint16_t version, reserved;
+        uint32_t size;
+    } head;
+    if (size < sizeof head)
+        return -EPROTO;
+    memcpy(&head, data, sizeof head);
+    if (head.version != BXH_VERSION || head.reserved || head.size != size)
+        return -EPROTO;
+    struct bx_cursor cursor = {.at = data + sizeof head, .end = data + size};
+    if (bx_item(&cursor, rows, BXH_LIMIT, op) < 0 || cursor.at != cursor.end)
+        return -EPROTO;
+    return op->code < BXH_REPLY ? 0 : -EPROTO;
+}
+
+static void take_fds(struct msghdr *message, struct packet *packet)
+{
+    for (struct cmsghdr *head = CMSG_FIRSTHDR(message); head; head = CMSG_NXTHDR(message, head)) {
+        if (head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS)
+            continue;
+        size_t count = (head->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        if (count > MAX_FDS - packet->count)
+            count = MAX_FDS - packet->count;
+        memcpy(packet->fds + packet->count, CMSG_DATA(head), count * sizeof(int));
+        packet->count += (unsigned)count;
+    }
+}
+
+/* The next message: 1, 0 when none waits, -1 when the daemon is gone or talks nonsense. */
+static int receive(struct packet *packet)
+{
+    static unsigned char data[BXH_MAX_MESSAGE + 8] __attribute__((aligned(8)));
+    static char ancillary[CMSG_SPACE(MAX_FDS * sizeof(int))] __attribute__((aligned(8)));
+    struct iovec part = {.iov_base = data, .iov_len = BXH_MAX_MESSAGE + 1};
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = ancillary,
+                             .msg_controllen = sizeof ancillary};
+    ssize_t size = recvmsg(control.fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+    if (size < 0 && (errno == EAGAIN || errno == EINTR))
+        return 0;
+    if (size <= 0)
+        return -1;
+    take_fds(&message, packet);
+    if (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
+        return -1;
+    return parse(data, (size_t)size, &packet->op) < 0 ? -1 : 1;
+}
+
+static void on_message(struct source *source, BX_UNUSED uint32_t events)
+{
+    struct packet packet;
+    int status = 1;
+    for (int i = 0; i < 16 && status > 0 && source->fd >= 0; i++) {
+        packet.count = 0;
+        status = receive(&packet);
+        if (status > 0)
+            dispatch(&packet);
+        for (unsigned n = 0; n < packet.count; n++)
+            bx_close(&packet.fds[n]);
+    }
+    if (status < 0)
+        close_source(source);
+}
+
+/* Only root, or who started us. */
+static int is_allowed(int fd)
+{
+    struct ucred peer;
+    socklen_t size = sizeof peer;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
+        return 0;
+    return !peer.uid || peer.uid == owner;
+}
+
+static void on_daemon(struct source *source, BX_UNUSED uint32_t events)
+{
+    struct timeval patience = {.tv_sec = SEND_SECONDS};
+    BX_FD fd = accept4(source->fd, NULL, NULL, SOCK_CLOEXEC);
+    if (fd < 0 && errno != EAGAIN) {
+        watch_again(source, 0);
+        loop_exhausted();
+    }
+    if (fd < 0 || !is_allowed(fd))
+        return;
+    close_source(&control);
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+    if (watch(&control, fd, EPOLLIN, on_message) < 0) {
+        control.event = NULL;
+        control.fd = -1;
+        return;
+    }
+    bx_take(&fd);
+    present_all(0);
+}
+
+void control_resume(void)
+{
+    if (listener.event)
+        watch_again(&listener, EPOLLIN);
+}
+
+/* Before it is confined: who connects is told by the kernel whose socket it is, and that we are. */
+void control_begin(int fd, const char *name)
+{
+    owner = geteuid();
+    listen(fd, SOMAXCONN);
+    memcpy(build, name, strnlen(name, sizeof build - 1));
+    watch(&listener, fd, EPOLLIN, on_daemon);
+}
