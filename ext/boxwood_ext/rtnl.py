@@ -38,6 +38,7 @@ _NESTED = 0x8000
 # if_link.h, if_addr.h, rtnetlink.h
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
 _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_AF_SPEC, _IFLA_NET_NS_FD = 18, 20, 26, 28
+_IFLA_OPERSTATE, _OPER_UP = 16, b"\x06"
 _GEN_MODE, _GEN_MODE_NONE = 8, 1  # IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE
 _INFO_KIND, _INFO_DATA, _INFO_SLAVE_KIND, _INFO_SLAVE_DATA = 1, 2, 4, 5
 _VETH_PEER = 1
@@ -49,12 +50,17 @@ _TABLE_MAIN, _PROTO_BOOT, _PROTO_STATIC, _SCOPE_LINK, _UNICAST = 254, 3, 4, 253,
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A link as the kernel tells of it. ``peer`` is IFLA_LINK: the index of what it hangs on."""
+    """A link as the kernel tells of it.
+
+    ``peer`` is IFLA_LINK: the index of what it hangs on. ``running``: it is up and so is its other
+    end, and the kernel has done what follows from that (a bridge's port forwards).
+    """
 
     index: int
     name: str
     kind: str
     up: bool
+    running: bool
     master: int
     mtu: int
     mac: str
@@ -320,6 +326,14 @@ def get_links() -> bytes:
     return message(_GETLINK, _DUMP, _LINK.pack(AF_UNSPEC, 0, 0, 0, 0))
 
 
+def get_link(index: int) -> bytes:
+    """Ask (``query``) for one link: :func:`links` reads the answer.
+
+    Since Linux 6.8 what has changed at its other end is taken into account first.
+    """
+    return message(_GETLINK, 0, _LINK.pack(AF_UNSPEC, 0, index, 0, 0))
+
+
 def get_addresses() -> bytes:
     """Ask (``query``) for all addresses: :func:`addresses` reads the answers."""
     return message(_GETADDR, _DUMP, _ADDRESS.pack(AF_UNSPEC, 0, 0, 0, 0))
@@ -360,6 +374,7 @@ def links(answers: Iterable[tuple[int, bytes]]) -> Iterator[Link]:
             name=_words(found.get(_IFLA_IFNAME, b"")),
             kind=_words(info.get(_INFO_KIND, b"")),
             up=bool(flags & IFF_UP),
+            running=found.get(_IFLA_OPERSTATE) == _OPER_UP,
             master=_u32(found.get(_IFLA_MASTER)),
             mtu=_u32(found.get(_IFLA_MTU)),
             mac=found.get(_IFLA_ADDRESS, b"").hex(":"),

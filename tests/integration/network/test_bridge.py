@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 
 from boxwood.drivers.network import EndpointRequest, PortRequest
 from boxwood.errors import Conflict
 from boxwood_plugins.network.bridge.options import MTU
+from tests.support import frames
 from tests.support.netlab import Lab
 
 
@@ -227,3 +229,17 @@ def test_a_port_that_the_kernel_cannot_lead_is_left_to_the_core(host: Lab) -> No
     with pytest.raises(Conflict):
         host.container(network, ports[0])
     assert (host.sh("nft list ruleset"), set(host.links())) == before
+
+
+def test_the_first_frame_to_a_container_is_not_lost(host: Lab) -> None:
+    """Nobody sends it again but its sender, a second later."""
+    network = host.network()
+    bridge = "br-010101010101"
+    mac = host.links()[bridge].mac
+    for _ in range(60):
+        box = host.box()
+        with box.socket(socket.SOCK_DGRAM) as ears:
+            ears.bind(("", 9))
+            host.container(network, box=box)
+            host.send_frame(frames.udp(mac, box.mac, "10.77.1.1", box.ip, 9), bridge)
+            assert ears.recv(16) == b"forged"

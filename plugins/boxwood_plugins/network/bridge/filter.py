@@ -58,25 +58,21 @@ class Filter:
             Conflict: a port of an element leads elsewhere already.
         """
         self._open()
-        before = self._counts
-        wanted = self._with(owner, elements)
-        gone, new = before.keys() - wanted.keys(), wanted.keys() - before.keys()
-        self._change(gone, new, wanted.keys())
+        old = self._owners.get(owner, frozenset())
+        gone = [one for one in old - elements if self._counts[one] == 1]
+        new = [one for one in elements - old if one not in self._counts]
+        self._change(gone, new)
         self.want(owner, elements)
 
     def want(self, owner: str, elements: frozenset[Element]) -> None:
         """Note what an owner has; :meth:`settle` sees to it."""
-        self._counts = self._with(owner, elements)
-        self._owners[owner] = elements
-        if not elements:
-            del self._owners[owner]
-
-    def _with(self, owner: str, elements: frozenset[Element]) -> Counter[Element]:
-        """Count who wants each element, when the owner's are these."""
-        counts = self._counts.copy()
-        counts.subtract(self._owners.get(owner, ()))
-        counts.update(elements)
-        return +counts
+        for one in self._owners.pop(owner, ()):
+            self._counts[one] -= 1
+            if not self._counts[one]:
+                del self._counts[one]
+        self._counts.update(elements)
+        if elements:
+            self._owners[owner] = elements
 
     def owners(self) -> list[str]:
         """Return who has elements."""
@@ -98,7 +94,7 @@ class Filter:
         wanted = set(self._counts)
         missing, extra = wanted - there, there - wanted
         if missing or extra:
-            self._change(extra, missing, wanted)
+            self._change(list(extra), list(missing))
         said = []
         if missing:
             said.append(f"packet filter: {len(missing)} elements were gone and are restored")
@@ -137,15 +133,13 @@ class Filter:
         except FileNotFoundError:
             return ""
 
-    def _change(
-        self, gone: Iterable[Element], new: Iterable[Element], wanted: Iterable[Element]
-    ) -> None:
-        new = list(new)
-        # A map takes no second value for a key: what an earlier engine left there goes.
-        keys = {element[:3] for element in new}
-        old = {one for one in self._adopted if one[:3] in keys} - set(new)
-        self._adopted -= old
-        commands = [rules.command("delete", self.table, one) for one in {*gone, *old}]
+    def _change(self, gone: list[Element], new: list[Element]) -> None:
+        old = []
+        if self._adopted:  # a map takes no second value for a key: an earlier engine's goes
+            keys = {element[:3] for element in new}
+            old = [one for one in self._adopted if one[:3] in keys and one not in new]
+            self._adopted.difference_update(old)
+        commands = [rules.command("delete", self.table, one) for one in (*gone, *old)]
         commands += [rules.command("add", self.table, one) for one in new]
         if not commands:
             return
@@ -153,7 +147,7 @@ class Filter:
             self.nft.run("".join(commands))
         except NftError:
             # Others have changed or removed the table: it is made anew, in one transaction.
-            wanted = set(wanted)
+            wanted = (self._counts.keys() - set(gone)) | set(new)
             keys = {element[:3] for element in wanted}
             self._replace(wanted | {one for one in self._adopted if one[:3] not in keys})
 

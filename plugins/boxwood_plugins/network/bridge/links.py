@@ -9,6 +9,7 @@ import errno
 import hashlib
 import ipaddress
 import secrets
+import time
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ from boxwood_ext import net, rtnl
 from boxwood_plugins.network.bridge.options import ISOLATED, Options, refuse_unknown
 
 _SYSCTLS = Path("/proc/sys/net")
+_LOOKS, _LOOK_SECONDS = 200, 0.001
 _TRIES = 5  # names of a veth, each of 28 random bits
 
 _HAIRPIN, _ISOLATED = 4, 33  # if_link.h: IFLA_BRPORT_MODE, IFLA_BRPORT_ISOLATED
@@ -177,47 +179,70 @@ class Links:
             Conflict: the interface's name is taken in the sandbox.
             InvalidArgument: an address or the MAC address is none.
         """
-        bridge = self.host.index(options.bridge)
         mac = request.mac_address.lower().replace("-", ":") or mac_for(request.addresses)
         refuse_unknown(request.options, ())
-        link = self._new_veth(request, netns, options, mac)
+        link = self._free_name()
         try:
-            self.host.batch(
-                [
-                    rtnl.set_link(
-                        link, no_link_local=True, alias=f"{self._tag}:{request.endpoint}"
-                    ),
-                    rtnl.set_link(link, up=True, master=bridge),
-                    rtnl.set_port(link, "bridge", *_port(request, options)),
-                ]
-            )
+            self._new_veth(link, request, options, netns, mac)
             self._inside(request, network, netns, routes)
+            self._wait_for(link)
         except BaseException:
             with suppress(OSError):
                 self.delete(link)
             raise
         return Made(link, mac)
 
-    def _new_veth(self, request: EndpointRequest, netns: int, options: Options, mac: str) -> str:
+    def _free_name(self) -> str:
         for _ in range(_TRIES):
-            link = f"veth{secrets.token_hex(4)[:7]}"
+            name = f"veth{secrets.token_hex(4)[:7]}"
             try:
-                self.host.batch(
-                    [rtnl.veth(link, request.interface, netns=netns, mac=mac, mtu=options.mtu)]
-                )
-            except net.NetlinkError as error:
-                if error.errno != errno.EEXIST:
-                    raise
-                with suppress(OSError), net.Netlink(netns) as inside:
-                    inside.index(request.interface)
-                    raise Conflict(
-                        f"interface {request.interface} is there already in the sandbox"
-                    ) from error
-                continue
-            except ValueError as error:
-                raise InvalidArgument(f"invalid MAC address: {mac}") from error
-            return link
+                self.host.index(name)
+            except OSError as error:
+                if error.errno == errno.ENODEV:
+                    return name
+                raise
         raise Conflict("no free name for a link of the endpoint")
+
+    def _new_veth(
+        self, link: str, request: EndpointRequest, options: Options, netns: int, mac: str
+    ) -> None:
+        """Make the veth and the port of the bridge, in one batch."""
+        bridge = self.host.index(options.bridge)
+        try:
+            new = rtnl.veth(
+                link, request.interface, netns=netns, master=bridge, mac=mac, mtu=options.mtu
+            )
+        except ValueError as error:
+            raise InvalidArgument(f"invalid MAC address: {mac}") from error
+        try:
+            self.host.batch(
+                [
+                    new,
+                    rtnl.set_link(
+                        link, no_link_local=True, alias=f"{self._tag}:{request.endpoint}"
+                    ),
+                    rtnl.set_port(link, "bridge", *_port(request, options)),
+                    rtnl.set_link(link, up=True),
+                ]
+            )
+        except net.NetlinkError as error:
+            if error.errno == errno.EEXIST and error.index == 0:
+                raise Conflict(
+                    f"interface {request.interface} is there already in the sandbox"
+                ) from error
+            raise
+
+    def _wait_for(self, link: str) -> None:
+        """Wait until the port forwards: a first packet that is lost costs its sender a second.
+
+        The kernel does that in a work queue of its own, within 0.1 ms unless it is busy; where it
+        takes too long nothing is wrong but that packet.
+        """
+        ask = rtnl.get_link(self.host.index(link))
+        for _ in range(_LOOKS):
+            if any(found.running for found in rtnl.links(self.host.query(ask))):
+                return
+            time.sleep(_LOOK_SECONDS)
 
     def _inside(
         self,
