@@ -225,14 +225,9 @@ class BtrfsDriver(DirectoryDriver):
         """Layers go straight into the subvolume; their whiteouts delete."""
         return UnpackTarget(self._directory(self.stat(key)) / _TREE, "delete")
 
-    async def cleanup(self) -> int:
-        """Destroy the subvolumes of the trash, then delete what is left of it."""
-        try:
-            for entry in os.scandir(self.root / "trash"):
-                await asyncio.to_thread(self._destroy_below, Path(entry.path))
-        except OSError as error:
-            raise as_boxwood_error("empty the trash", self.root, error) from error
-        return await super().cleanup()
+    async def dispose(self, directory: Path) -> None:
+        """Destroy the subvolume."""
+        await asyncio.to_thread(self._destroy_below, directory)
 
     def describe(self) -> list[tuple[str, str]]:
         """Say what it lies on."""

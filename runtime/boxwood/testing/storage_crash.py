@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import importlib
 import os
 import random
 import socket
@@ -80,6 +81,8 @@ class CrashLaws(StorageKit):
         """A driver's root with one layer; how many files that is."""
         if not faults.supported():
             pytest.skip("faults need root, on x86_64 or aarch64")
+        # A module that is read meanwhile would make calls of its own.
+        importlib.import_module("boxwood.execution.worker_jobs")
         with self.change(driver, "one", None) as tree:
             for name in _ONE:
                 (tree / name).write_text(name)

@@ -131,6 +131,23 @@ class LifeLaws(StorageKit):
             assert run(names(key)) == ["one", "shared"]
         assert sorted(info.key for info in driver.walk()) == ["c", "one"]
 
+    def test_the_trash_is_emptied_by_many(self, driver: StorageDriver) -> None:
+        """Removals go on while it is emptied, and so may other emptyings."""
+        self.layer(driver, "one", None)
+
+        async def one(number: int) -> None:
+            key = f"c-{number}"
+            await driver.prepare(key, "one")
+            driver.remove(key)
+            await driver.cleanup()
+
+        async def many() -> None:
+            await asyncio.gather(*(one(number) for number in range(16)))
+            await driver.cleanup()
+
+        run(many())
+        assert [info.key for info in driver.walk()] == ["one"]
+
     def test_it_is_read_while_it_is_mounted(self, driver: StorageDriver) -> None:
         """``opened`` of a snapshot that somebody has mounted and changed shows the changes."""
         with self.change(driver, "one", None) as tree:

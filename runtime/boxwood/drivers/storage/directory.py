@@ -62,6 +62,7 @@ class DirectoryDriver(StorageDriver):
         self.root = root
         self._known: dict[str, SnapshotInfo] = {}
         self._children: dict[str, int] = {}
+        self._deleting: set[str] = set()
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
             for part in (*Kind, "new", "trash"):
@@ -89,6 +90,9 @@ class DirectoryDriver(StorageDriver):
     def measured(self, directory: Path) -> Path:
         """Return the directory below which :meth:`usage` counts."""
         return directory
+
+    async def dispose(self, directory: Path) -> None:
+        """Take apart what deleting files does not; before each ``directory`` of the trash goes."""
 
     # The life
 
@@ -185,15 +189,27 @@ class DirectoryDriver(StorageDriver):
         return Usage(bytes=answer["bytes"], inodes=answer["inodes"])
 
     async def cleanup(self) -> int:
-        """Delete ``trash`` in a worker; see the contract."""
+        """Delete ``trash`` in a worker; see the contract.
+
+        What comes into the trash meanwhile is the next call's, and so is nothing that an earlier
+        one still deletes.
+        """
         with open_directory(self.root / "trash") as fd:
+            names = [name for name in os.listdir(fd) if name not in self._deleting]
+            mine = set(names)
+            self._deleting |= mine
             try:
-                names = os.listdir(fd)
+                for name in names:
+                    await self.dispose(self.root / "trash" / name)
                 batch = gather(fd, names) if names else []
+                mine.update(batch)
+                self._deleting.update(batch)
+                for name in batch:
+                    await self.offload("remove_tree", {"name": name}, [fd])
             except OSError as error:
                 raise as_boxwood_error("empty the trash", self.root, error) from error
-            for name in batch:
-                await self.offload("remove_tree", {"name": name}, [fd])
+            finally:
+                self._deleting -= mine
         return len(names)
 
     # Inside
