@@ -20,6 +20,7 @@ from boxwood.execution import worker_init, worker_trees, worker_users
 from boxwood_ext.tar import TarError
 from boxwood_plugins.volume import local
 from tests.attacks.weaken import Builds
+from tests.integration.tar.archives import archive, entry, hard, link
 from tests.integration.tar.conftest import extract_into
 from tests.integration.tar.test_hostile import ATTACKS as ARCHIVES
 from tests.integration.tar.test_hostile import outside, snapshot  # noqa: F401
@@ -212,34 +213,110 @@ async def test_a_name_is_no_path(tmp_path: Path, builds: Builds) -> None:
 
 # Archives
 
-# Those whose way out is a link of the archive's own: the compiled extractor's own guard. The ways
-# with ".." and "/" in a name are shown to bite by the trusting extractor of test_hostile.py.
+# Those whose way out is a link of the archive's own: one guard stops them.
 LINKED = [
     "link, then write through it", "two links", "whiteout through a link",
     "opaque through a link", "directory mode through a link", "device through a link",
     "hard link through a link", "link of a name, then a file of it",
+    "relative link, then write through it", "link below a directory",
 ]  # fmt: skip
+# Those that go upwards by name: two guards stop them, each by itself.
+UPWARDS = ["dot dot", "dot dot inside", "hard link outside", "whiteout outside"]
+# An absolute name and the whiteout of ".." bite the trusting extractor of test_hostile.py: here a
+# name loses its slashes before anything else, and the whiteout is refused by its form.
+FORMS = ["delete", "overlay", "aufs"]
+# A mark of a branch covers what is below; what stands beside it in the same place is left alone.
+DELETED_ONLY = {"whiteout through a link", "whiteout outside"}
+IN_ROOT = "tar/internal.h: RESOLVE_IN_ROOT"
 
 
 @pytest.fixture(scope="module")
 def trusting(builds: Builds) -> ModuleType:
-    return builds.tar("tar/internal.h: RESOLVE_IN_ROOT")
+    return builds.tar(IN_ROOT)
 
 
-@pytest.mark.parametrize("name", LINKED)
+@pytest.fixture(scope="module")
+def climbing(builds: Builds) -> ModuleType:
+    return builds.tar(IN_ROOT, "tar/path.c: names that lead upwards")
+
+
+def held(data: bytes, root: Path, outside: Path, how: ModuleType | None, **options: Any) -> bool:  # noqa: F811
+    """Extract with the installed extractor or a weakened one; is the outside as it was?"""
+    before = snapshot(outside)
+    # A refusal is as good as a harmless extraction; the weakened build has its own class of it.
+    with contextlib.suppress(TarError, *([how.TarError] if how else [])):
+        extract_into(data, root, module=how, **options)
+    return bool(snapshot(outside) == before)
+
+
+def each(names: list[str]) -> list[Any]:
+    """Pairs of an archive and a form of the branch in which it bites a trusting extractor."""
+    return [
+        pytest.param(name, form, id=f"{name}-{form}")
+        for name in names
+        for form in FORMS
+        if form == "delete" or name not in DELETED_ONLY
+    ]
+
+
+@pytest.mark.parametrize(("name", "form"), each(LINKED))
 def test_archives_whose_links_lead_out(
     name: str,
+    form: str,
     tmp_path: Path,
     outside: Path,  # noqa: F811
     trusting: ModuleType,
 ) -> None:
-    """CVE-2021-32760, CVE-2025-47290 and their kin."""
-    before = snapshot(outside)
+    """CVE-2021-32760, CVE-2025-47290 and their kin, in every form of the branch."""
+    data = ARCHIVES[name](outside)
+    assert held(data, tmp_path / "root0", outside, None, whiteouts=form)
+    assert not held(data, tmp_path / "root1", outside, trusting, whiteouts=form)
+
+
+@pytest.mark.parametrize(("name", "form"), each(UPWARDS))
+def test_archives_whose_names_lead_out(
+    name: str,
+    form: str,
+    tmp_path: Path,
+    outside: Path,  # noqa: F811
+    climbing: ModuleType,
+) -> None:
+    """The oldest of them all."""
+    data = ARCHIVES[name](outside)
+    assert held(data, tmp_path / "root0", outside, None, whiteouts=form)
+    assert not held(data, tmp_path / "root1", outside, climbing, whiteouts=form)
+
+
+@pytest.mark.parametrize("form", ["overlay", "aufs"])
+def test_a_mark_through_a_link(
+    form: str,
+    tmp_path: Path,
+    outside: Path,  # noqa: F811
+    trusting: ModuleType,
+) -> None:
+    """The mark of a deletion, made where a layer's link leads: a device or a file of the host's."""
+    data = archive(link("a", str(outside)), entry("a/.wh.new"))
+    assert held(data, tmp_path / "root0", outside, None, whiteouts=form)
+    assert not held(data, tmp_path / "root1", outside, trusting, whiteouts=form)
+
+
+@pytest.mark.parametrize("form", ["overlay", "aufs"])
+def test_a_layer_below_whose_links_lead_out(
+    form: str,
+    tmp_path: Path,
+    outside: Path,  # noqa: F811
+    trusting: ModuleType,
+) -> None:
+    """A branch is unpacked upon a hostile layer: the host's file would be copied up into it."""
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below/e").symlink_to(outside)
+    data = archive(hard("stolen", "e/victim"))
+    below = os.open(tmp_path / "below", os.O_PATH)
     found = []
     for number, how in enumerate((None, trusting)):
-        try:
-            extract_into(ARCHIVES[name](outside), tmp_path / f"root{number}", module=how)
-        except (TarError, trusting.TarError):
-            pass
-        found.append(snapshot(outside) == before)
-    assert found == [True, False]
+        root = tmp_path / f"root{number}"
+        held(data, root, outside, how, whiteouts=form, parent_fd=below)
+        stolen = root / "stolen"
+        found.append(stolen.is_file() and stolen.read_text() == "safe")
+    os.close(below)
+    assert found == [False, True]

@@ -65,7 +65,8 @@ def snapshot(path: Path) -> Any:
     """Return all that an attack could have changed."""
     return sorted(
         (str(p), p.lstat().st_mode, p.lstat().st_nlink, p.lstat().st_uid,
-         p.read_bytes() if p.is_file() else b"")
+         p.read_bytes() if p.is_file() else b"",
+         os.listxattr(p, follow_symlinks=False))
         for p in ([path, *path.rglob("*")] if path.exists() else [])
     )  # fmt: skip
 
