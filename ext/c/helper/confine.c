@@ -75,5 +75,8 @@ int confine(void)
         return -1;
     if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return -1;
+#ifdef BX_NO_FILTER /* a test's: the sanitizers open files to write what they found */
+    return 0;
+#endif
     return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0);
 }

@@ -4,17 +4,56 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from boxwood.execution import helper as helper_module
 from boxwood.execution.helper import SOCKET, Helper
 from boxwood.execution.names import Names
 from boxwood.execution.ports import Ports
 from boxwood.execution.shim_process import connect
 from boxwood_ext.net import make_namespace
 from tests.support.needs import need_root, until
+
+ROOT = Path(__file__).resolve().parents[3]
+SANITIZE = bool(os.environ.get("BOXWOOD_SANITIZE"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """With BOXWOOD_SANITIZE=1 the tests run with a helper under the address and undefined-behaviour
+    sanitizers, without its system call filter; what they find is printed and fails the run."""
+    if not SANITIZE:
+        yield
+        return
+    folder = tmp_path_factory.mktemp("sanitized")
+    reports = folder / "reports"
+    reports.mkdir()
+    reports.chmod(0o777)  # the helper is nobody
+    for above in (folder, *folder.parents[:3]):
+        above.chmod(above.stat().st_mode | 0o011)
+    options = folder / "options.c"
+    options.write_text(
+        "const char *__asan_default_options(void)\n"
+        f'{{ return "log_path={reports}/report:detect_leaks=1"; }}\n'
+        "const char *__ubsan_default_options(void)\n"
+        f'{{ return "log_path={reports}/report:print_stacktrace=1"; }}\n'
+    )
+    c = ROOT / "ext/c"
+    command = ["gcc", "-std=gnu11", "-O1", "-g", "-fsanitize=address,undefined",
+               "-fno-sanitize-recover=all", "-D_GNU_SOURCE", "-DBX_NO_FILTER", f"-I{c}",
+               f"-I{c}/generated", "-o", folder / "boxwood-helper", options]  # fmt: skip
+    subprocess.run([*command, *sorted(c.glob("helper/*.c")), c / "decode.c"], check=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(helper_module, "program_path", lambda: folder / "boxwood-helper")
+        helper_module._executable.cache_clear()
+        yield
+    helper_module._executable.cache_clear()
+    found = [path.read_text() for path in reports.iterdir()]
+    assert not found, "\n".join(found)
 
 
 class Daemon:

@@ -25,6 +25,9 @@ from tests.support.dns import Client, Server
 from tests.support.needs import until
 
 ask = asyncio.to_thread
+not_sanitized = pytest.mark.skipif(
+    "BOXWOOD_SANITIZE" in os.environ, reason="the sanitizers need memory and files"
+)
 
 
 def status(pid: int) -> dict[str, str]:
@@ -50,6 +53,7 @@ async def test_nobody_is_started_before_it_is_needed(daemon, netns: int) -> None
     assert (await ask(Client(netns).ask, "web")).values == ["10.0.0.1"]
 
 
+@not_sanitized
 async def test_it_is_confined(daemon, netns: int) -> None:
     await daemon.names.open("c1", netns, View())
     found = status(daemon.helper.pid)
@@ -62,6 +66,7 @@ async def test_it_is_confined(daemon, netns: int) -> None:
     assert (found["NoNewPrivs"], found["Seccomp"], found["Threads"]) == ("1", "2", "1")
 
 
+@not_sanitized
 async def test_it_is_small(daemon, namespaces: Callable[[], int]) -> None:
     """Private memory, with 100 sandboxes and a network of 200 names: below one MiB."""
     records = {f"c{n}": (f"10.0.{n}.1", f"fd00::{n + 1:x}") for n in range(200)}

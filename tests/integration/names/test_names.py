@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import random
 import socket
+import struct
 from collections.abc import Callable
 
 import pytest
@@ -351,3 +354,53 @@ async def test_bad_views_and_names_are_refused(daemon, netns: int) -> None:
     ):
         with pytest.raises(InvalidArgument):
             await daemon.names.open("c1", netns, view)
+
+
+def patiently(client: Client, name: str) -> dns.Reply:
+    """Ask as a library does, again after a while: a flood of others fills the socket's buffer."""
+    for _ in range(10):
+        with contextlib.suppress(TimeoutError):
+            return Client(client.netns, seconds=1).ask(name)
+    pytest.fail("no answer in ten seconds")
+
+
+async def test_hostile_packets_over_both(daemon, netns: int, fuzz_random: random.Random) -> None:
+    """From the sandbox and from the server that is asked: nobody else notices."""
+
+    def spoil(data: bytes) -> bytes:
+        piece = bytearray(data)
+        for _ in range(fuzz_random.randint(1, 4)):
+            if piece:
+                piece[fuzz_random.randrange(len(piece))] = fuzz_random.choice((0, 63, 192, 255))
+            if fuzz_random.random() < 0.2:
+                del piece[fuzz_random.randrange(len(piece) + 1) :]
+        return bytes(piece)
+
+    def respond(message: bytes) -> list[bytes]:
+        good = dns.answer(message, "1.2.3.4")
+        return [good] if b"good" in message else [message[:2] + spoil(good)[2:], good]
+
+    def attack(client: Client) -> None:
+        for _ in range(30):
+            with client.socket(socket.SOCK_STREAM) as stream, contextlib.suppress(OSError):
+                stream.sendall(
+                    b"".join(
+                        fuzz_random.choice((struct.pack(">H", len(piece)) + piece, piece))
+                        for piece in (spoil(dns.query("web.front")) for _ in range(5))
+                    )
+                )
+            with client.socket(socket.SOCK_DGRAM) as made:
+                for _ in range(20):
+                    made.send(spoil(dns.query("web.front", edns=1232)))
+
+    with Server(respond) as server:
+        await daemon.names.zone("n1", RECORDS, "front")
+        await daemon.names.open("c1", netns, View(zones=("n1",), upstreams=from_host(server)))
+        client = Client(netns)
+        pid = daemon.helper.pid
+        attackers = [asyncio.create_task(ask(attack, client)) for _ in range(3)]
+        for n in range(50):
+            assert (await ask(patiently, client, "web")).values == ["172.18.0.2"]
+            assert (await ask(patiently, client, f"good{n}.example")).values == ["1.2.3.4"]
+        await asyncio.gather(*attackers)
+        assert daemon.helper.pid == pid
