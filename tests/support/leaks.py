@@ -148,7 +148,8 @@ def mounts() -> dict[str, str]:
 def _is_company(pid: int) -> bool:
     """Is a process an engine's, or that of other tests which make what an engine makes?"""
     words = _words(pid)
-    return words.startswith("boxwood-shim") or "boxwood daemon" in words or "pytest" in words
+    programs = ("boxwood-shim", "boxwood-helper")
+    return words.startswith(programs) or "boxwood daemon" in words or "pytest" in words
 
 
 def cgroups() -> dict[str, str]:

@@ -160,8 +160,8 @@ static void deliver(struct query *query, uint8_t *reply, size_t size)
     /* A bare header has no question to be cut down to. */
     if (size < question.end)
         question.end = DNS_HEADER;
+    query_end(query); /* first: an asker that is gone takes its question along */
     respond(&asker, &question, reply, size);
-    query_end(query);
 }
 
 static void next_server(struct query *query)

@@ -68,8 +68,10 @@ static int zone_finish(struct zone *zone, const char *domain)
         free(zone->parts);
     zone->parts = NULL;
     zone->parts_size = 0;
-    if (status < 0)
+    if (status < 0) {
+        zone_release(zone);
         return status;
+    }
     memcpy(zone->domain, domain, strlen(domain) + 1);
     counters[COUNT_ZONES] += (uint64_t)!zone->there;
     zone->there = 1;
@@ -78,14 +80,17 @@ static int zone_finish(struct zone *zone, const char *domain)
 
 int zone_part(const char *id, const char *domain, int last, const uint8_t *data, uint32_t size)
 {
+    if (strlen(domain) >= DNS_NAME - 64)
+        return -EINVAL;
     struct zone *zone = zone_get(id);
-    if (!zone || strlen(domain) >= DNS_NAME - 64)
-        return zone ? -EINVAL : -ENOMEM;
-    if (size > BXH_MAX_ZONE - zone->parts_size)
-        return -E2BIG;
-    uint8_t *parts = realloc(zone->parts, zone->parts_size + size + 1);
-    if (!parts)
+    if (!zone)
         return -ENOMEM;
+    int fits = size <= BXH_MAX_ZONE - zone->parts_size;
+    uint8_t *parts = fits ? realloc(zone->parts, zone->parts_size + size + 1) : NULL;
+    if (!parts) {
+        zone_release(zone);
+        return fits ? -ENOMEM : -E2BIG;
+    }
     memcpy(parts + zone->parts_size, data, size);
     zone->parts = parts;
     zone->parts_size += size;

@@ -21,6 +21,8 @@ import os
 import signal
 import socket
 import struct
+import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
 from importlib import resources
@@ -52,7 +54,9 @@ SOCKET: Final = "helper.sock"
 REPLY_TIMEOUT: Final = 10.0
 """Seconds for any reply: the helper waits for nobody."""
 RESTARTS: Final = 5
-"""Times that a helper which dies is replaced at once; the next request tries again."""
+"""Times within a minute that a helper which dies is replaced at once; then it is waited."""
+RESTART_WAIT: Final = 10.0
+"""Seconds."""
 SOCKET_BUFFER: Final = 1 << 20
 """Bytes towards the helper: a large zone at once."""
 _MAX_FDS: Final = protocol.MAX_INSIDE + 2
@@ -110,7 +114,7 @@ class Helper:
         self._ready: asyncio.Future[str] | None = None
         self._counters = b""
         self._pidfds: set[int] = set()
-        self._restarts = 0
+        self._restarts: deque[float] = deque(maxlen=RESTARTS)
         self._restarting: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -180,7 +184,8 @@ class Helper:
         executable, build = _executable()
         listener = _listen(self._directory)
         try:
-            args = (b"boxwood-helper", build.encode())
+            # The folder is for people who look at a list of processes.
+            args = (b"boxwood-helper", build.encode(), os.fsencode(self._directory))
             pid, pidfd = launch.spawn_shim(executable, [listener.fileno()], args)
         except OSError as error:
             raise Unavailable(f"helper: start: {error.strerror}") from error
@@ -259,13 +264,17 @@ class Helper:
         was_ready = self._ready is not None and self._ready.done()
         self._disconnect("is gone")
         self.present = {}
-        if self._closed or not was_ready or self._restarts >= RESTARTS:
+        if self._closed or not was_ready:
             return
-        self._restarts += 1
-        log.warning("helper: is gone: a new one is started")
-        self._restarting = asyncio.get_running_loop().create_task(self._restart())
+        now = time.monotonic()
+        many = len(self._restarts) == RESTARTS and now - self._restarts[0] < 60
+        self._restarts.append(now)
+        wait = RESTART_WAIT if many else 0.0
+        log.warning("helper: is gone: a new one is started" + f" in {wait:g} s" * many)
+        self._restarting = asyncio.get_running_loop().create_task(self._restart(wait))
 
-    async def _restart(self) -> None:
+    async def _restart(self, wait: float) -> None:
+        await asyncio.sleep(wait)
         try:
             await self.ensure()
         except BoxwoodError as error:
@@ -291,7 +300,6 @@ class Helper:
                 await future
         except TimeoutError as error:
             raise DeadlineExceeded(f"helper: no reply to {name}") from error
-        self._restarts = 0
 
     async def count(self) -> dict[str, int]:
         """Its counters (``helper_protocol.COUNTERS``, then ``below_Nms`` and ``slower``)."""

@@ -7,6 +7,7 @@ import contextlib
 import random
 import socket
 import struct
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -404,3 +405,36 @@ async def test_hostile_packets_over_both(daemon, netns: int, fuzz_random: random
             assert (await ask(patiently, client, f"good{n}.example")).values == ["1.2.3.4"]
         await asyncio.gather(*attackers)
         assert daemon.helper.pid == pid
+
+
+async def test_askers_over_tcp_that_leave(daemon, netns: int) -> None:
+    """With a reset, while the answer is under way: it is for nobody, and that is all."""
+    release = threading.Event()
+
+    def respond(message: bytes) -> bytes:
+        release.wait(5)
+        return dns.answer(message, *[f"10.1.{n % 250}.{n // 250}" for n in range(1500)])
+
+    with Server(respond) as server:
+        await daemon.names.open("c1", netns, View(upstreams=from_host(server)))
+        client = Client(netns)
+        pid = daemon.helper.pid
+        for reset in (True, False):
+            for _ in range(5):
+                with client.socket(socket.SOCK_STREAM) as made:
+                    dns.send_tcp(made, dns.query("a.b"))
+                    if reset:
+                        linger = struct.pack("ii", 1, 0)
+                        made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        release.set()
+        assert len((await ask(client.ask_tcp, "c.d")).answers) == 1500
+        await nobody_waits(daemon)
+        assert daemon.helper.pid == pid
+
+
+async def nobody_waits(daemon) -> None:
+    for _ in range(5000):
+        if not (await daemon.names.metrics())["in_flight"]:
+            return
+        await asyncio.sleep(0.002)
+    pytest.fail("questions of nobody are under way")
