@@ -7,15 +7,19 @@ error that names it: what a person wrote is never silently without effect.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from boxwood.errors import InvalidArgument, Unavailable
 from boxwood.model.config import Ulimit
 from boxwood.model.sizes import parse_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 DEFAULT_FILE = Path("/etc/boxwood/daemon.json")
 DEFAULT_DATA_ROOT = "/var/lib/boxwood"
@@ -38,6 +42,13 @@ _RANGES = (
     ("layer_max_name", 16, 4095),
 )
 """Of numbers: a key, its least and its greatest value."""
+
+
+class AddressPool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A block that subnets of new networks are cut from, and the bits of their prefix."""
+
+    base: str
+    size: int
 
 
 class Configuration(msgspec.Struct, frozen=True, kw_only=True, rename="kebab",
@@ -80,6 +91,21 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, rename="kebab",
     seccomp_profile: str = ""
     log_driver: str = "json-file"
     log_opts: dict[str, str] = msgspec.field(default_factory=lambda: dict(_ROTATION))
+    bridge: str = ""
+    bip: str = ""
+    bip6: str = ""
+    fixed_cidr: str = ""
+    fixed_cidr_v6: str = ""
+    ipv6: bool = False
+    mtu: int = 1500
+    icc: bool = True
+    ip_masq: bool = True
+    ip: str = "0.0.0.0"
+    ip_forward: bool = True
+    host_gateway_ip: str = ""
+    respect_host_firewall: bool = False
+    default_address_pools: tuple[AddressPool, ...] = ()
+    default_network_opts: dict[str, dict[str, str]] = msgspec.field(default_factory=dict)
     dns: tuple[str, ...] = ()
     dns_opts: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
@@ -152,6 +178,27 @@ DOCS: dict[str, str] = {
     "log-driver": "Driver that keeps containers' logs: an entry point of `boxwood.log`.",
     "log-opts": "Options of the log driver for containers that give none; none at all by default "
     "for another driver than `json-file`.",
+    "bridge": "Name of the default network's link; empty: the driver's choice.",
+    "bip": "Address of the host in the default network, with the length of the subnet's prefix "
+    "(`172.17.0.1/16`); empty: chosen once, from the address pools.",
+    "bip6": "The same for IPv6.",
+    "fixed-cidr": "Part of the default network's subnet that containers get addresses of.",
+    "fixed-cidr-v6": "The same for IPv6.",
+    "ipv6": "Give IPv6 addresses in the default network.",
+    "mtu": "Bytes of a packet in the default network, at most.",
+    "icc": "Let containers of the default network reach each other.",
+    "ip-masq": "Hide the default network's addresses behind the host's.",
+    "ip": "Address of the host at which ports are published that name none.",
+    "ip-forward": "Let network drivers turn on forwarding between the host's links.",
+    "host-gateway-ip": "Address that `--add-host NAME:host-gateway` stands for; empty: the host's "
+    "in the default network.",
+    "respect-host-firewall": "Add no rule to another program's firewall, even where its own rules "
+    "keep containers from being reached.",
+    "default-address-pools": "Blocks that subnets of networks are chosen from: "
+    '`[{"base": "10.10.0.0/16", "size": 24}]`; empty: Docker\'s, then /24 of 10.200.0.0/13, and a '
+    "/48 of the engine's own for IPv6.",
+    "default-network-opts": "Options of new networks, by driver: "
+    '`{"bridge": {"com.docker.network.driver.mtu": "1400"}}`.',
     "dns": "DNS servers of containers; empty: the host's.",
     "dns-opts": "Resolver options of containers.",
     "dns-search": "DNS domains that containers search.",
@@ -175,7 +222,8 @@ _PLURAL = {
     "host": "hosts", "label": "labels", "storage_opt": "storage_opts", "dns_opt": "dns_opts",
     "exec_opt": "exec_opts", "log_opt": "log_opts", "default_ulimit": "default_ulimits",
     "registry_mirror": "registry_mirrors", "insecure_registry": "insecure_registries",
-    "add_runtime": "runtimes",
+    "add_runtime": "runtimes", "default_address_pool": "default_address_pools",
+    "default_network_opt": "default_network_opts",
 }  # fmt: skip
 """Flags that may be repeated, and the key that they fill."""
 _NOT_KEYS = frozenset({"config_file", "validate"})
@@ -253,6 +301,10 @@ def _flag_value(field: str, value: Any) -> Any:
         return dict(_pair(field, text) for text in value)
     if field == "default_ulimits" and not isinstance(value, dict):
         return {limit.name: limit for limit in map(parse_ulimit, value)}
+    if field == "default_address_pools":
+        return [parse_pool(entry) if isinstance(entry, str) else entry for entry in value]
+    if field == "default_network_opts" and not isinstance(value, dict):
+        return _network_options(value)
     return value
 
 
@@ -307,8 +359,26 @@ def _check(config: Configuration) -> None:
         if getattr(config, key) < 0:
             raise InvalidArgument(f"configuration: {key.replace('_', '-')}: less than 0")
     _check_layers(config)
+    _check_network(config)
     if config.shm_size < 0:
         raise InvalidArgument("configuration: default-shm-size: less than 0")
+
+
+def _check_network(config: Configuration) -> None:
+    readers: tuple[tuple[str, Callable[[str], object]], ...] = (
+        ("bip", ipaddress.IPv4Interface), ("bip6", ipaddress.IPv6Interface),
+        ("fixed_cidr", ipaddress.IPv4Network), ("fixed_cidr_v6", ipaddress.IPv6Network),
+        ("ip", ipaddress.IPv4Address), ("host_gateway_ip", ipaddress.ip_address),
+    )  # fmt: skip
+    for key, read in readers:
+        text = getattr(config, key)
+        try:
+            if text:
+                read(text)
+        except ValueError as error:
+            raise InvalidArgument(f"configuration: {key.replace('_', '-')}: {error}") from error
+    if not 68 <= config.mtu <= 65535:
+        raise InvalidArgument("configuration: mtu: not between 68 and 65535")
 
 
 def _check_layers(config: Configuration) -> None:
@@ -343,6 +413,27 @@ def parse_ulimit(text: str) -> Ulimit:
         return Ulimit(name=name, soft=int(soft), hard=int(hard or soft))
     except ValueError as error:
         raise InvalidArgument(f"configuration: default-ulimits: {text!r}: not a number") from error
+
+
+def parse_pool(text: str) -> AddressPool:
+    """Return the block of ``base=10.10.0.0/16,size=24``."""
+    found = dict(_pair("default-address-pools", part) for part in text.split(","))
+    try:
+        return AddressPool(found.pop("base"), int(found.pop("size")), **found)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidArgument(
+            f"configuration: default-address-pools: {text!r}: not base=CIDR,size=BITS"
+        ) from error
+
+
+def _network_options(texts: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return options by driver of ``DRIVER=KEY=VALUE``."""
+    found: dict[str, dict[str, str]] = {}
+    for text in texts:
+        driver, rest = _pair("default-network-opts", text)
+        key, value = _pair("default-network-opts", rest)
+        found.setdefault(driver, {})[key] = value
+    return found
 
 
 def pairs(texts: tuple[str, ...]) -> dict[str, str]:

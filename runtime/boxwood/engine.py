@@ -28,7 +28,8 @@ from boxwood.services.images import ImagesService, Registries
 from boxwood.services.images.committing import CommitRequest, committed_config
 from boxwood.services.images.service import target_name
 from boxwood.services.metrics import Metrics, prefix_of
-from boxwood.services.networks import NetworksService
+from boxwood.services.networks import Endpoint, NetworkSettings, NetworksService
+from boxwood.services.networks.ranges import parse_sources
 from boxwood.services.volumes import VolumesService
 from boxwood.store.content import ContentStore
 from boxwood.store.database import Database
@@ -135,7 +136,14 @@ class Engine:
             ),
         )
         self.trash = Trash(self.data_root / "trash", self.workers)
-        self.networks = NetworksService(self._network_driver, self.id, self.started_at)
+        self.networks = NetworksService(
+            self.database,
+            self._network_driver,
+            self.events,
+            self._network_settings(),
+            self.id,
+            self.started_at,
+        )
         self.volumes = VolumesService(
             self.database.records("volumes"),
             self._volume_driver,
@@ -147,6 +155,7 @@ class Engine:
         self.images.in_use = self.containers.of_image
         self.volumes.users_of = self.containers.of_volume
         self.volumes.mounted_by = self.containers.mounting
+        self.networks.endpoints_of = self._endpoints_of
         await warm
         await self._reconcile()
         self._register_metrics()
@@ -257,7 +266,13 @@ class Engine:
 
     def _network_driver(self, name: str) -> NetworkDriver:
         driver: NetworkDriver = manager.select(
-            "network", name, root=self.exec_root / "network" / name, options={}
+            "network",
+            name,
+            root=self.exec_root / "network" / name,
+            options={
+                "ip-forward": "true" if self.config.ip_forward else "false",
+                "respect-host-firewall": "true" if self.config.respect_host_firewall else "false",
+            },
         )
         return driver
 
@@ -269,6 +284,38 @@ class Engine:
             }
             self._registries[scheme] = manager.select("registry", scheme, options=options)
         return self._registries[scheme]
+
+    def _network_settings(self) -> NetworkSettings:
+        config = self.config
+        pools = [(pool.base, pool.size) for pool in config.default_address_pools]
+        return NetworkSettings(
+            sources=parse_sources(pools, self.id),
+            bip=config.bip,
+            bip6=config.bip6,
+            fixed_cidr=config.fixed_cidr,
+            fixed_cidr6=config.fixed_cidr_v6,
+            bridge=config.bridge,
+            ipv6=config.ipv6,
+            mtu=config.mtu,
+            icc=config.icc,
+            ip_masq=config.ip_masq,
+            publish=config.ip,
+            options=config.default_network_opts,
+        )
+
+    def _endpoints_of(self, network_id: str) -> list[Endpoint]:
+        """Return the endpoints of running containers in a network."""
+        return [
+            Endpoint(
+                container.id,
+                container.name,
+                endpoint.endpoint_id or ids.derived(f"{container.id}/endpoint/{network_id}"),
+                endpoint,
+            )
+            for container in self.containers.list()
+            for endpoint in container.networks.values()
+            if endpoint.network_id == network_id
+        ]
 
     def _volume_driver(self, name: str) -> VolumeDriver:
         driver: VolumeDriver = manager.select(
@@ -296,8 +343,10 @@ class Engine:
     async def _reconcile(self) -> None:
         self.containers.read()
         # Before containers are settled: that unmounts volumes, and may remove them.
-        done = await self.volumes.load()
+        done = await self.networks.load()
+        done += await self.volumes.load()
         done += await self.containers.load()
+        done += await self.networks.restore()
         done += await self.images.reconcile()
         for sentence in done:
             log.info("reconcile: %s", sentence)
@@ -322,6 +371,7 @@ class Engine:
             stop=not self.config.live_restore, timeout=self.config.shutdown_timeout
         )
         self.containers.pay()
+        await self.networks.close()
         self.events.close()
         Shim.drop_spare()
         await self.layers.close()

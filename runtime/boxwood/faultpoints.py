@@ -24,6 +24,11 @@ IMAGE_POINTS = (
     "pull.unpacked", "pull.settled", "pull.recorded",
 )  # fmt: skip
 """Of images and their layers."""
+NETWORK_POINTS = (
+    "network.create.begun", "network.create.made", "network.create.recorded",
+    "network.remove.begun", "network.remove.unmade", "network.remove.recorded",
+)  # fmt: skip
+"""Of networks, in the order of their life."""
 
 
 def _parse() -> tuple[str, int]:

@@ -13,6 +13,7 @@ from typing import Any
 from tests.support.busybox import busybox_tar
 from tests.support.http import Answer, call
 from tests.support.needs import need_program, until
+from tests.support.networks import clear_networks
 from tests.support.paths import BOXWOOD, clean_environment, clear_room, make_room
 
 START_SECONDS = 20.0
@@ -215,6 +216,10 @@ class Engine(Server):
         """The driver that the environment names, unless the test names one."""
         chosen = os.environ.get("BOXWOOD_TEST_STORAGE", "")
         return ("--storage-driver", chosen) if chosen and not self._names_a_driver() else ()
+
+    def _clear(self) -> None:
+        clear_networks(self.exec_root)
+        super()._clear()
 
     def _names_a_driver(self) -> bool:
         return any(flag.startswith("--storage-driver") for flag in self.flags)

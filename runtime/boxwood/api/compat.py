@@ -112,6 +112,10 @@ def _event_top(event: Object) -> None:
         event["from"] = event["Actor"]["Attributes"].get("image", "")
 
 
+def _no_ipv4_switch(network: Object) -> None:
+    del network["EnableIPv4"]
+
+
 TABLE: tuple[Legacy, ...] = (
     Legacy("container", 52, _network_top, "addresses of the bridge endpoint at the top"),
     Legacy("container", 52, _container_mac, "Config.MacAddress"),
@@ -122,6 +126,7 @@ TABLE: tuple[Legacy, ...] = (
     Legacy("image summary", 51, _no_count, "Containers was never counted"),
     Legacy("image summary", 44, _virtual_size, "VirtualSize, equal to Size"),
     Legacy("image summary", 43, _no_names, "names of an image without a name"),
+    Legacy("network", 48, _no_ipv4_switch, "EnableIPv4 came with networks that have none"),
     Legacy("event", 52, _event_top, "status, id and from; the CLI before 25 needs them"),
 )
 HIDDEN_EVENTS: tuple[tuple[int, str, str], ...] = ((46, "image", "create"),)

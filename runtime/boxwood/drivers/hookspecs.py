@@ -80,7 +80,12 @@ class NetworkHooks:
     def network_driver(
         self, name: str, root: Path, options: Mapping[str, str]
     ) -> NetworkDriver | None:
-        """Return the driver ``name``; ``root`` is ``<exec-root>/network/<name>``."""
+        """Return the driver ``name``; ``root`` is ``<exec-root>/network/<name>``.
+
+        ``options`` are the daemon's settings that concern every driver, ``true`` or ``false``:
+        ``ip-forward`` (it may turn on forwarding), ``respect-host-firewall`` (it adds no rule to
+        another program's). A driver ignores what it has no use for.
+        """
 
 
 class VolumeHooks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 
@@ -20,6 +21,11 @@ def new_id() -> str:
         value = os.urandom(LENGTH // 2).hex()
         if not value[:SHORT].isdecimal():
             return value
+
+
+def derived(text: str) -> str:
+    """Return the identifier that is always that of ``text``."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def is_id(value: str) -> bool:

@@ -30,8 +30,8 @@ COMMANDS = {
     "network disconnect none box": "POST /networks/{id}/disconnect",
 }
 SENTENCES = {command: YET.format(operation) for command, operation in COMMANDS.items()} | {
-    "network create mine": "Error response from daemon: create network: mine: this engine has no "
-    "driver for networks yet",
+    "network create -d other mine": "Error response from daemon: could not find plugin other in v1 "
+    "plugin registry: plugin not found",
     "network rm nobody": "Error response from daemon: network nobody not found",
 }
 # What clients say of themselves around the answer.
@@ -120,5 +120,5 @@ def test_docker_py(client: docker.DockerClient) -> None:
             call()
         answer = (caught.value.status_code, caught.value.explanation)
         assert answer == (501, f"{operation} is not served by this engine yet")
-    with pytest.raises(docker.errors.APIError, match="no driver for networks yet"):
-        client.networks.create("mine")
+    with pytest.raises(docker.errors.NotFound, match="could not find plugin other"):
+        client.networks.create("mine", driver="other")

@@ -21,10 +21,11 @@ from boxwood.model.config import (
 )
 from boxwood.model.container import Container, Health, MountPoint, ProbeResult, State
 from boxwood.model.image import Image, ImageConfig
+from boxwood.model.network import IPAM, IPAMConfig, Network
 from boxwood.model.volume import VolumeRecord
 from boxwood.model.wire import replace
 from boxwood.services.images import views as images
-from boxwood.services.networks.service import NetworksService
+from boxwood.services.networks import Endpoint
 from tests.unit.api.openapi import undocumented, validator
 
 NOW = 1_700_000_000 * times.SECOND
@@ -237,13 +238,32 @@ def test_volumes():
 
 
 def test_networks():
-    service = NetworksService(pytest.fail, "engine", NOW)
-    running = container(networks={"bridge": EndpointSettings(ip_address="1.2.3.4")})
-    stopped = replace(running, id="9" * 64, state=State(status="exited"))
-    for network in service.list():
-        check("NetworkSummary", networks.summary(network))
-        shown = check("NetworkInspect", networks.inspect(network, [running, stopped]))
-        assert set(shown["Containers"]) == ({running.id} if network.name == "bridge" else set())
+    config = IPAMConfig(subnet="10.1.0.0/16", gateway="10.1.0.1", auxiliary={"a": "10.1.0.9"})
+    network = Network(
+        id="e" * 64,
+        name="mine",
+        created=NOW,
+        driver="bridge",
+        ipam=IPAM(config=(config,)),
+        options={"a": "b"},
+        config_from="other",
+    )
+    settings = EndpointSettings(ip_address="10.1.0.2", ip_prefix_len=16, mac_address="02:00::1")
+    endpoint = Endpoint("c" * 64, "web", "f" * 64, settings)
+    check("NetworkSummary", networks.summary(network))
+    shown = check("NetworkInspect", networks.inspect(network, [endpoint]))
+    assert shown["IPAM"]["Config"] == [
+        {
+            "Subnet": "10.1.0.0/16",
+            "Gateway": "10.1.0.1",
+            "AuxiliaryAddresses": {"a": "10.1.0.9"},
+        }
+    ]
+    assert shown["ConfigFrom"] == {"Network": "other"}
+    assert shown["Containers"]["c" * 64]["IPv4Address"] == "10.1.0.2/16"
+    assert shown["Containers"]["c" * 64]["IPv6Address"] == ""
+    assert "EnableIPv4" in compat.wrap("network", 48, dict(shown))
+    assert "EnableIPv4" not in compat.wrap("network", 47, dict(shown))
 
 
 SECOND = times.SECOND

@@ -84,14 +84,6 @@ async def prune_images(call: Call) -> Response:
     return json_response({"ImagesDeleted": removed or None, "SpaceReclaimed": freed})
 
 
-async def prune_networks(call: Call) -> Response:
-    """``POST /networks/prune``: the networks that are here are the engine's own, and stay."""
-    for key in call.filters():
-        if key not in ("label", "label!", "until"):
-            raise InvalidArgument(f"invalid filter '{key}'")
-    return json_response({"NetworksDeleted": None})
-
-
 async def prune_build(call: Call) -> Response:
     """``POST /build/prune``: nothing is built here yet, so there is no cache."""
     call.filters()
@@ -101,6 +93,5 @@ async def prune_build(call: Call) -> Response:
 ROUTES = (
     Route("GET", "/system/df", usage, action="system.df"),
     Route("POST", "/images/prune", prune_images, action="image.prune"),
-    Route("POST", "/networks/prune", prune_networks, action="network.prune"),
     Route("POST", "/build/prune", prune_build, action="build.prune"),
 )

@@ -1,70 +1,81 @@
-"""``/networks``: the predefined ones, until the network drivers land."""
+"""``/networks``, but for connecting containers."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
+from boxwood.api import compat
 from boxwood.api.http.message import Response, json_response
-from boxwood.api.routing import JSON_BODY, NOT_YET, Route
+from boxwood.api.routing import JSON_BODY, Route
 from boxwood.api.shapes.networks import inspect as inspect_shape
 from boxwood.api.shapes.networks import summary
-from boxwood.errors import InvalidArgument
-from boxwood.model.wire import Wire
+from boxwood.errors import InvalidArgument, NotFound
+from boxwood.model.network import NetworkCreate
+from boxwood.model.wire import replace
 
 if TYPE_CHECKING:
     from boxwood.api.call import Call
 
-
-class NetworkCreate(Wire):
-    """The part of ``POST /networks/create`` that decides how it is refused."""
-
-    name: str = msgspec.field(default="", name="Name")
+LISTED_ENDPOINTS_BEFORE = 28
+"""API minor before which lists showed who is in a network."""
+FAMILIES_SINCE = 48
+"""API minor since which a client can do without IPv4."""
+_BOOLEANS = frozenset({"", "0", "1", "f", "false", "t", "true"})
 
 
 async def list_networks(call: Call) -> Response:
     """``GET /networks``"""
-    found = call.engine.networks.list(call.filters())
-    return json_response([summary(network) for network in found])
+    service = call.engine.networks
+    found = service.list(call.filters())
+    if call.minor < LISTED_ENDPOINTS_BEFORE:
+        shown = [inspect_shape(network, service.endpoints_of(network.id)) for network in found]
+    else:
+        shown = [summary(network) for network in found]
+    return json_response([compat.wrap("network", call.minor, one) for one in shown])
 
 
 async def inspect(call: Call) -> Response:
-    """``GET /networks/{id}``"""
-    network = call.engine.networks.get(call.params["id"])
+    """``GET /networks/{id}``; with ``host`` besides what the driver has made on the host."""
+    service, ref = call.engine.networks, call.params["id"]
+    verbose = call.text("verbose")
+    if verbose.lower() not in _BOOLEANS:
+        raise InvalidArgument(f"invalid value for verbose: {verbose}: not true or false")
+    network = service.get(ref)
     scope = call.text("scope")
     if scope and scope != network.scope:
-        raise InvalidArgument(f"network {network.name}: its scope is {network.scope}, not {scope}")
-    running = call.engine.containers.list()
-    return json_response(inspect_shape(network, running))
+        raise NotFound(f"network {ref} not found")
+    shown = inspect_shape(network, service.endpoints_of(network.id))
+    if call.flag("host"):
+        shown["Host"] = service.on_host(network.id)
+    return json_response(compat.wrap("network", call.minor, shown))
 
 
 async def create(call: Call) -> Response:
-    """``POST /networks/create``: refused with its reason."""
-    wanted = call.admit.typed(call.body(NetworkCreate))
-    if not wanted.name:
-        raise InvalidArgument("network name is required")
-    network = call.engine.networks.create(wanted.name)
-    return json_response({"Id": network.id, "Warning": ""}, 201)
+    """``POST /networks/create``"""
+    wanted = call.body(NetworkCreate)
+    wanted = call.admit.typed(wanted, wanted.name)
+    if call.minor < FAMILIES_SINCE:
+        wanted = replace(wanted, ipv4=None)
+    network, warning = await call.engine.networks.create(wanted)
+    return json_response({"Id": network.id, "Warning": warning}, 201)
 
 
 async def remove(call: Call) -> Response:
     """``DELETE /networks/{id}``"""
-    call.engine.networks.remove(call.params["id"])
+    await call.engine.networks.remove(call.params["id"])
     return Response(204, b"", "")
+
+
+async def prune(call: Call) -> Response:
+    """``POST /networks/prune``"""
+    removed = await call.engine.networks.prune(call.filters())
+    return json_response({"NetworksDeleted": removed or None})
 
 
 ROUTES = (
     Route("GET", "/networks", list_networks, action="network.list"),
-    Route(
-        "POST",
-        "/networks/create",
-        create,
-        body=JSON_BODY,
-        action="network.create",
-        typed=True,
-        state=NOT_YET,
-    ),
+    Route("POST", "/networks/create", create, body=JSON_BODY, action="network.create", typed=True),
+    Route("POST", "/networks/prune", prune, action="network.prune"),
     Route("GET", "/networks/{id}", inspect, action="network.inspect", about="id"),
-    Route("DELETE", "/networks/{id}", remove, action="network.remove", about="id", state=NOT_YET),
+    Route("DELETE", "/networks/{id}", remove, action="network.remove", about="id"),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from boxwood.cli.command import Command, Flag
 from boxwood.cli.commands.volume_create import pairs
+from boxwood.cli.errors import CliError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,28 +42,68 @@ def run(ctx: Context, values: Values, args: list[str]) -> int:
 
 
 def _pools(values: Values) -> list[dict[str, Any]]:
-    """One entry a subnet, with the ranges, gateways and addresses that lie in it."""
+    """One entry a subnet, with the ranges, gateways and addresses that lie in it.
+
+    What could not be told apart by the engine is refused here, in the words of Docker's client.
+    """
+    pools = [{"Subnet": subnet} for subnet in values["subnet"]]
+    if len(pools) < max(len(values["ip_range"]), len(values["gateway"])):
+        raise CliError("every ip-range or gateway must have a corresponding subnet")
+    for at, pool in enumerate(pools):
+        for other in pools[:at]:
+            if _holds(other, pool["Subnet"]) or _holds(pool, other["Subnet"]):
+                raise CliError("multiple overlapping subnet configuration is not supported")
+    for text in values["ip_range"]:
+        _cidr(text)
+        _once(_home(pools, text, "range"), "IPRange", text, "ranges", "on")
+    for text in values["gateway"]:
+        _once(_home(pools, text, "gateway"), "Gateway", text, "gateways", "for")
+    for name, text in pairs(values["aux_address"]).items():
+        _home(pools, text, "aux-address").setdefault("AuxiliaryAddresses", {})[name] = text
+    return pools
+
+
+def _cidr(text: str) -> Any:
+    """The subnet that a text names. Raises CliError."""
     import ipaddress
 
-    pools: list[dict[str, Any]] = [{"Subnet": subnet} for subnet in values["subnet"]]
-    bits = [ipaddress.ip_network(pool["Subnet"], strict=False) for pool in pools]
+    try:
+        return ipaddress.ip_interface(text if "/" in text else "").network
+    except ValueError:
+        raise CliError(f"invalid CIDR address: {text}") from None
 
-    def home(text: str) -> dict[str, Any]:
-        from boxwood.cli.errors import CliError
 
-        address = ipaddress.ip_address(text.partition("/")[0])
-        for pool, network in zip(pools, bits, strict=True):
-            if address in network:
-                return pool
-        raise CliError(f"no matching subnet for {text}")
+def _holds(pool: dict[str, Any], text: str) -> bool:
+    """Whether an address, or the first of a subnet, lies in a pool. Raises CliError."""
+    import ipaddress
 
-    for text in values["ip_range"]:
-        home(text)["IPRange"] = text
-    for text in values["gateway"]:
-        home(text)["Gateway"] = text
-    for key, text in pairs(values["aux_address"]).items():
-        home(text).setdefault("AuxiliaryAddresses", {})[key] = text
-    return pools
+    try:
+        network = _cidr(pool["Subnet"])
+    except CliError as error:
+        raise CliError(f"invalid subnet: {error.text}") from None
+    try:
+        address = ipaddress.ip_interface(text).ip
+    except ValueError:
+        return False
+    return address in network
+
+
+def _home(pools: list[dict[str, Any]], text: str, what: str) -> dict[str, Any]:
+    """The pool that an address lies in. Raises CliError."""
+    for pool in pools:
+        if _holds(pool, text):
+            return pool
+    raise CliError(f"no matching subnet for {what} {text}")
+
+
+def _once(pool: dict[str, Any], key: str, text: str, what: str, joint: str) -> None:
+    """Give a pool something that it has one of. Raises CliError."""
+    if key in pool:
+        raise CliError(
+            f"cannot configure multiple {what} ({text}, {pool[key]}) {joint} the same subnet "
+            f"({pool['Subnet']})"
+        )
+    pool[key] = text
 
 
 COMMAND = Command(

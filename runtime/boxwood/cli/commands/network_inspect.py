@@ -13,15 +13,18 @@ if TYPE_CHECKING:
 
 def run(ctx: Context, values: Values, args: list[str]) -> int:
     """Print each network."""
-    return inspect(
-        ctx, args, fetcher(ctx, "network", {"verbose": values["verbose"] or None}), values["format"]
-    )
+    query = {"verbose": values["verbose"] or None, "host": values["host"] or None}
+    return inspect(ctx, args, fetcher(ctx, "network", query), values["format"])
 
 
 COMMAND = Command(
     run,
     "Display detailed information on one or more networks",
     "[OPTIONS] NETWORK [NETWORK...]",
-    (FORMAT, Flag("verbose", "bool", "Show more, for diagnosis", "v")),
+    (
+        FORMAT,
+        Flag("host", "bool", "Show what is on the host too: links, addresses, rules"),
+        Flag("verbose", "bool", "Show more, for diagnosis", "v"),
+    ),
     least=1,
 )

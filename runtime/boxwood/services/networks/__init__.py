@@ -1,5 +1,7 @@
-"""Networks as records. The predefined ones only, until there is a driver with networks to make."""
+"""Networks: records, subnets and addresses, and the drivers that make them real."""
 
-from boxwood.services.networks.service import Network, NetworksService
+from boxwood.model.network import Network
+from boxwood.services.networks.options import NetworkSettings
+from boxwood.services.networks.service import Endpoint, NetworksService
 
-__all__ = ["Network", "NetworksService"]
+__all__ = ["Endpoint", "Network", "NetworkSettings", "NetworksService"]

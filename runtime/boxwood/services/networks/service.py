@@ -1,141 +1,409 @@
-"""The predefined networks ``bridge``, ``host`` and ``none``."""
+"""The networks service: records, subnets, and the drivers that make networks real.
+
+What a driver makes comes before the record that names it, and goes before it: a daemon that was
+killed in between leaves either a network whose record is there, which is made again at the next
+start, or something without a record, which the driver removes then (its ``reconcile``).
+"""
 
 from __future__ import annotations
 
-import hashlib
-import re
-from typing import TYPE_CHECKING
+import contextlib
+import logging
+from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-
-from boxwood.errors import InvalidArgument, NotFound, PermissionDenied, Unsupported
-from boxwood.model.wire import Wire
+from boxwood.errors import (
+    AlreadyExists,
+    BoxwoodError,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    Unsupported,
+)
+from boxwood.faultpoints import fault
+from boxwood.model import ids, times
+from boxwood.model.network import DEFAULT, HOST, IPAM, NONE, Network, NetworkCreate
+from boxwood.model.wire import replace
+from boxwood.services.locks import KeyedLocks
+from boxwood.services.networks import filters as tests
+from boxwood.services.networks import options, pools, ranges
+from boxwood.services.networks.addresses import Addresses
+from boxwood.services.networks.makers import Makers, plugin_of
+from boxwood.services.networks.records import NetworkRecords, spec_of, with_spec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
-    from boxwood.drivers.network import NetworkDriver
+    from boxwood.drivers.network import Attachment, NetworkDriver, NetworkSpec
+    from boxwood.model.config import EndpointSettings
+    from boxwood.services.networks.makers import Publisher
+    from boxwood.services.networks.options import NetworkSettings
+    from boxwood.store.database import Database
 
-STUB = "bridge"
-"""The default network, for which there is no driver yet: containers in it are in ``none``."""
+
+log = logging.getLogger(__name__)
+
+# The service has a method of the name ``list``.
+_Texts = list[str]
+_Networks = list[Network]
+
+STUB = DEFAULT
+"""The default network, in which containers are not connected yet."""
 STUB_WARNING = (
     "The bridge network is not available yet: the container has no network (as with --network none)"
 )
-_FILTERS = frozenset({"dangling", "driver", "id", "label", "name", "scope", "type"})
+_NO_ADDRESSES = "null"
+"""The IPAM driver of networks whose endpoints get no address from the core."""
 
 
-class Network(Wire, kw_only=True):
-    """A network as ``inspect`` shows it. ``created``: nanoseconds since the epoch."""
+class Endpoint(NamedTuple):
+    """A container in a network, as far as it has a place there now."""
 
-    name: str = msgspec.field(name="Name")
-    id: str = msgspec.field(name="Id")
-    created: int = 0
-    scope: str = msgspec.field(default="local", name="Scope")
-    driver: str = msgspec.field(name="Driver")
-    internal: bool = msgspec.field(default=False, name="Internal")
-    attachable: bool = msgspec.field(default=False, name="Attachable")
-    ingress: bool = msgspec.field(default=False, name="Ingress")
-    options: dict[str, str] = msgspec.field(default_factory=dict, name="Options")
-    labels: dict[str, str] = msgspec.field(default_factory=dict, name="Labels")
+    container: str
+    name: str
+    id: str
+    settings: EndpointSettings
 
 
 class NetworksService:
-    """Says which networks there are and which driver a network mode belongs to."""
+    """One lock for each network's name; lists are snapshots."""
 
     def __init__(
-        self, select: Callable[[str], NetworkDriver], engine_id: str, created: int
+        self,
+        database: Database,
+        select: Callable[[str], NetworkDriver],
+        events: Publisher,
+        settings: NetworkSettings,
+        engine_id: str,
+        created: int,
+        routes: Callable[[int], list[ranges.Range]] = ranges.host_routes,
     ) -> None:
-        """``select`` loads a driver by name; ids are derived from ``engine_id``."""
-        self._select = select
-        self._implementations = {"bridge": "none", "host": "host", "null": "none"}
-        self._drivers: dict[str, NetworkDriver] = {}
-        self._networks = {
-            name: Network(name=name, id=_id(engine_id, name), created=created, driver=driver)
-            for name, driver in (("bridge", "bridge"), ("host", "host"), ("none", "null"))
-        }
+        """Take the collaborators.
 
-    def list(self, filters: Mapping[str, Iterable[str]] | None = None) -> list[Network]:
-        """Return networks by name; raises InvalidArgument for an unknown filter."""
-        wanted = {key: tuple(values) for key, values in (filters or {}).items()}
-        for key in wanted:
-            if key not in _FILTERS:
-                raise InvalidArgument(f"invalid filter '{key}'")
-        return [network for network in self._networks.values() if _matches(network, wanted)]
+        Args:
+            database: of which the kinds ``networks`` and ``settings`` are used.
+            select: loads a driver by name; NotFound if there is none.
+            events: where to publish.
+            settings: of the configuration.
+            engine_id: what ids of the predefined networks are derived from.
+            created: nanoseconds; of the predefined networks.
+            routes: of the host, by IP version.
+        """
+        self._records = NetworkRecords(database.records("networks"), engine_id, created)
+        self._makers = Makers(database.records("settings"), select, events)
+        self._events = events
+        self._settings = settings
+        self._created = created
+        self._pools = pools.Pools(settings.sources or ranges.default_sources(engine_id), routes)
+        self._locks = KeyedLocks()
+        self.addresses = Addresses()
+        """Gives out the addresses of all networks."""
+        self.endpoints_of: Callable[[str], list[Endpoint]] = lambda _: []
+        """The endpoints of a network, by its id; the engine sets it."""
 
-    def get(self, ref: str) -> Network:
-        """Return a network by name, id or unique prefix; raises NotFound."""
-        if ref in self._networks:
-            return self._networks[ref]
-        found = [network for network in self._networks.values() if network.id.startswith(ref)]
-        if not ref or not found:
-            raise NotFound(f"network {ref} not found")
-        if len(found) > 1:
-            raise InvalidArgument(f"network {ref} is ambiguous ({len(found)} matches found on ID)")
-        return found[0]
+    # -- start and end --
 
-    def create(self, name: str) -> Network:
-        """Refuse: there is no driver that could.
+    async def load(self) -> _Texts:
+        """Read the records, make the default network, and give each network to its driver.
+
+        A driver that fails is named in the log, and in what its networks are used for.
+
+        Returns:
+            one sentence for each thing done.
 
         Raises:
-            PermissionDenied: a predefined name.
-            Unsupported: every other name.
+            InvalidArgument: the configuration of the default network is wrong.
         """
-        if name in self._networks or name == "default":
-            raise PermissionDenied(f"operation is not permitted on predefined {name} network")
-        raise Unsupported(f"create network: {name}: this engine has no driver for networks yet")
+        self._records.load()
+        for network in self._records:
+            if not network.config_only:
+                self._pools.hold(network.id, network.ipam.config or ())
+        self._put_default()
+        for network in self._records:
+            if network.config_only or network.name in (HOST, NONE):
+                continue
+            self.addresses.open(network)
+            with contextlib.suppress(BoxwoodError):  # named in the log
+                await self._makers.make(network)
+        return []
 
-    def remove(self, ref: str) -> None:
-        """Refuse to remove a predefined network."""
-        network = self.get(ref)
-        raise PermissionDenied(f"{network.name} is a pre-defined network and cannot be removed")
+    def _put_default(self) -> None:
+        """Make the record of the default network, or bring it up to the configuration."""
+        known, settings = self._records.default(), self._settings
+        network = known or Network(
+            id=self._records.predefined_id(DEFAULT),
+            name=DEFAULT,
+            created=self._created,
+            driver=DEFAULT,
+        )
+        network = replace(network, options=options.default_options(settings), ipv6=settings.ipv6)
+        asked = options.default_pools(settings)
+        pools.check(asked)
+        old = network.ipam.config or ()
+        kept = {(":" in config.subnet): config for config in old}
+        kept.update({(":" in config.subnet): config for config in asked})
+        self._pools.free(network.id)
+        try:
+            planned = self._pools.plan(network.id, kept.values(), ipv4=True, ipv6=settings.ipv6)
+        except BoxwoodError as error:
+            log.error("default network: %s: %s", DEFAULT, error)
+            self._pools.hold(network.id, old)
+            planned = old
+        network = replace(network, ipam=replace(network.ipam, config=planned))
+        with contextlib.suppress(BoxwoodError):  # told by `_make`
+            network = with_spec(network, self._makers.of(network).defaults(spec_of(network)))
+        if network != known:
+            self._records.put(network)
+
+    async def restore(self, attachments: Iterable[Attachment] = ()) -> _Texts:
+        """Have each driver restore what is wanted and remove what is not, and guard it.
+
+        Returns:
+            one sentence for each thing done.
+        """
+        wanted: dict[str, list[Attachment]] = {}
+        for attachment in attachments:
+            with contextlib.suppress(BoxwoodError):  # a network whose record is gone
+                network = self.get(attachment.network)
+                wanted.setdefault(plugin_of(network), []).append(attachment)
+        return await self._makers.restore(wanted)
+
+    async def close(self) -> None:
+        """End the guards. What is attached stays. Idempotent."""
+        await self._makers.close()
+
+    # -- what there is --
+
+    def list(self, filters: Mapping[str, Iterable[str]] | None = None) -> _Networks:
+        """Return networks by name; raises InvalidArgument for an unknown filter."""
+        test = tests.listed(filters, lambda network: bool(self.endpoints_of(network.id)))
+        return [network for network in self._records if test(network)]
+
+    def get(self, ref: str) -> Network:
+        """Return a network by name, id or unique prefix of an id; raises NotFound."""
+        return self._records.get(ref)
+
+    def spec(self, network: Network) -> NetworkSpec:
+        """Return a network as its driver sees it."""
+        return spec_of(network)
 
     def resolve(self, mode: str) -> tuple[Network | None, NetworkDriver]:
         """Return the network (None for ``container:``) and the driver behind a network mode.
 
         Raises:
-            NotFound: no such network, in Docker's words.
+            NotFound: no such network, or its driver is not installed.
+            PermissionDenied: a configuration, not a network.
         """
         if mode.startswith("container:"):
             return None, self.driver("container")
         network = self.get(mode)
-        return network, self.driver(self._implementations[network.driver])
+        if network.config_only:
+            raise PermissionDenied(f"network {network.name} is a configuration network")
+        return network, self.driver_of(network)
 
     def warning(self, mode: str) -> str:
         """Return what a client should know of a network mode; empty: nothing."""
         return STUB_WARNING if mode == STUB else ""
 
+    def driver_of(self, network: Network) -> NetworkDriver:
+        """Return a network's driver. Raises NotFound."""
+        return self._makers.of(network)
+
     def driver(self, name: str) -> NetworkDriver:
-        """Return the driver; loaded at its first use."""
-        if name not in self._drivers:
-            self._drivers[name] = self._select(name)
-        return self._drivers[name]
+        """Return a driver by its plugin's name. Raises NotFound in Docker's words."""
+        return self._makers.driver(name)
 
+    def on_host(self, ref: str) -> dict[str, object]:
+        """Return what is on the host for a network: links, addresses, rules."""
+        network = self.get(ref)
+        return {} if network.config_only else self.driver_of(network).inspect_host(spec_of(network))
 
-def _id(engine_id: str, name: str) -> str:
-    return hashlib.sha256(f"{engine_id}/network/{name}".encode()).hexdigest()
+    async def ensure(self, network: Network) -> None:
+        """Make a network that could not be made at the start; nothing for all others.
 
+        Raises:
+            BoxwoodError: why it still cannot.
+        """
+        if self._makers.failed(network):
+            async with self._locks.hold(network.name):
+                if self._makers.failed(network):
+                    await self._makers.make(network)
 
-def _matches(network: Network, wanted: Mapping[str, tuple[str, ...]]) -> bool:
-    return all(
-        not values or any(_match_one(network, key, value) for value in values)
-        for key, values in wanted.items()
-    )
+    # -- create --
 
+    async def create(self, wanted: NetworkCreate) -> tuple[Network, str]:
+        """Make a network.
 
-def _match_one(network: Network, key: str, value: str) -> bool:
-    match key:
-        case "name":
-            return re.search(re.escape(value), network.name) is not None
-        case "id":
-            return network.id.startswith(value)
-        case "driver":
-            return network.driver == value
-        case "scope":
-            return network.scope == value
-        case "type":
-            return value == "builtin"
-        case "label":
-            name, equals, wanted = value.partition("=")
-            return name in network.labels and (not equals or network.labels[name] == wanted)
-        case _:  # dangling: a predefined network never is
-            return value.lower() in ("false", "0")
+        Returns:
+            the network, and a warning that may be empty.
+
+        Raises:
+            AlreadyExists: the name is taken.
+            NotFound: the driver, or the network to take the configuration from.
+            PermissionDenied: a subnet is taken, a predefined name, a driver with one network.
+            InvalidArgument: a subnet, an address, an option; no subnet is left.
+        """
+        options.refuse(wanted)
+        async with self._locks.hold(wanted.name):
+            if wanted.name in self._records:
+                raise AlreadyExists(f"network with name {wanted.name} already exists")
+            source = wanted.config_from.network if wanted.config_from else ""
+            if source:
+                wanted = options.configured(wanted, self._configuration(source))
+            draft, warning = self._draft(wanted, source), ""
+            asked = draft.ipam.config or ()
+            pools.check(asked, ipv6=draft.ipv6)
+            if not draft.config_only:
+                clashes = self._pools.clashes(asked)
+                if clashes:
+                    warning = f"the host has routes into {', '.join(clashes)} already"
+                draft = await self._realize(draft)
+            else:
+                self._records.put(draft)
+        self._publish("create", draft)
+        return draft, warning
+
+    def _configuration(self, name: str) -> Network:
+        with contextlib.suppress(NotFound):
+            network = self.get(name)
+            if network.config_only:
+                return network
+        raise NotFound(f'configuration network "{name}" does not exist')
+
+    def _draft(self, wanted: NetworkCreate, source: str) -> Network:
+        name = wanted.driver or DEFAULT
+        ipam = wanted.ipam or IPAM()
+        if wanted.config_only:
+            name = "null"
+        elif (ipam.driver or "default") not in ("default", _NO_ADDRESSES):
+            raise NotFound(
+                f"could not find plugin {ipam.driver} in v1 plugin registry: plugin not found"
+            )
+        preset = {} if wanted.config_only else self._settings.options.get(name, {})
+        return Network(
+            id=ids.new_id(),
+            name=wanted.name,
+            created=times.now(),
+            driver=name,
+            ipv4=wanted.ipv4 is not False,
+            ipv6=bool(wanted.ipv6),
+            ipam=replace(ipam, driver=ipam.driver or "default", config=ipam.config or ()),
+            internal=wanted.internal,
+            attachable=wanted.attachable,
+            config_from=source,
+            config_only=wanted.config_only,
+            options={**preset, **(wanted.options or {})},
+            labels=dict(wanted.labels or {}),
+        )
+
+    async def _realize(self, network: Network) -> Network:
+        """Choose subnets, have the driver make the network, and record it; or leave nothing."""
+        driver = self.driver(plugin_of(network))
+        async with self._planned(network) as network:
+            try:
+                spec = driver.defaults(spec_of(network))
+            except Unsupported as error:
+                raise PermissionDenied(
+                    f'only one instance of "{network.driver}" network is allowed'
+                ) from error
+            network = with_spec(network, spec)
+            self._makers.note_use(driver.name)
+            fault("network.create.begun")
+            await driver.create_network(spec)
+            try:
+                fault("network.create.made")
+                self._records.put(network)
+            except BaseException:
+                await driver.remove_network(spec)
+                raise
+            fault("network.create.recorded")
+            self.addresses.open(network)
+        return network
+
+    @contextlib.asynccontextmanager
+    async def _planned(self, network: Network) -> AsyncIterator[Network]:
+        """Hold subnets for a network; for good if the body succeeds."""
+        asked = network.ipam.config or ()
+        if network.ipam.driver == _NO_ADDRESSES:
+            if asked:
+                raise InvalidArgument("null ipam driver does not support subnets")
+            yield network
+            return
+        planned = self._pools.plan(network.id, asked, ipv4=network.ipv4, ipv6=network.ipv6)
+        try:
+            yield replace(network, ipam=replace(network.ipam, config=planned))
+        except BaseException:
+            self._pools.free(network.id)
+            raise
+
+    # -- remove --
+
+    async def remove(self, ref: str) -> None:
+        """Remove a network that nobody is in.
+
+        Raises:
+            NotFound; PermissionDenied: predefined, or in use.
+        """
+        network = self.get(ref)
+        if network.predefined:
+            raise PermissionDenied(f"{network.name} is a pre-defined network and cannot be removed")
+        async with self._locks.hold(network.name):
+            network = self.get(network.id)
+            self._refuse_in_use(network)
+            self.addresses.close(network.id)
+            try:
+                fault("network.remove.begun")
+                if not network.config_only:
+                    await self._makers.unmake(network)
+                fault("network.remove.unmade")
+                self._records.delete(network)
+            except BaseException:
+                if not network.config_only:
+                    self.addresses.open(network)
+                raise
+            fault("network.remove.recorded")
+            self._pools.free(network.id)
+        self._publish("destroy", network)
+
+    async def prune(self, filters: Mapping[str, Iterable[str]] | None = None) -> _Texts:
+        """Remove the networks that no running container is in.
+
+        Returns:
+            the names of those that are gone.
+        """
+        test = tests.pruned(filters)
+        removed = []
+        for network in list(self._records):
+            if network.predefined or network.config_only or not test(network):
+                continue
+            try:
+                await self.remove(network.id)
+                removed.append(network.name)
+            except (PermissionDenied, NotFound):
+                continue  # in use, or somebody was quicker
+            except BoxwoodError as error:
+                log.error("prune network: %s: %s", network.name, error)
+        return removed
+
+    def _refuse_in_use(self, network: Network) -> None:
+        if network.config_only:
+            if any(other.config_from == network.name for other in self._records):
+                raise PermissionDenied(
+                    f'error while removing network: configuration network "{network.name}" is in '
+                    "use"
+                )
+            return
+        users = {endpoint.id: endpoint.name for endpoint in self.endpoints_of(network.id)}
+        users = {**dict.fromkeys(self.addresses.owners(network.id), ""), **users}
+        if users:
+            shown = ", ".join(
+                f'name:"{name}" id:"{ids.short(key)}"' for key, name in sorted(users.items())
+            )
+            raise PermissionDenied(
+                f"error while removing network: network {network.name} id {network.id} has active "
+                f"endpoints ({shown})"
+            )
+
+    def _publish(self, action: str, network: Network) -> None:
+        self._events.publish(
+            "network", action, network.id, {"name": network.name, "type": network.driver}
+        )

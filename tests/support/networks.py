@@ -1,0 +1,44 @@
+"""What an engine's bridge driver keeps on the host when the engine has ended, found and removed."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from pathlib import Path
+
+from boxwood_ext import net, rtnl
+
+LINKS = Path("/sys/class/net")
+
+
+def tag_of(exec_root: Path) -> str:
+    """What the tables and the aliases of links of an engine begin with."""
+    root = str(exec_root / "network" / "bridge")
+    return f"boxwood_{hashlib.sha256(root.encode()).hexdigest()[:8]}"
+
+
+def links_of(exec_root: Path) -> dict[str, str]:
+    """The links of an engine on the host, each with the id of what it is for."""
+    found = {}
+    tag = tag_of(exec_root)
+    for path in LINKS.iterdir():
+        try:
+            alias = (path / "ifalias").read_text().strip()
+        except OSError:
+            continue  # it has just gone
+        if alias.startswith(f"{tag}:"):
+            found[path.name] = alias.partition(":")[2]
+    return found
+
+
+def clear_networks(exec_root: Path) -> None:
+    """Remove links and tables of an engine that has ended and was not to take them along."""
+    for name in links_of(exec_root):
+        with net.Netlink() as link:
+            try:
+                link.batch([rtnl.delete_link(name)])
+            except net.NetlinkError:
+                continue  # its other end was removed
+    for family in ("inet", "bridge"):
+        command = ["nft", "delete", "table", family, tag_of(exec_root)]
+        subprocess.run(command, capture_output=True, check=False)
