@@ -12,7 +12,11 @@ from boxwood import facts
 from boxwood.configuration import Configuration, pairs
 from boxwood.drivers import choice, extensions, manager
 from boxwood.errors import BoxwoodError, Unavailable
+from boxwood.execution.helper import Helper
 from boxwood.execution.mounting import open_root
+from boxwood.execution.names import Names
+from boxwood.execution.netns import NetnsPool
+from boxwood.execution.ports import Ports
 from boxwood.execution.shim import Shim
 from boxwood.execution.spec import SpecDefaults, default_seccomp
 from boxwood.execution.spec.seccomp_profile import parse_profile
@@ -21,6 +25,8 @@ from boxwood.execution.trash import Trash
 from boxwood.execution.worker import WorkerPool
 from boxwood.execution.worker_wire import HOST_DIRECTORY
 from boxwood.model import ids, times
+from boxwood.model.network import DEFAULT
+from boxwood.model.place import endpoint
 from boxwood.services.containers import ContainersService, ContainerStore, Context, Settings
 from boxwood.services.events import EventsService
 from boxwood.services.fsck import Fsck, Report
@@ -29,6 +35,7 @@ from boxwood.services.images.committing import CommitRequest, committed_config
 from boxwood.services.images.service import target_name
 from boxwood.services.metrics import Metrics, prefix_of
 from boxwood.services.networks import Endpoint, NetworkSettings, NetworksService
+from boxwood.services.networks.endpoints import Endpoints
 from boxwood.services.networks.ranges import parse_sources
 from boxwood.services.volumes import VolumesService
 from boxwood.store.content import ContentStore
@@ -150,6 +157,10 @@ class Engine:
             self.events,
             self.trash.discard,
         )
+        self.helper = Helper(self.exec_root)
+        self.names = Names(self.helper)
+        self.endpoints = Endpoints(self.networks, self.names, Ports(self.helper))
+        self.namespaces = NetnsPool()
         self.log_driver(self.config.log_driver).validate(self.config.log_opts)
         self.containers = ContainersService(self._context())
         self.images.in_use = self.containers.of_image
@@ -169,6 +180,7 @@ class Engine:
             (self.exec_root, 0o711),
             (self.exec_root / "containers", 0o700),
             (self.exec_root / "isolation", 0o700),
+            (self.exec_root / "netns", 0o711),
         ):
             try:
                 path.mkdir(mode=mode, parents=True, exist_ok=True)
@@ -206,6 +218,8 @@ class Engine:
             images=self.images,
             volumes=self.volumes,
             networks=self.networks,
+            endpoints=self.endpoints,
+            netns=self.namespaces,
             events=self.events,
             workers=self.workers,
             launcher=Launcher(),
@@ -213,8 +227,10 @@ class Engine:
             isolation=self.isolation,
             log_driver=self.log_driver,
             adjust=self._adjust,
+            host_gateway=self._host_gateway,
             data=self.data_root / "containers",
             run=self.exec_root / "containers",
+            keys=self.exec_root / "netns",
         )
 
     def _spec_defaults(self) -> SpecDefaults:
@@ -304,18 +320,23 @@ class Engine:
         )
 
     def _endpoints_of(self, network_id: str) -> list[Endpoint]:
-        """Return the endpoints of running containers in a network."""
-        return [
-            Endpoint(
-                container.id,
-                container.name,
-                endpoint.endpoint_id or ids.derived(f"{container.id}/endpoint/{network_id}"),
-                endpoint,
-            )
-            for container in self.containers.list()
-            for endpoint in container.networks.values()
-            if endpoint.network_id == network_id
-        ]
+        """Return the endpoints of a network: of containers that run, or that start just now."""
+        found = []
+        users = self.endpoints.users(network_id)
+        for container in self.containers.list(all=True):
+            for name, at in container.networks.items():
+                if at.network_id != network_id:
+                    continue
+                if container.id in users or container.state.running:
+                    shown = endpoint(container, name)
+                    key = shown.endpoint_id or users[container.id][1]
+                    found.append(Endpoint(container.id, container.name, key, shown))
+        return found
+
+    def _host_gateway(self) -> tuple[str, ...]:
+        """Return the host's addresses as containers reach them."""
+        chosen = tuple(self.config.host_gateway_ip)
+        return chosen or self.networks.addresses.gateways(self.networks.get(DEFAULT).id)
 
     def _volume_driver(self, name: str) -> VolumeDriver:
         driver: VolumeDriver = manager.select(
@@ -346,11 +367,12 @@ class Engine:
         done = await self.networks.load()
         done += await self.volumes.load()
         done += await self.containers.load()
-        done += await self.networks.restore()
+        self.helper.drop_given()
         done += await self.images.reconcile()
         for sentence in done:
             log.info("reconcile: %s", sentence)
         Shim.prewarm()
+        self.namespaces.fill()
         await self.containers.restore()
 
     async def _checkpoints(self) -> None:
@@ -372,6 +394,9 @@ class Engine:
         )
         self.containers.pay()
         await self.networks.close()
+        await self.namespaces.close()
+        await self.helper.close()
+        self.names.release()
         self.events.close()
         Shim.drop_spare()
         await self.layers.close()

@@ -11,9 +11,12 @@ import signal
 
 POINTS = (
     "create.begun", "create.volumes", "create.snapshot", "create.directory", "create.recorded",
-    "start.begun", "start.volumes", "start.root", "start.files", "start.prepared", "start.spawned",
+    "start.begun", "net.addresses", "net.ports", "net.attached", "net.named",
+    "start.volumes", "start.root", "start.files", "start.prepared", "start.spawned",
     "start.launched", "start.recorded",
     "exit.seen", "exit.cleaned", "exit.recorded",
+    "connect.attached", "connect.joined", "connect.recorded",
+    "disconnect.recorded", "disconnect.detached",
     "exec.begun", "exec.launched",
     "stop.begun", "stop.signalled", "kill.signalled",
     "remove.begun", "remove.snapshot", "remove.recorded", "remove.directory",

@@ -16,6 +16,7 @@ from typing import Any
 from tests.support.engine import Engine
 from tests.support.http import Answer
 from tests.support.needs import until
+from tests.support.networks import links_of
 
 GONE = (OSError, http.client.HTTPException)
 """What a request meets when the daemon dies under it."""
@@ -23,6 +24,7 @@ KILLED = 0.05
 """Seconds between two looks whether the daemon has died."""
 WITNESS = "i=0; while true; do echo $i; i=$((i+1)); sleep 0.02; done"
 EXIT_CODE = 9
+NETWORK = "faults"
 
 
 class FaultyEngine(Engine):
@@ -84,8 +86,12 @@ class Load:
         assert answer.status in (good or (200, 201, 204)), (method, path, answer.body)
         return answer
 
-    def _create(self, *command: str, remove: bool = False, volume: bool = False) -> str:
-        host: dict[str, Any] = {"NetworkMode": "none", "AutoRemove": remove}
+    def _create(
+        self, *command: str, remove: bool = False, volume: bool = False, network: str = "none"
+    ) -> str:
+        host: dict[str, Any] = {"NetworkMode": network, "AutoRemove": remove}
+        if network != "none":
+            host["PortBindings"] = {"80/tcp": [{"HostIp": "127.0.0.1"}]}
         body = {"Image": "busybox", "Cmd": command, "HostConfig": host}
         if volume:
             host["Binds"] = ["data:/data"]
@@ -105,14 +111,22 @@ class Load:
         auto = self._create("true", remove=True)
         self._call("POST", f"/containers/{auto}/start")
 
+    def _network(self) -> str:
+        """A network of a user's, made by whoever comes first."""
+        answer = self._engine.api("POST", "/networks/create", {"Name": NETWORK}, timeout=30)
+        assert answer.status in (201, 409), answer.body
+        return NETWORK
+
     def _remove(self, key: str, force: str = "") -> None:
         self._known.removing.add(key)
         self._call("DELETE", f"/containers/{key}?v=1{force}")
         self._known.removed.add(key)
 
     def _long(self) -> None:
-        key = self._create("sleep", "1000")
+        key = self._create("sleep", "1000", network=self._network())
         self._call("POST", f"/containers/{key}/start")
+        self._call("POST", "/networks/bridge/connect", {"Container": key})
+        self._call("POST", "/networks/bridge/disconnect", {"Container": key})
         body = {"Cmd": ["true"], "AttachStdout": True}
         exec_id = self._call("POST", f"/containers/{key}/exec", body).json()["Id"]
         self._call("POST", f"/exec/{exec_id}/start", {"Detach": True})
@@ -132,13 +146,19 @@ class Witness:
             "Image": "busybox",
             "Cmd": ["sh", "-c", WITNESS],
             "HostConfig": {
-                "NetworkMode": "none",
+                "NetworkMode": "bridge",
                 "LogConfig": {"Type": "json-file", "Config": {"max-size": "0"}},
             },
         }
         self.id: str = engine.api("POST", "/containers/create", body).json()["Id"]
         assert engine.api("POST", f"/containers/{self.id}/start").status == 204
         self.pid = self._state()["Pid"]
+        self.address = self._address()
+
+    def _address(self) -> str:
+        found = self._engine.api("GET", f"/containers/{self.id}/json").json()
+        address: str = found["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
+        return address
 
     def _state(self) -> dict[str, Any]:
         found: dict[str, Any] = self._engine.api("GET", f"/containers/{self.id}/json").json()
@@ -148,6 +168,9 @@ class Witness:
         """It runs under the same pid, and its log has every number up to now."""
         state = self._state()
         assert (state["Status"], state["Pid"]) == ("running", self.pid)
+        assert self._address() == self.address
+        carrier = Path(f"/proc/{self.pid}/net/route").read_text()
+        assert "eth0" in carrier, "it has lost its network"
         os.kill(self.pid, 0)
         path = f"/containers/{self.id}/logs?stdout=1"
         body = self._engine.api("GET", path).body
@@ -217,6 +240,20 @@ def orphans(engine: Engine, wanted: set[str]) -> list[str]:
         if place.is_dir():
             found += [str(path) for path in place.iterdir() if path.name not in wanted]
     found += [f"mount {line}" for line in _mounts() if f"{engine.data_root}/" in line]
+    keys = {key[:12] for key in wanted}
+    netns = engine.exec_root / "netns"
+    found += [str(path) for path in netns.iterdir() if path.name not in keys]
+    endpoints = {
+        at["EndpointID"]
+        for key in wanted
+        for at in engine.api("GET", f"/containers/{key}/json")
+        .json()["NetworkSettings"]["Networks"]
+        .values()
+    }
+    known = {network["Id"] for network in engine.api("GET", "/networks").json()} | endpoints
+    found += [
+        f"link {name}" for name, key in links_of(engine.exec_root).items() if key not in known
+    ]
     found += [f"shim {pid}" for pid in shims_of(engine) if not _serves(pid, wanted)]
     return found
 

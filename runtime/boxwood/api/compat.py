@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from boxwood.model.network import PREDEFINED
 from boxwood.model.times import NEVER
 
 Object = dict[str, Any]
@@ -76,6 +77,13 @@ def _container_mac(container: Object) -> None:
             return
 
 
+def _alias_names(container: Object) -> None:
+    names = [container["Id"][:12], container["Config"]["Hostname"]]
+    for name, endpoint in container["NetworkSettings"]["Networks"].items():
+        if name not in PREDEFINED:
+            endpoint["Aliases"] = list(dict.fromkeys([*(endpoint["Aliases"] or ()), *names]))
+
+
 def _virtual_size(image: Object) -> None:
     image["VirtualSize"] = image["Size"]
 
@@ -118,6 +126,7 @@ def _no_ipv4_switch(network: Object) -> None:
 
 TABLE: tuple[Legacy, ...] = (
     Legacy("container", 52, _network_top, "addresses of the bridge endpoint at the top"),
+    Legacy("container", 45, _alias_names, "aliases have the short id and the host name"),
     Legacy("container", 52, _container_mac, "Config.MacAddress"),
     Legacy("image", 52, _image_config, "Config has its empty fields"),
     Legacy("image", 45, _parent_config, "Container and ContainerConfig of the builder"),

@@ -166,11 +166,7 @@ def _check_fields(host: HostConfig, networking: NetworkingConfig, warnings: list
         raise InvalidArgument(
             f'could not select device driver "{first.driver}" with capabilities: [{wanted}]'
         )
-    shown = host
-    if host.network_mode == "host":
-        # The service says so in Docker's words.
-        shown = replace(host, port_bindings=None, publish_all_ports=False)
-    _apply("HostConfig", shown, "HostConfig", warnings)
+    _apply("HostConfig", host, "HostConfig", warnings)
     for index, mount in enumerate(host.mounts or ()):
         _apply("Mount", mount, f"HostConfig.Mounts.{index}", warnings)
     for name, endpoint in (networking.endpoints_config or {}).items():

@@ -32,7 +32,6 @@ _YES = Rule(HONOURED)
 _KEPT = Rule(RECORDED)
 _SHOWN = Rule(ANSWER)
 _NO_QOS = "invalid QoS settings: linux does not support"
-_NO_NETWORK = "the bridge network is not available yet"
 
 
 def _all(rule: Rule, names: str) -> dict[str, Rule]:
@@ -64,7 +63,7 @@ TABLE: dict[str, dict[str, Rule]] = {
             "AutoRemove VolumeDriver VolumesFrom Mounts ConsoleSize Annotations CapAdd CapDrop "
             "CgroupnsMode Dns DnsOptions DnsSearch ExtraHosts GroupAdd IpcMode OomScoreAdj "
             "PidMode Privileged ReadonlyRootfs SecurityOpt StorageOpt Tmpfs UTSMode ShmSize "
-            "Sysctls Runtime MaskedPaths ReadonlyPaths"
+            "Sysctls Runtime MaskedPaths ReadonlyPaths PortBindings PublishAllPorts Links"
         ),
         "ContainerIDFile": _KEPT,
         "CpuCount": Rule(WARNED, "is a limit of Windows: discarded"),
@@ -73,15 +72,12 @@ TABLE: dict[str, dict[str, Rule]] = {
         "IOMaximumBandwidth": Rule(REFUSED, f"{_NO_QOS} Maximum IO Bandwidth"),
         "Cgroup": Rule(REFUSED, "joining another container's cgroup is not served"),
         "Isolation": Rule(REFUSED, "is for Windows", ("default",)),
-        "PortBindings": Rule(WARNED, f"ports are not published: {_NO_NETWORK}"),
-        "PublishAllPorts": Rule(WARNED, f"ports are not published: {_NO_NETWORK}"),
-        "Links": Rule(WARNED, f"links are not made: {_NO_NETWORK}"),
         "UsernsMode": Rule(REFUSED, "user namespaces are not served yet", ("host",)),
         "DeviceRequests": Rule(REFUSED, "no driver for device requests"),
     },
     "LogConfig": _honoured("Type Config"),
     "RestartPolicy": _honoured("Name MaximumRetryCount"),
-    "PortBinding": {"HostIp": _KEPT, "HostPort": _KEPT},
+    "PortBinding": _honoured("HostIp HostPort"),
     "ThrottleDevice": _honoured("Path Rate"),
     "DeviceMapping": _honoured("PathOnHost PathInContainer CgroupPermissions"),
     "Mount": {
@@ -96,14 +92,7 @@ TABLE: dict[str, dict[str, Rule]] = {
     "TmpfsOptions": _honoured("SizeBytes Mode Options"),
     "NetworkingConfig": _honoured("EndpointsConfig"),
     "EndpointSettings": {
-        "IPAMConfig": Rule(
-            REFUSED, "user specified IP address is supported on user defined networks only"
-        ),
-        "Links": Rule(WARNED, f"links are not made: {_NO_NETWORK}"),
-        "MacAddress": Rule(WARNED, f"the address is not set: {_NO_NETWORK}"),
-        "Aliases": Rule(WARNED, f"aliases are not served: {_NO_NETWORK}"),
-        "DriverOpts": Rule(WARNED, f"driver options are not used: {_NO_NETWORK}"),
-        "GwPriority": Rule(WARNED, f"no gateway is chosen: {_NO_NETWORK}"),
+        **_honoured("IPAMConfig Links MacAddress Aliases DriverOpts GwPriority"),
         **_all(
             _SHOWN,
             "NetworkID EndpointID Gateway IPAddress IPPrefixLen IPv6Gateway GlobalIPv6Address "

@@ -42,9 +42,26 @@ from typing import TYPE_CHECKING, ClassVar
 import msgspec
 
 from boxwood.errors import Unsupported
+from boxwood.model.endpoint import Attachment, PortRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+__all__ = [
+    "CONTAINER",
+    "HOST",
+    "MULTIPLE",
+    "NEW",
+    "PRESERVES_SOURCE_IP",
+    "PUBLISHES_PORTS",
+    "Attachment",
+    "EndpointRequest",
+    "Namespace",
+    "NetworkDriver",
+    "NetworkSpec",
+    "Pool",
+    "PortRequest",
+]
 
 NEW = "new"
 """A network namespace of its own, with the loopback up."""
@@ -66,19 +83,6 @@ class Namespace(msgspec.Struct, frozen=True):
 
     kind: str
     container: str = ""
-
-
-class PortRequest(msgspec.Struct, frozen=True):
-    """A port to publish. The core has chosen ``host_port`` and holds a socket on it.
-
-    ``host_ip`` is an address in its plain form; ``0.0.0.0`` and ``::`` are every one of their
-    family.
-    """
-
-    port: int
-    protocol: str = "tcp"
-    host_ip: str = "0.0.0.0"
-    host_port: int = 0
 
 
 class Pool(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,27 +144,6 @@ class EndpointRequest(msgspec.Struct, frozen=True, kw_only=True):
     aliases: tuple[str, ...] = ()
     ports: tuple[PortRequest, ...] = ()
     options: dict[str, str] = {}
-
-
-class Attachment(msgspec.Struct, frozen=True, kw_only=True):
-    """What was made. Kept by the core in the record, given back to the driver's other methods.
-
-    Attributes:
-        gateways: through which the sandbox's default routes go; empty: not through this network.
-        ports: what this driver leads to the sandbox itself; what is missing of the request's, the
-            core serves by a process of its own.
-        data: what the driver wants to find again (the name of the host's end of a link).
-    """
-
-    network: str = ""
-    sandbox: str = ""
-    endpoint: str = ""
-    interface: str = ""
-    mac_address: str = ""
-    addresses: tuple[str, ...] = ()
-    gateways: tuple[str, ...] = ()
-    ports: tuple[PortRequest, ...] = ()
-    data: dict[str, str] = {}
 
 
 class NetworkDriver(ABC):

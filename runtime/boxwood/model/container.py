@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from boxwood.model.config import ContainerConfig, EndpointSettings, HostConfig
+from boxwood.model.endpoint import SandboxState
 from boxwood.model.wire import Wire
 
 CREATED = "created"
@@ -94,9 +95,11 @@ class Container(Wire, kw_only=True):
     """Merged with the image's config."""
     host_config: HostConfig
     networks: dict[str, EndpointSettings]
+    """What is asked of each network; what it got is in ``sandbox``."""
     mounts: tuple[MountPoint, ...] = ()
     storage_driver: str
     isolation_driver: str = ""
     snapshot_key: str
     platform: str = "linux"
     state: State = State()
+    sandbox: SandboxState = SandboxState()

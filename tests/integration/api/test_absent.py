@@ -26,8 +26,6 @@ COMMANDS = {
     "update --memory 64m box": "POST /containers/{id}/update",
     "build .": "POST /build",
     "search busybox": "GET /images/search",
-    "network connect none box": "POST /networks/{id}/connect",
-    "network disconnect none box": "POST /networks/{id}/disconnect",
 }
 SENTENCES = {command: YET.format(operation) for command, operation in COMMANDS.items()} | {
     "network create -d other mine": "Error response from daemon: could not find plugin other in v1 "
@@ -113,7 +111,6 @@ def test_docker_py(client: docker.DockerClient) -> None:
         "GET /containers/{id}/top": container.top,
         "POST /containers/{id}/update": lambda: container.update(mem_limit="64m"),
         "GET /images/search": lambda: client.images.search("busybox"),
-        "POST /networks/{id}/connect": lambda: client.networks.get("none").connect("box"),
     }
     for operation, call in calls.items():
         with pytest.raises(docker.errors.APIError) as caught:

@@ -35,7 +35,8 @@ def alone(script: str, **more: str) -> subprocess.CompletedProcess[str]:
     What runs at its end as the default engine is killed.
     """
     mounts = "; ".join(f"mount -t tmpfs -o mode=711 none {path}" for path in PLACES)
-    command = [need_program("unshare"), "-m", "--propagation", "private", "sh", "-c"]
+    # A network namespace too: the default bridge is made there.
+    command = [need_program("unshare"), "-mn", "--propagation", "private", "sh", "-c"]
     return subprocess.run(
         [*command, f"set -e; {mounts}; {script}", "sh", str(BOXWOOD)],
         env=clean_environment(**more),

@@ -6,6 +6,7 @@ from boxwood.api.routes import (
     absent,
     archive,
     boxwood,
+    connections,
     containers,
     disk,
     execs,
@@ -33,5 +34,6 @@ def all_routes() -> list[Route]:
         *registries.ROUTES,
         *volumes.ROUTES,
         *networks.ROUTES,
+        *connections.ROUTES,
     ]
     return served + absent.routes(served)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +10,6 @@ import msgspec
 from boxwood.api.shapes import text
 from boxwood.execution.spec import mounts
 from boxwood.model import times
-from boxwood.model.config import EndpointSettings
 from boxwood.model.container import (
     DEAD,
     PAUSED,
@@ -21,6 +19,7 @@ from boxwood.model.container import (
     MountPoint,
     State,
 )
+from boxwood.model.place import endpoint, split_link
 
 Object = dict[str, Any]
 
@@ -49,13 +48,22 @@ def summary(container: Container, now: int) -> Object:
 
 
 def ports_of(container: Container) -> list[Object]:
-    """Return the ports that the image or the client exposed; none is published yet."""
+    """Return the ports that are published, and those that are only exposed."""
     if not _shows_ports(container):
         return []
-    found = []
-    for port in container.config.exposed_ports or {}:
-        number, _, protocol = port.partition("/")
-        if number.isdigit():
+    found: list[Object] = [
+        {
+            "IP": port.host_ip,
+            "PrivatePort": port.port,
+            "PublicPort": port.host_port,
+            "Type": port.protocol,
+        }
+        for port in container.sandbox.ports
+    ]
+    published = {port.key for port in container.sandbox.ports}
+    for key in container.config.exposed_ports or {}:
+        number, _, protocol = key.partition("/")
+        if number.isdigit() and f"{number}/{protocol or 'tcp'}" not in published:
             found.append({"PrivatePort": int(number), "Type": protocol or "tcp"})
     return found
 
@@ -143,12 +151,20 @@ def host_config(container: Container) -> Object:
             del shown[name]
     if "Mounts" in shown:
         shown["Mounts"] = [_dense(entry) for entry in shown["Mounts"]]
+    if container.host_config.links:
+        shown["Links"] = [_link(container, text) for text in container.host_config.links]
     shown["ConsoleSize"] = shown["ConsoleSize"] or [0, 0]
     # What was not asked for is shown as what it became.
     host = container.host_config
     shown["MaskedPaths"] = list(mounts.masked(host, (), unmask=False)) or host.masked_paths
     shown["ReadonlyPaths"] = list(mounts.readonly(host, unmask=False)) or host.readonly_paths
     return shown
+
+
+def _link(container: Container, text: str) -> str:
+    """Return a link as Docker shows it: ``/target:/container/alias``."""
+    target, alias = split_link(text)
+    return f"/{target}:/{container.name}/{alias}"
 
 
 _HOST_OMITTED = ("Annotations", "Init", "Mounts", "StorageOpt", "Sysctls", "Tmpfs")
@@ -202,33 +218,21 @@ def mount(point: MountPoint) -> Object:
 
 def endpoints(container: Container) -> Object:
     """Return ``NetworkSettings.Networks``."""
-    return {name: _endpoint(container, at) for name, at in container.networks.items()}
-
-
-def _endpoint(container: Container, at: EndpointSettings) -> Object:
-    shown: Object = msgspec.to_builtins(at)
-    shown["EndpointID"] = endpoint_id(container, at)
-    return shown
-
-
-def endpoint_id(container: Container, at: EndpointSettings) -> str:
-    """Return the id of the place of a running container in a network; empty: it has none.
-
-    One that no driver gave is derived: there is one endpoint of a container in a network.
-    """
-    if not container.state.running:
-        return ""
-    derived = hashlib.sha256(f"{container.id}/endpoint/{at.network_id}".encode()).hexdigest()
-    return at.endpoint_id or derived
+    return {name: msgspec.to_builtins(endpoint(container, name)) for name in container.networks}
 
 
 def network_settings(container: Container, details: Mapping[str, Any]) -> Object:
     """Return ``NetworkSettings``; maps are there even when empty."""
     running = container.state.running
-    exposed = container.config.exposed_ports or {}
+    ports: Object = {}
+    if _shows_ports(container):
+        ports = dict.fromkeys(container.config.exposed_ports or {})
+    for port in container.sandbox.ports:
+        bound = {"HostIp": port.host_ip, "HostPort": str(port.host_port)}
+        ports[port.key] = [*(ports.get(port.key) or ()), bound]
     return {
         "SandboxID": details.get("SandboxID", "") if running else "",
         "SandboxKey": details.get("SandboxKey", "") if running else "",
-        "Ports": dict.fromkeys(exposed) if _shows_ports(container) else {},
+        "Ports": ports,
         "Networks": endpoints(container),
     }

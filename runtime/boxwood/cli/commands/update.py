@@ -1,4 +1,4 @@
-"""`update`: change the limits of containers."""
+"""`update`: change the limits of containers, and the ports they publish."""
 
 from __future__ import annotations
 
@@ -35,6 +35,8 @@ _NAMES = frozenset(
 FLAGS = (
     *(flag for flag in CREATE_FLAGS if flag.name in _NAMES),
     Flag("restart", "string", "When to start the container again"),
+    Flag("publish-add", "list", "Publish a port from now on ([ADDRESS:][HOST:]PORT[/PROTOCOL])"),
+    Flag("publish-rm", "list", "Publish a port no more ([HOST:]PORT[/PROTOCOL])"),
 )
 
 
@@ -42,10 +44,11 @@ def run(ctx: Context, values: Values, args: list[str]) -> int:
     """Update each container, echoing its name."""
     if not any(value is not None for value in values.values()):
         raise CliError("you must provide one or more flags when using this command")
+    ports = _ports(values)
     body, code = _body(values), 0
     for name in args:
         try:
-            answer = ctx.client.post(f"/containers/{quote(name)}/update", body=body) or {}
+            answer = _update(ctx, name, body, ports)
         except ApiError as error:
             ctx.err(f"Error response from daemon: {error.message}")
             code = 1
@@ -54,6 +57,29 @@ def run(ctx: Context, values: Values, args: list[str]) -> int:
             ctx.err(f"WARNING: {warning}")
         ctx.out(name)
     return code
+
+
+def _update(ctx: Context, name: str, body: dict[str, Any], ports: dict[str, Any]) -> dict[str, Any]:
+    if any(ports.values()):
+        ctx.client.post(f"/boxwood/containers/{quote(name)}/ports", body=ports)
+    if not body:
+        return {}
+    answer: dict[str, Any] = ctx.client.post(f"/containers/{quote(name)}/update", body=body) or {}
+    return answer
+
+
+def _ports(values: Values) -> dict[str, Any]:
+    """Take the flags about ports out of the others, as the engine wants them."""
+    from boxwood.cli.opts import OptError
+    from boxwood.cli.opts._ports import published
+
+    try:
+        return {
+            "Add": published(values.pop("publish_add") or []),
+            "Remove": values.pop("publish_rm") or [],
+        }
+    except OptError as error:
+        raise CliError(str(error)) from error
 
 
 def _body(values: Values) -> dict[str, Any]:

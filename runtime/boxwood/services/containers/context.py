@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     from boxwood.drivers.isolation import IsolationDriver
     from boxwood.drivers.log import LogDriver, LogSource
     from boxwood.drivers.network import NetworkDriver
+    from boxwood.execution.names import View
+    from boxwood.execution.netns import NetnsPool
     from boxwood.execution.spec import SpecDefaults
     from boxwood.execution.task import Launcher
     from boxwood.execution.trash import Trash
     from boxwood.execution.worker import WorkerPool
     from boxwood.model.container import Container
+    from boxwood.model.endpoint import SandboxState
     from boxwood.model.image import Image
     from boxwood.model.volume import VolumeRecord
     from boxwood.services.containers.store import ContainerStore
@@ -69,7 +72,25 @@ class Networks(Protocol):
     """What the service needs of the networks."""
 
     def resolve(self, mode: str) -> tuple[NetworkInfo | None, NetworkDriver]: ...
-    def warning(self, mode: str) -> str: ...
+
+
+class Endpoints(Protocol):
+    """What the service needs of the places in networks."""
+
+    def check(self, container: Container) -> list[str]: ...
+    def connects(self, container: Container) -> bool: ...
+    async def join(self, container: Container, netns: int, view: View | None) -> SandboxState: ...
+    async def leave(self, container: Container, netns: int | None = None) -> None: ...
+    async def connect(
+        self, container: Container, name: str, netns: int, view: View | None
+    ) -> SandboxState: ...
+    async def disconnect(self, container: Container, name: str, netns: int) -> SandboxState: ...
+    async def publish(self, container: Container, netns: int) -> SandboxState: ...
+    async def renamed(self, container: Container) -> None: ...
+    def claim(self, container: Container) -> None: ...
+    async def reconcile(
+        self, containers: Sequence[Container], views: Mapping[str, View]
+    ) -> list[str]: ...
 
 
 class Events(Protocol):
@@ -112,9 +133,11 @@ class Context:
 
     Attributes:
         data: ``<data-root>/containers``; run: ``<exec-root>/containers``.
+        keys: ``<exec-root>/netns``: paths to network namespaces.
         isolation: returns a loaded isolation driver by name.
         log_driver: returns a loaded log driver by name.
         adjust: the extensions' ``adjust_spec``; raises errors of ours only.
+        host_gateway: returns the host's addresses as containers reach them.
         live: what is known of containers beyond their records, by id.
     """
 
@@ -124,6 +147,8 @@ class Context:
     images: Images
     volumes: Volumes
     networks: Networks
+    endpoints: Endpoints
+    netns: NetnsPool
     events: Events
     workers: WorkerPool
     launcher: Launcher
@@ -131,8 +156,10 @@ class Context:
     isolation: Callable[[str], IsolationDriver]
     log_driver: Callable[[str], LogDriver]
     adjust: Callable[[dict[str, Any], Container], None]
+    host_gateway: Callable[[], tuple[str, ...]]
     data: Path
     run: Path
+    keys: Path
     live: dict[str, Live] = field(default_factory=dict)
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     stopping: bool = False

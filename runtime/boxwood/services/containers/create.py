@@ -21,16 +21,20 @@ from boxwood.faultpoints import fault
 from boxwood.model import ids, names, times
 from boxwood.model.config import EndpointSettings, HostConfig, LogConfig
 from boxwood.model.container import Container, MountPoint, State
+from boxwood.model.place import split_link
 from boxwood.model.sizes import parse_size
 from boxwood.model.wire import replace
 from boxwood.services.containers import merge
+from boxwood.services.containers.connect import check_together, expose
 from boxwood.services.containers.mountplan import MountPlan
+from boxwood.services.containers.network import DEFAULT_BRIDGE, linked
 
 if TYPE_CHECKING:
+    from boxwood.drivers.network import NetworkDriver
     from boxwood.model.config import ContainerConfig
     from boxwood.model.image import Image
     from boxwood.model.request import CreateRequest
-    from boxwood.services.containers.context import Context
+    from boxwood.services.containers.context import Context, NetworkInfo
 
 log = logging.getLogger(__name__)
 
@@ -56,9 +60,10 @@ class Creator:
             config = merge.merge(request.config, image.config.config)
             merge.check_config(config)
             host, warnings = self._host_config(config, request.host_config)
-            config, networks, more = self._network(key, config, host, request)
+            config, networks = self._network(key, config, host, request)
             container = self._draft(key, wanted, image, config, host, networks, platform)
-            warnings += more + self._check_machine(request.config, container)
+            warnings += self._check_network(container)
+            warnings += self._check_machine(request.config, container)
             fault("create.begun")
             container = await self._make(container, image)
         except BaseException:
@@ -124,30 +129,54 @@ class Creator:
 
     def _network(
         self, key: str, config: ContainerConfig, host: HostConfig, request: CreateRequest
-    ) -> tuple[ContainerConfig, dict[str, EndpointSettings], list[str]]:
+    ) -> tuple[ContainerConfig, dict[str, EndpointSettings]]:
         context = self._context
         mode = host.network_mode
-        try:
-            network, _ = context.networks.resolve(mode)
-        except NotFound as error:
-            # Not as 404: the docker client would take it for a missing image, and pull.
-            raise InvalidArgument(str(error)) from error
+        network, _ = self._network_of(mode)
         hostname = config.hostname or ids.short(key)
         if mode == "host" or host.uts_mode == "host":
             hostname = config.hostname or socket.gethostname()
-        warnings = [warning] if (warning := context.networks.warning(mode)) else []
+        endpoints = request.networking.endpoints_config or {}
         if network is None:
+            check_together(mode, [name for name in endpoints if name != mode])
             target = self._joined(mode)
             config = replace(
                 config,
                 hostname=target.config.hostname,
                 domainname=target.config.domainname,
             )
-            return config, {}, warnings
-        warnings += _unhonoured_network(host, request)
-        asked = (request.networking.endpoints_config or {}).get(mode) or EndpointSettings()
-        endpoint = replace(asked, network_id=network.id)
-        return replace(config, hostname=hostname), {network.name: endpoint}, warnings
+            return config, {}
+        networks: dict[str, EndpointSettings] = {}
+        # As in Docker: who names networks and leaves the mode alone is in those only.
+        others = mode == context.settings.network and endpoints
+        for name in (*(() if others else (mode,)), *endpoints):
+            asked = endpoints.get(name) or networks.get(name) or EndpointSettings()
+            known, _ = self._network_of(name)
+            if known is not None and (known.name not in networks or name in endpoints):
+                networks[known.name] = replace(asked, network_id=known.id)
+        check_together(mode, list(networks))
+        config = expose(config, host.port_bindings or {})
+        return replace(config, hostname=hostname), networks
+
+    def _network_of(self, name: str) -> tuple[NetworkInfo | None, NetworkDriver]:
+        try:
+            return self._context.networks.resolve(name)
+        except NotFound as error:
+            # Not as 404: the docker client would take it for a missing image, and pull.
+            raise InvalidArgument(str(error)) from error
+
+    def _check_network(self, container: Container) -> list[str]:
+        """Check endpoints, ports and links; returns warnings."""
+        host = container.host_config
+        warnings = self._context.endpoints.check(container)
+        for link in (host.links or ()) if host.network_mode == DEFAULT_BRIDGE else ():
+            try:
+                linked(self._context, split_link(link)[0])
+            except Conflict as error:
+                raise InvalidArgument(str(error)) from error
+        if host.network_mode == "host" and (host.port_bindings or host.publish_all_ports):
+            warnings.append("Published ports are discarded when using host network mode")
+        return warnings
 
     def _draft(
         self,
@@ -266,19 +295,6 @@ def _cgroupns(spec: object) -> str:
     if mode:
         return str(mode)
     return "private" if getattr(machine, "cgroup_version", 0) == 2 else "host"
-
-
-def _unhonoured_network(host: HostConfig, request: CreateRequest) -> list[str]:
-    """Return warnings of what waits for a network driver; single fields: ``api/fields.py``."""
-    warnings: list[str] = []
-    if host.network_mode == "host" and (host.port_bindings or host.publish_all_ports):
-        warnings.append("Published ports are discarded when using host network mode")
-    warnings.extend(
-        f"Network {name}: not connected: this engine has no such network."
-        for name in request.networking.endpoints_config or {}
-        if name not in (host.network_mode, "default", "bridge", "host", "none")
-    )
-    return warnings
 
 
 def _snapshot_options(host: HostConfig) -> SnapshotOptions:

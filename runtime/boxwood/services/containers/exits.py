@@ -11,10 +11,12 @@ from boxwood.errors import BoxwoodError, Conflict, NotFound
 from boxwood.faultpoints import fault
 from boxwood.model import container as states
 from boxwood.model import times
+from boxwood.model.endpoint import SandboxState
 from boxwood.model.request import WaitResult
 from boxwood.model.wire import replace
 from boxwood.services.containers.health import HealthMonitor, has_probe
 from boxwood.services.containers.live import NEXT_EXIT, NOT_RUNNING
+from boxwood.services.containers.network import leave
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -134,7 +136,7 @@ class Exits:
             finished_at=finished_at,
             health=replace(before.health, status="unhealthy") if before.health else None,
         )
-        ended = replace(container, state=state)
+        ended = replace(container, state=state, sandbox=SandboxState())
         context.store.keep(ended)  # the exit file has it too, for the next daemon
         fault("exit.recorded")
         if oom:
@@ -171,7 +173,10 @@ class Exits:
                 entry.done.set()
         driver = context.isolation(container.isolation_driver)
         handle = live.handle or TaskHandle(id=container.id)
-        await context.launcher.unmake(driver, handle, live.shim, context.run / container.id)
+        await asyncio.gather(
+            context.launcher.unmake(driver, handle, live.shim, context.run / container.id),
+            leave(context, container),
+        )
         live.shim = live.handle = None
         for point in container.mounts:
             if point.type == "volume":

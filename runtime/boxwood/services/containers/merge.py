@@ -7,14 +7,13 @@ from ipaddress import ip_address
 from typing import TypeVar
 
 from boxwood.errors import InvalidArgument
-from boxwood.execution.sandbox import split_host
+from boxwood.execution.sandbox import HOST_GATEWAY, split_host
 from boxwood.model.config import ContainerConfig, HealthConfig, HostConfig
 from boxwood.model.wire import replace
 from boxwood.services.containers.signals import parse_signal
 
 MIN_HEALTH_DURATION = 1_000_000
 """Nanoseconds: Docker's smallest interval, timeout and start period (1 ms)."""
-HOST_GATEWAY = "host-gateway"
 _POLICIES = frozenset({"", "no", "always", "unless-stopped", "on-failure"})
 _HOSTNAME = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9_.-]{0,253}[a-zA-Z0-9])?\Z")
 
@@ -132,12 +131,7 @@ def _check_addresses(host: HostConfig) -> None:
     """Check what goes into ``/etc/hosts`` and ``/etc/resolv.conf``. Raises InvalidArgument."""
     for entry in host.extra_hosts or ():
         _, address = split_host(entry)
-        if address == HOST_GATEWAY:
-            # It stands for the address of the default bridge, which is not there yet.
-            raise InvalidArgument(
-                f'ExtraHosts: "{entry}": unable to derive the IP value for {HOST_GATEWAY}'
-            )
-        if not _is_address(address):
+        if address != HOST_GATEWAY and not _is_address(address):
             raise InvalidArgument(f'invalid IP address in add-host: "{address}"')
     for address in host.dns or ():
         if not _is_address(address):

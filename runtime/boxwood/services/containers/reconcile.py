@@ -22,6 +22,7 @@ from boxwood.model import ids, times
 from boxwood.model.request import WaitResult
 from boxwood.model.wire import replace
 from boxwood.services.containers.exits import LOST
+from boxwood.services.containers.network import make_key, view_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,6 +60,8 @@ class Reconciler:
         """
         context = self._context
         for container in context.store:
+            context.endpoints.claim(container)
+        for container in context.store:
             if container.state.running:
                 try:
                     await self._take_up(container)
@@ -68,6 +71,7 @@ class Reconciler:
                 self._resume_restart(container)
         await self._remove_orphan_tasks()
         self._remove_orphan_directories()
+        await self._restore_networks()
         keys = {container.snapshot_key for container in context.store}
         self._done += await context.layers.reconcile(keys)
         self._finish_removals()
@@ -169,6 +173,21 @@ class Reconciler:
         self._context.trash.empty()
         for container in self._context.store:
             os.makedirs(self._context.data / container.id, mode=0o710, exist_ok=True)
+
+    async def _restore_networks(self) -> None:
+        """Restore what running containers have of their networks, remove what nobody has."""
+        context = self._context
+        running = [container for container in context.store if container.state.running]
+        for path in context.keys.iterdir():
+            if path.name not in {ids.short(container.id) for container in running}:
+                path.unlink(missing_ok=True)
+        views = {}
+        for container in running:
+            make_key(context, container)
+            view = view_of(context, container)
+            if view is not None:
+                views[container.id] = view
+        self._done += await context.endpoints.reconcile(running, views)
 
     def _finish_removals(self) -> None:
         for container in self._context.store:

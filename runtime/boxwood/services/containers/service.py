@@ -19,6 +19,7 @@ from boxwood.model.wire import replace
 from boxwood.services.containers.archive import Archiver, PathStat
 from boxwood.services.containers.attach import Attacher
 from boxwood.services.containers.changes import changes
+from boxwood.services.containers.connect import Connector
 from boxwood.services.containers.create import Creator
 from boxwood.services.containers.execs import Execs
 from boxwood.services.containers.exits import Exits
@@ -27,6 +28,7 @@ from boxwood.services.containers.listing import Lister
 from boxwood.services.containers.live import NEXT_EXIT, NOT_RUNNING, REMOVED
 from boxwood.services.containers.logs import LogReader
 from boxwood.services.containers.merge import merge
+from boxwood.services.containers.network import has_key, key_path
 from boxwood.services.containers.prune import prune
 from boxwood.services.containers.reconcile import Reconciler
 from boxwood.services.containers.remove import Remover
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
         Mapping,
     )
 
-    from boxwood.model.config import ContainerConfig
+    from boxwood.model.config import ContainerConfig, EndpointSettings, PortBinding
     from boxwood.model.request import (
         AttachOptions,
         CreateRequest,
@@ -54,7 +56,7 @@ if TYPE_CHECKING:
         LogOptions,
         Upgrade,
     )
-    from boxwood.services.containers.context import Context
+    from boxwood.services.containers.context import Context, NetworkInfo
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +92,7 @@ class ContainersService:
         self._creator = Creator(context)
         self._logs = LogReader(context)
         self._attacher = Attacher(context, self._logs)
+        self._connector = Connector(context)
         self._lister = Lister(context.store, context.images)
         self._exits.start = self._restart_locked
         self._exits.remove = self._auto_remove
@@ -141,7 +144,7 @@ class ContainersService:
         driver, source, options = context.log_of(container)
         spool = driver.spool(source, options)
         live = context.live.get(container.id)
-        running = container.state.running
+        shown = container.state.running and has_key(container)
         return {
             "GraphDriver": self._layers_of(container),
             "ResolvConfPath": str(directory / "resolv.conf"),
@@ -149,8 +152,8 @@ class ContainersService:
             "HostsPath": str(directory / "hosts"),
             "LogPath": str(spool.path) if spool else "",
             "ExecIDs": [key for key, entry in live.execs.items() if entry.running] if live else [],
-            "SandboxID": container.id,
-            "SandboxKey": f"/proc/{container.state.pid}/ns/net" if running else "",
+            "SandboxID": container.id if has_key(container) else "",
+            "SandboxKey": str(key_path(context, container)) if shown else "",
         }
 
     def _layers_of(self, container: Container) -> dict[str, str]:
@@ -319,6 +322,26 @@ class ContainersService:
                 store.release(wanted, key)
                 raise
             self._context.publish(store.current(key), "rename", {"oldName": f"/{old}"})
+            await self._context.endpoints.renamed(store.current(key))
+
+    # -- networks --
+
+    async def connect(self, ref: str, network: NetworkInfo, asked: EndpointSettings) -> None:
+        """Connect it to a network; see :class:`.connect.Connector`."""
+        await self._whole(self._connector.connect(self.get(ref).id, network, asked))
+
+    async def disconnect(self, ref: str, network: NetworkInfo, force: bool = False) -> None:
+        """Disconnect it from a network; see :class:`.connect.Connector`."""
+        await self._whole(self._connector.disconnect(self.get(ref).id, network, force))
+
+    async def publish_ports(
+        self,
+        ref: str,
+        add: Mapping[str, tuple[PortBinding, ...] | None],
+        remove: tuple[str, ...],
+    ) -> None:
+        """Change what it publishes; see :class:`.connect.Connector`."""
+        await self._whole(self._connector.publish(self.get(ref).id, add, remove))
 
     async def resize(self, ref: str, height: int, width: int) -> None:
         """Set the size of its terminal, in characters. Conflict if it does not run."""

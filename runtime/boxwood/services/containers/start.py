@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from boxwood.drivers.isolation import Bundle
-from boxwood.drivers.network import CONTAINER, EndpointRequest
 from boxwood.errors import (
     Conflict,
     InvalidArgument,
@@ -30,9 +29,16 @@ from boxwood.model.wire import replace
 from boxwood.services.containers import failures
 from boxwood.services.containers.live import NEXT_EXIT, NOT_RUNNING
 from boxwood.services.containers.mountplan import MountedVolumes
+from boxwood.services.containers.network import (
+    Joining,
+    identity_of,
+    make_key,
+    namespace_of,
+    shares,
+)
 
 if TYPE_CHECKING:
-    from boxwood.execution.spec import SpecMount
+    from boxwood.execution.spec import ResolvedUser, SpecMount
     from boxwood.execution.task import Task
     from boxwood.model.container import Container
     from boxwood.services.containers.context import Context
@@ -77,7 +83,7 @@ class Starter:
         """Start it; the caller holds both locks. ``restart``: by its policy."""
         fault("start.begun")
         try:
-            task = await self._run(container, live)
+            container, task = await self._run(container, live)
         except OSError as error:
             failure = ResourceExhausted(
                 f"start container: {error.filename or container.id}: {error.strerror}"
@@ -94,7 +100,20 @@ class Starter:
         self._record(container, live, task, restart)
         fault("start.recorded")
 
-    async def _run(self, container: Container, live: Live) -> Task:
+    async def _run(self, container: Container, live: Live) -> tuple[Container, Task]:
+        """Return the container as it has joined its networks, and its task."""
+        network = Joining(self._context, container)
+        try:
+            return await self._make(container, live, network)
+        except BaseException:
+            await network.undo()
+            raise
+        finally:
+            network.close()
+
+    async def _make(
+        self, container: Container, live: Live, network: Joining
+    ) -> tuple[Container, Task]:
         context = self._context
         volumes = MountedVolumes(context, container)
         try:
@@ -107,7 +126,13 @@ class Starter:
             )
             try:
                 fault("start.root")
-                return await self._launch(container, live, root, volumes, mounts)
+                user = await self._users.of(container, root)
+                await self._fill(volumes, live, root)
+                await network.done()
+                container = replace(container, sandbox=network.state)
+                info = self._sandbox(container, network)
+                fault("start.files")
+                return container, await self._launch(container, live, root, user, info, mounts)
             finally:
                 # The shim has its own by now. Ours goes at once: the last one to close it pays
                 # for the unmount, and that is not to be the daemon.
@@ -121,14 +146,11 @@ class Starter:
         container: Container,
         live: Live,
         root: int,
-        volumes: MountedVolumes,
+        user: ResolvedUser,
+        info: SandboxInfo,
         mounts: list[SpecMount],
     ) -> Task:
         context = self._context
-        user = await self._users.of(container, root)
-        await self._fill(volumes, live, root)
-        info = self._sandbox(container)
-        fault("start.files")
         driver = context.isolation(container.isolation_driver)
         spec = build_spec(
             container,
@@ -185,21 +207,22 @@ class Starter:
             durable=not container.host_config.auto_remove,
         )
 
-    def _sandbox(self, container: Container) -> SandboxInfo:
+    def _sandbox(self, container: Container, network: Joining) -> SandboxInfo:
         """Write the files of the container's sandbox, find the namespaces that it joins."""
         context = self._context
         host, config = container.host_config, container.config
         joined: dict[str, str] = {}
         shm = ""
-        _, driver = context.networks.resolve(host.network_mode)
-        namespace = driver.namespace(EndpointRequest(sandbox=container.id, mode=host.network_mode))
+        namespace = namespace_of(context, container)
         directory = context.data / container.id
-        if namespace.kind == CONTAINER:
+        if shares(namespace):
             target = self._target(namespace.container, "network")
             joined |= sandbox.namespaces_of(target.state.pid, ["network"])
             directory = context.data / target.id
         else:
-            sandbox.write_files(directory, self._identity(container))
+            sandbox.write_files(directory, identity_of(context, container))
+            if network.path:
+                joined["network"] = network.path
         if host.ipc_mode.startswith("container:"):
             target = self._target(host.ipc_mode.partition(":")[2], "ipc")
             joined |= sandbox.namespaces_of(target.state.pid, ["ipc"])
@@ -207,7 +230,7 @@ class Starter:
         if host.pid_mode.startswith("container:"):
             target = self._target(host.pid_mode.partition(":")[2], "pid")
             joined |= sandbox.namespaces_of(target.state.pid, ["pid"])
-        if namespace.kind == CONTAINER and host.uts_mode != "host":
+        if shares(namespace) and host.uts_mode != "host":
             log.debug("start %s: own UTS namespace, host name of the joined container",
                       config.hostname)  # fmt: skip
         return SandboxInfo(
@@ -216,18 +239,6 @@ class Starter:
             hosts=str(directory / sandbox.HOSTS),
             resolv_conf=str(directory / sandbox.RESOLV_CONF),
             hostname_file=str(directory / sandbox.HOSTNAME),
-        )
-
-    def _identity(self, container: Container) -> sandbox.Identity:
-        settings, host = self._context.settings, container.host_config
-        return sandbox.Identity(
-            hostname=container.config.hostname,
-            domainname=container.config.domainname,
-            extra_hosts=host.extra_hosts or (),
-            host_network=host.network_mode == "host",
-            nameservers=host.dns or settings.dns,
-            search=host.dns_search or settings.dns_search,
-            options=host.dns_options or settings.dns_options,
         )
 
     def _target(self, ref: str, what: str) -> Container:
@@ -260,6 +271,7 @@ class Starter:
             health=self._exits.fresh_health(container),
         )
         running = replace(container, state=state)
+        make_key(context, running)
         context.store.keep(running)
         self._exits.watch(running, live)
         self.publish_network(running, "connect")
@@ -306,9 +318,11 @@ def check_startable(container: Container, live: Live) -> None:
         raise Conflict("container is marked for removal and cannot be started")
 
 
-def publish_network(context: Context, container: Container, action: str) -> None:
-    """Publish ``connect`` or ``disconnect`` for each network of the container."""
+def publish_network(context: Context, container: Container, action: str, only: str = "") -> None:
+    """Publish ``connect`` or ``disconnect`` for each network of the container, or one."""
     for name, endpoint in container.networks.items():
+        if only not in ("", name):
+            continue
         network, _ = context.networks.resolve(name)
         context.events.publish(
             "network",

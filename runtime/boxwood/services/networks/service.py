@@ -46,11 +46,6 @@ log = logging.getLogger(__name__)
 _Texts = list[str]
 _Networks = list[Network]
 
-STUB = DEFAULT
-"""The default network, in which containers are not connected yet."""
-STUB_WARNING = (
-    "The bridge network is not available yet: the container has no network (as with --network none)"
-)
 _NO_ADDRESSES = "null"
 """The IPAM driver of networks whose endpoints get no address from the core."""
 
@@ -199,10 +194,6 @@ class NetworksService:
         if network.config_only:
             raise PermissionDenied(f"network {network.name} is a configuration network")
         return network, self.driver_of(network)
-
-    def warning(self, mode: str) -> str:
-        """Return what a client should know of a network mode; empty: nothing."""
-        return STUB_WARNING if mode == STUB else ""
 
     def driver_of(self, network: Network) -> NetworkDriver:
         """Return a network's driver. Raises NotFound."""
