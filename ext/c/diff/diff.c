@@ -73,8 +73,8 @@ static int same_target(int new_fd, int old_fd, const char *name) {
 static int same_content(struct walk *walk, int new_fd, int old_fd, const char *name) {
     static const size_t piece = 64u << 10;
     struct stat st;
-    BX_FD one = open_regular(new_fd, name, &st);
-    BX_FD other = open_regular(old_fd, name, &st);
+    BX_FD one = open_regular(walk, new_fd, name, &st);
+    BX_FD other = open_regular(walk, old_fd, name, &st);
     if (one < 0 || other < 0)
         return is_gone(errno) ? 0 : fail(walk, BW_DIFF_SYSTEM, errno, "open");
     walk->map.used = 0;
@@ -186,7 +186,7 @@ static struct node *node_of(const struct walk *walk, const char *name) {
 static int is_opaque(struct walk *walk, int fd, bool *opaque) {
     bool whiteout;
     *opaque = false;
-    if (walk->form == BW_DIFF_OVERLAY && branch_xattrs(walk, fd, ".", opaque, &whiteout) < 0)
+    if (walk->form == BW_DIFF_OVERLAY && branch_xattrs(walk, fd, ITSELF, opaque, &whiteout) < 0)
         return -1;
     if (walk->form == BW_DIFF_AUFS)
         *opaque = !faccessat(fd, ".wh..wh..opq", F_OK, AT_SYMLINK_NOFOLLOW);
@@ -349,26 +349,41 @@ static int walk_directory(struct walk *walk, int new_fd, int old_fd, const struc
     return status;
 }
 
+struct walk *new_walk(struct bw_diff_result *result) {
+    struct walk *walk = calloc(1, sizeof *walk);
+    if (walk) {
+        walk->result = result;
+        walk->handles = -1;
+    }
+    return walk;
+}
+
+void free_walk(struct walk *walk) {
+    for (size_t i = 0; i < walk->inode_room; i++)
+        free(walk->inodes[i].path);
+    free(walk->inodes);
+    free(walk->ours.data);
+    free(walk->theirs.data);
+    free(walk->list.data);
+    free(walk->map.data);
+    free_found(&walk->found);
+    bw_writer_close(&walk->writer);
+    bx_close(&walk->handles);
+    free(walk);
+}
+
 static int start(struct walk **walk, int sink_fd, struct bw_diff_result *result) {
     memset(result, 0, sizeof *result);
     result->what = "";
-    *walk = calloc(1, sizeof **walk);
+    *walk = new_walk(result);
     if (!*walk) {
         result->kind = BW_DIFF_SYSTEM;
         result->errnum = ENOMEM;
         return -1;
     }
-    (*walk)->result = result;
     return bw_writer_open(&(*walk)->writer, sink_fd) < 0
                ? fail(*walk, BW_DIFF_SYSTEM, ENOMEM, "make buffers")
                : 0;
-}
-
-void free_blobs(struct walk *walk) {
-    free(walk->ours.data);
-    free(walk->theirs.data);
-    free(walk->list.data);
-    free(walk->map.data);
 }
 
 static int end(struct walk *walk, int status) {
@@ -377,13 +392,7 @@ static int end(struct walk *walk, int status) {
         status = fail(walk, BW_DIFF_SYSTEM, walk->writer.errnum, "write");
     result->entries = walk->writer.entries;
     result->size = walk->writer.size;
-    for (size_t i = 0; i < walk->inode_room; i++)
-        free(walk->inodes[i].path);
-    free(walk->inodes);
-    free_blobs(walk);
-    free_found(&walk->found);
-    bw_writer_close(&walk->writer);
-    free(walk);
+    free_walk(walk);
     return status;
 }
 
@@ -396,14 +405,18 @@ static int walk_roots(struct walk *walk, const struct bw_diff_options *options) 
     if (options->old_fd >= 0) {
         if (fstat(options->old_fd, &old) < 0)
             return fail(walk, BW_DIFF_SYSTEM, errno, "look at");
-        unchanged = same(walk, options->new_fd, options->old_fd, ".", &st, &old);
+        unchanged = same(walk, options->new_fd, options->old_fd, ITSELF, &st, &old);
     }
-    if (unchanged < 0 || (!unchanged && emit_entry(walk, options->new_fd, ".", &st, false) < 0))
+    if (unchanged < 0 || (!unchanged && emit_entry(walk, options->new_fd, ITSELF, &st, false) < 0))
         return -1;
     if (is_opaque(walk, options->new_fd, &opaque) < 0)
         return -1;
+    if (rewind_names(walk, options->new_fd) < 0 ||
+        (options->old_fd >= 0 && rewind_names(walk, options->old_fd) < 0))
+        return -1;
     if (walk->form == BW_DIFF_TREE && options->old_fd >= 0 &&
-        scout(walk, options->new_fd, options->old_fd) < 0)
+        (scout(walk, options->new_fd, options->old_fd) < 0 ||
+         rewind_names(walk, options->new_fd) < 0 || rewind_names(walk, options->old_fd) < 0))
         return -1;
     walk->node = walk->found.root;
     if (walk->node && !walk->node->changed)

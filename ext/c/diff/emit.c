@@ -7,8 +7,8 @@
 #define SPARSE_FREE (64u << 10) /* bytes of holes that are not worth a map */
 #define SPARSE_SPANS 8192
 
-int open_regular(int dir_fd, const char *name, struct stat *st) {
-    char path[48];
+int open_regular(struct walk *walk, int dir_fd, const char *name, struct stat *st) {
+    char number[16];
     /* A device that has taken the file's place meanwhile is not even opened. */
     BX_FD handle = openat(dir_fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     if (handle < 0 || fstat(handle, st) < 0)
@@ -17,8 +17,11 @@ int open_regular(int dir_fd, const char *name, struct stat *st) {
         errno = ENOENT;
         return -1;
     }
-    snprintf(path, sizeof path, "/proc/self/fd/%d", handle);
-    return open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    /* The way to /proc/self/fd costs more than the rest of it: gone once. */
+    if (walk->handles < 0)
+        walk->handles = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    snprintf(number, sizeof number, "%d", handle);
+    return openat(walk->handles, number, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 }
 
 static int written(struct walk *walk, int status) {
@@ -72,7 +75,7 @@ int emit_parents(struct walk *walk) {
         walk->length = level->length;
         walk->path[level->length] = 0;
         int status = walk->listing ? emit_line(walk, 'C')
-                                   : emit_directory(walk, level->fd, ".", &level->st);
+                                   : emit_directory(walk, level->fd, ITSELF, &level->st);
         walk->length = length;
         memcpy(walk->path, kept, length + 1);
         if (status < 0)
@@ -202,7 +205,6 @@ static bool is_sparse(uint64_t size, uint64_t data) {
 
 static int put_content(struct walk *walk, int fd, const struct stat *st) {
     uint64_t size = (uint64_t)st->st_size, data;
-    struct stat after;
     if (may_be_sparse(fd, st)) {
         struct span *spans = malloc((SPARSE_SPANS + 1) * sizeof *spans);
         size_t count = spans ? spans_of(fd, size, spans, &data) : 0;
@@ -213,22 +215,22 @@ static int put_content(struct walk *walk, int fd, const struct stat *st) {
     }
     if (put_head(walk, '0', st, NULL, size, 0) < 0)
         return -1;
+    uint64_t missing = walk->writer.missing;
     int status = bw_writer_file(&walk->writer, fd, 0, size);
     if (!status)
         status = bw_writer_pad(&walk->writer, size);
-    if (!status && !fstat(fd, &after) && after.st_size < st->st_size)
-        walk->result->cut++;
+    walk->result->cut += walk->writer.missing > missing;
     return written(walk, status);
 }
 
 static int emit_file(struct walk *walk, int dir_fd, const char *name) {
     struct stat st;
-    BX_FD fd = open_regular(dir_fd, name, &st);
+    BX_FD fd = open_regular(walk, dir_fd, name, &st);
     if (fd < 0 && (errno == ENOENT || errno == ELOOP))
         return 0;
     if (fd < 0)
         return fail(walk, BW_DIFF_SYSTEM, errno, "open");
-    if (read_xattrs(walk, dir_fd, name, &walk->ours) < 0)
+    if (read_xattrs(walk, fd, ITSELF, &walk->ours) < 0)
         return -1;
     return put_content(walk, fd, &st);
 }

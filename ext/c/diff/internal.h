@@ -20,7 +20,7 @@ struct blob {
     size_t used, room;
 };
 
-/* The names of a directory, sorted. */
+/* The names of a directory, sorted; before each its type, a byte. */
 struct names {
     struct blob text;
     const char **list;
@@ -56,6 +56,7 @@ struct found {
 struct walk {
     enum bw_diff_form form;
     bool listing, content, plain, old_kernel;
+    int handles; /* /proc/self/fd, -1: not opened yet */
     struct bw_diff_result *result;
     struct bw_writer writer;
     char path[PATH_SIZE + 256];
@@ -86,19 +87,27 @@ int reserve(struct walk *walk, struct blob *blob, size_t more);
 int same(struct walk *walk, int new_fd, int old_fd, const char *name, const struct stat *new,
          const struct stat *old);
 bool is_mark_name(const char *name);
-void free_blobs(struct walk *walk);
+/* NULL: no memory. */
+struct walk *new_walk(struct bw_diff_result *result);
+void free_walk(struct walk *walk);
 
 /* scout.c: looks through both trees with all processors, before anything is written. 0 or -1. */
 int scout(struct walk *walk, int new_fd, int old_fd);
 void free_found(struct found *found);
 int by_identity(const void *one, const void *other);
 
-/* names.c */
+/* names.c. The directory stands at its beginning: one that was just opened, or was rewound. */
+int rewind_names(struct walk *walk, int fd);
 int read_names(struct walk *walk, int fd, struct names *names);
 void free_names(struct names *names);
+/* Of a name that read_names() found: DT_DIR, ... or DT_UNKNOWN (readdir(3)). */
+static inline unsigned char type_of(const char *name) {
+    return (unsigned char)name[-1];
+}
 bool has_name(const struct names *names, const char *name);
 
-/* xattrs.c: `name` in `dir_fd`, "." for itself. */
+/* xattrs.c: of `name` in `dir_fd`, or (ITSELF) of what `dir_fd` is, opened for reading. */
+#define ITSELF "."
 int read_xattrs(struct walk *walk, int dir_fd, const char *name, struct blob *out);
 int branch_xattrs(struct walk *walk, int dir_fd, const char *name, bool *opaque, bool *whiteout);
 
@@ -108,6 +117,6 @@ int emit_entry(struct walk *walk, int dir_fd, const char *name, const struct sta
 int emit_deleted(struct walk *walk, const char *name);
 int emit_parents(struct walk *walk);
 /* A regular file's content: a descriptor, -1 with errno. Opens nothing else, whatever is there. */
-int open_regular(int dir_fd, const char *name, struct stat *st);
+int open_regular(struct walk *walk, int dir_fd, const char *name, struct stat *st);
 
 #endif

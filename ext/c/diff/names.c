@@ -26,10 +26,11 @@ static int add_chunk(struct walk *walk, struct names *names, const char *chunk, 
         const struct linux_dirent *entry = (const void *)(chunk + at);
         size_t length = strlen(entry->name) + 1;
         if (!dots(entry->name)) {
-            if (reserve(walk, &names->text, length) < 0)
+            if (reserve(walk, &names->text, 1 + length) < 0)
                 return -1;
-            memcpy(names->text.data + names->text.used, entry->name, length);
-            names->text.used += length;
+            names->text.data[names->text.used] = entry->type;
+            memcpy(names->text.data + names->text.used + 1, entry->name, length);
+            names->text.used += 1 + length;
             names->count++;
         }
         at += entry->length;
@@ -37,11 +38,13 @@ static int add_chunk(struct walk *walk, struct names *names, const char *chunk, 
     return 0;
 }
 
+int rewind_names(struct walk *walk, int fd) {
+    return lseek(fd, 0, SEEK_SET) < 0 ? fail(walk, BW_DIFF_SYSTEM, errno, "rewind directory") : 0;
+}
+
 int read_names(struct walk *walk, int fd, struct names *names) {
     char chunk[CHUNK] __attribute__((aligned(8)));
     *names = (struct names){.list = NULL};
-    if (lseek(fd, 0, SEEK_SET) < 0)
-        return fail(walk, BW_DIFF_SYSTEM, errno, "rewind directory");
     for (;;) {
         long size = syscall(SYS_getdents64, fd, chunk, sizeof chunk);
         if (size < 0 && errno != ENOENT) {
@@ -64,7 +67,7 @@ int read_names(struct walk *walk, int fd, struct names *names) {
     }
     const char *text = (const char *)names->text.data;
     for (size_t i = 0; i < names->count; i++, text += strlen(text) + 1)
-        names->list[i] = text;
+        names->list[i] = ++text;
     qsort(names->list, names->count, sizeof *names->list, by_bytes);
     return 0;
 }

@@ -1,5 +1,6 @@
-/* Attributes by name relative to a directory: by listxattrat(2), and where the kernel is older than
- * that (6.13) through /proc/self/fd, at four times the cost. */
+/* Attributes of an open file by its descriptor, at half the cost of its name; by name relative to a
+ * directory by listxattrat(2), and where the kernel is older than that (6.13) through /proc/self/fd,
+ * at four times the cost. */
 #include "internal.h"
 
 #include <stdio.h>
@@ -28,12 +29,18 @@ static bool is_gone(int errnum) {
     return errnum == ENOENT || errnum == ENOTDIR || errnum == ELOOP;
 }
 
+static bool is_itself(const char *name) {
+    return !strcmp(name, ITSELF);
+}
+
 static void path_of(char out[PATH_SIZE], int dir_fd, const char *name) {
     snprintf(out, PATH_SIZE, "/proc/self/fd/%d/%s", dir_fd, name);
 }
 
 static ssize_t ask(struct walk *walk, int dir_fd, const char *name, void *out, size_t room) {
     char path[PATH_SIZE];
+    if (is_itself(name))
+        return flistxattr(dir_fd, out, room);
     if (!walk->old_kernel) {
         ssize_t size = syscall(SYS_listxattrat, dir_fd, name, AT_SYMLINK_NOFOLLOW, out, room);
         /* EPERM: a filter of system calls that does not know it. */
@@ -66,30 +73,37 @@ static int by_bytes(const void *one, const void *other) {
     return strcmp(*(const char *const *)one, *(const char *const *)other);
 }
 
-static int add_value(struct walk *walk, const char *path, const char *name, struct blob *out) {
-    size_t length = strlen(name) + 1;
+static ssize_t value_of(int dir_fd, const char *name, const char *key, void *out, size_t room) {
+    char path[PATH_SIZE];
+    if (is_itself(name))
+        return fgetxattr(dir_fd, key, out, room);
+    path_of(path, dir_fd, name);
+    return lgetxattr(path, key, out, room);
+}
+
+static int add_value(struct walk *walk, int dir_fd, const char *name, const char *key,
+                     struct blob *out) {
+    size_t length = strlen(key) + 1;
     if (reserve(walk, out, length + sizeof(uint32_t) + VALUE_MAX) < 0)
         return -1;
     unsigned char *at = out->data + out->used + length + sizeof(uint32_t);
-    ssize_t size = lgetxattr(path, name, at, VALUE_MAX);
+    ssize_t size = value_of(dir_fd, name, key, at, VALUE_MAX);
     if (size < 0 && (errno == ENODATA || is_gone(errno)))
         return 0;
     if (size < 0)
         return fail(walk, BW_DIFF_SYSTEM, errno, "read attribute");
     uint32_t count = (uint32_t)size;
-    memcpy(out->data + out->used, name, length);
+    memcpy(out->data + out->used, key, length);
     memcpy(out->data + out->used + length, &count, sizeof count);
     out->used += length + sizeof count + count;
     return 0;
 }
 
 int read_xattrs(struct walk *walk, int dir_fd, const char *name, struct blob *out) {
-    char path[PATH_SIZE];
     out->used = 0;
     ssize_t size = list_of(walk, dir_fd, name);
     if (size <= 0)
         return (int)size;
-    path_of(path, dir_fd, name);
     const char *found[512], *text = (const char *)walk->list.data, *end = text + size;
     size_t count = 0;
     for (; text < end; text += strlen(text) + 1) {
@@ -101,19 +115,18 @@ int read_xattrs(struct walk *walk, int dir_fd, const char *name, struct blob *ou
     }
     qsort(found, count, sizeof *found, by_bytes);
     for (size_t i = 0; i < count; i++)
-        if (add_value(walk, path, found[i], out) < 0)
+        if (add_value(walk, dir_fd, name, found[i], out) < 0)
             return -1;
     return 0;
 }
 
 /* What overlay has noted at a name of a branch. */
 int branch_xattrs(struct walk *walk, int dir_fd, const char *name, bool *opaque, bool *whiteout) {
-    char path[PATH_SIZE], value[2];
+    char value[2];
     *opaque = *whiteout = false;
     ssize_t size = list_of(walk, dir_fd, name);
     if (size <= 0)
         return (int)size;
-    path_of(path, dir_fd, name);
     const char *text = (const char *)walk->list.data, *end = text + size;
     for (; text < end; text += strlen(text) + 1) {
         const char *key = starts(text, "trusted.overlay.") ? text + 16
@@ -123,7 +136,7 @@ int branch_xattrs(struct walk *walk, int dir_fd, const char *name, bool *opaque,
             return fail(walk, BW_DIFF_UNSUPPORTED, 0,
                         "the branch was written with redirect_dir or metacopy");
         if (!strcmp(key, "opaque"))
-            *opaque |= lgetxattr(path, text, value, sizeof value) == 1 && value[0] == 'y';
+            *opaque |= value_of(dir_fd, name, text, value, sizeof value) == 1 && value[0] == 'y';
         if (!strcmp(key, "whiteout"))
             *whiteout = true;
     }

@@ -18,6 +18,7 @@ struct bw_writer {
     int errnum;      /* of the write that failed, 0: none did */
     uint64_t size;   /* bytes given out, with those in the buffer */
     uint64_t entries;
+    uint64_t missing; /* bytes that files had no longer */
     char *records;
     size_t records_used;
 };

@@ -159,6 +159,7 @@ int bw_writer_file(struct bw_writer *writer, int fd, uint64_t offset, uint64_t s
         done = copy_some(writer, fd, offset, size);
     if (done < 0)
         return -1;
+    writer->missing += size - (uint64_t)done;
     return bw_writer_zeros(writer, size - (uint64_t)done);
 }
 
