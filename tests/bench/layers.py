@@ -33,17 +33,20 @@ import msgspec
 from boxwood.bench import frame, page, places, storage, text, trees
 from boxwood.drivers.storage import ApplyRequest
 from boxwood.execution.worker import WorkerPool
+from tests.bench import floor
 from tests.support.dockerd import Dockerd
 from tests.support.engine import Engine, Server, running
 from tests.support.needs import need_program
 from tests.support.paths import clean_environment, clear_room, make_room
 
 OURS = "Boxwood"
+FLOOR = "isal, a bare C extractor"
 PLACES = ("tmpfs", "ext4")
 TREES = ("debian", "small", "big")
 # (scenario's head, what ours is held against, bar): the work of issue 4, section 6
 BARS = (
     ("apply-gzip", "pigz -dc | tar x", 1.0),
+    ("apply-gzip", FLOOR, 1.3),
     ("apply-zstd", "zstd -dc | tar x", 1.0),
     ("load", "docker load, Docker", 0.5),
     ("compare", "rsync -an", 0.25),
@@ -152,6 +155,30 @@ def apply_theirs(grounds: Grounds, form: str, words: str) -> Measure:
     return measure
 
 
+def apply_floor(grounds: Grounds, least: floor.Floor) -> Measure:
+    """Unpack gzip with nothing but what must be."""
+
+    async def measure() -> float:
+        with grounds.fresh() as to:
+            began = time.perf_counter()
+            least.unpack(grounds.layers["gzip"], to)
+            return time.perf_counter() - began
+
+    return measure
+
+
+def copy_ours(grounds: Grounds) -> Measure:
+    """Copy the tree as the driver vfs does for each snapshot."""
+
+    async def measure() -> float:
+        with grounds.fresh() as to:
+            began = time.perf_counter()
+            await grounds.job("copy_tree", {}, [(grounds.new, os.O_RDONLY), (to, os.O_RDONLY)])
+            return time.perf_counter() - began
+
+    return measure
+
+
 def diff_ours(grounds: Grounds, *, whole: bool) -> Measure:
     """Compare the two trees; or (`whole`) the tree with nothing, written as a tar."""
 
@@ -180,7 +207,7 @@ def theirs(grounds: Grounds, words: str) -> Measure:
     return measure
 
 
-def tool_cases(grounds: Grounds, where: str, rounds: int) -> list[frame.Case]:
+def tool_cases(grounds: Grounds, where: str, rounds: int, least: floor.Floor) -> list[frame.Case]:
     """All cases that need no engine, of one tree in one place."""
     tail = f"{grounds.tree}-{where}"
     on = f"({grounds.tree}, {where})"
@@ -189,6 +216,8 @@ def tool_cases(grounds: Grounds, where: str, rounds: int) -> list[frame.Case]:
         name, title = f"apply-{form}-{tail}", f"unpack {form} {on}"
         found.append((name, title, OURS, apply_ours(grounds, form)))
         found += [(name, title, tool, apply_theirs(grounds, form, tools[tool])) for tool in tools]
+        if form == "gzip":
+            found.append((name, title, FLOOR, apply_floor(grounds, least)))
     name, title = f"compare-{tail}", f"compare two equal trees {on}"
     found.append((name, title, OURS, diff_ours(grounds, whole=False)))
     found.append((name, title, "rsync -an", theirs(grounds, "rsync -anH {new}/ {old}/")))
@@ -196,7 +225,8 @@ def tool_cases(grounds: Grounds, where: str, rounds: int) -> list[frame.Case]:
     found.append((name, title, OURS, diff_ours(grounds, whole=True)))
     found.append((name, title, "tar c", theirs(grounds, "tar cf {to}/out -C {new} .")))
     found.append((name, title, "bsdtar c", theirs(grounds, "bsdtar -cf {to}/out -C {new} .")))
-    name, title = f"copy-{tail}", f"for scale: copy the tree {on}"
+    name, title = f"copy-{tail}", f"copy a tree, as vfs does {on}"
+    found.append((name, title, OURS, copy_ours(grounds)))
     found.append((name, title, "cp -a", theirs(grounds, "cp -a {new} {to}/")))
     return [
         frame.Case(frame.Scenario(name, title), subject, measure, rounds)
@@ -488,12 +518,13 @@ async def measure_tools(
 ) -> None:
     """Measure what needs no engine, tree by tree, each in a place that was just made."""
     (room / "places").mkdir()
+    least = floor.Floor(floor.build(room))
     for where in options.fs:
         with places.place(where, room / "places", 6 << 30) as place:
             for tree, layers in sources.items():
                 grounds = Grounds(place, tree, layers, pool)
                 grounds.fill()
-                await run.measure(tool_cases(grounds, where, 0))
+                await run.measure(tool_cases(grounds, where, 0, least))
                 grounds.clear()
 
 
