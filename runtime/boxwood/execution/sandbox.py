@@ -105,12 +105,14 @@ def write_resolv_conf(directory: Path, identity: Identity) -> None:
         return
     text = resolv_conf(identity).encode()
     _write(path, text)
-    _write(mark, hashlib.sha256(text).hexdigest().encode())
+    _write(mark, hashlib.sha256(text).hexdigest().encode(), mode=0o600)
 
 
 def _content(path: Path) -> bytes:
+    """Return a file's content; a container may have made it larger than anybody should read."""
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return file.read(_HOST_FILE_LIMIT)
     except FileNotFoundError:
         return b""
     except OSError as error:
@@ -134,11 +136,11 @@ def change_hosts(directory: Path, drop: Iterable[str], add: Iterable[tuple[str, 
     _write(path, "".join(f"{line}\n" for line in kept).encode())
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, data: bytes, mode: int = 0o644) -> None:
     try:
-        fd = _fresh(path)
+        fd = _fresh(path, mode)
         if fd is None:
-            if path.read_bytes() == data:
+            if path.stat().st_size == len(data) and _content(path) == data:
                 return
             # Not by rename: a running container of the same sandbox has this very file bound.
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
@@ -150,10 +152,10 @@ def _write(path: Path, data: bytes) -> None:
         raise ResourceExhausted(f"write file: {path}: {error.strerror}") from error
 
 
-def _fresh(path: Path) -> int | None:
+def _fresh(path: Path, mode: int) -> int | None:
     """Make the file, as the first start does; None when it is there."""
     try:
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     except FileExistsError:
         return None
 
