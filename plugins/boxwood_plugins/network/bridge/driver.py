@@ -46,8 +46,11 @@ DEFAULT_ROOT = Path("/run/boxwood/network/bridge")
 DEFAULT_BRIDGE = "boxwood0"
 _PAUSE_SECONDS = 0.1
 """Between two looks at a packet filter that others change all the time."""
+_SENTENCES = 20
+"""What was done to others' firewalls, of which the last are kept."""
 _LINK = "link"
-_MAC = "mac"
+_MARKS = "marks"
+"""The owner of the elements that belong to no network and no endpoint."""
 
 
 class _Network(NamedTuple):
@@ -70,7 +73,7 @@ class BridgeNetwork(NetworkDriver):
         self._filter = Filter(self._tag, root / "rules")
         self._links = Links(self._tag)
         self._networks: dict[str, _Network] = {}
-        self._said: list[str] = []
+        self._firewall: list[str] = []
         self._thread = ThreadPoolExecutor(1, "boxwood-bridge", self._begin)
         self._thread_id = 0
 
@@ -158,15 +161,14 @@ class BridgeNetwork(NetworkDriver):
             self._filter.remove()
 
     def _settle_foreign(self) -> list[str]:
-        """Have our rules in others' firewalls, where these need them."""
-        bridges = [made.options.bridge for made in self._networks.values()]
-        if self._driver_options.respect_host_firewall:
-            bridges = []
+        """Have our rule in others' firewalls, where these need it."""
+        wanted = bool(self._networks) and not self._driver_options.respect_host_firewall
         try:
-            said = Foreign(self._filter.nft, self._tag.upper()).settle(bridges)
+            families, said = Foreign(self._filter.nft, self._tag.upper()).settle(wanted=wanted)
         except NftError as error:  # theirs, and only in our way: the network is made
-            said = [f"host firewall: {error}"]
-        self._said = (self._said + said)[-20:]
+            families, said = frozenset(), [f"host firewall: {error}"]
+        self._filter.put(_MARKS, rules.of_marks(families))
+        self._firewall = (self._firewall + said)[-_SENTENCES:]
         return said
 
     async def attach(self, request: EndpointRequest, netns: int) -> Attachment:
@@ -265,7 +267,7 @@ class BridgeNetwork(NetworkDriver):
     def _reconcile(self, wanted: list[Attachment]) -> list[str]:
         known = {one.endpoint: one for one in wanted if one.network in self._networks}
         for owner in self._filter.owners():
-            if owner not in known and owner not in self._networks:
+            if owner not in known and owner not in self._networks and owner != _MARKS:
                 self._filter.put(owner, frozenset())
         # What is wanted is noted only, and put right in one transaction.
         for endpoint, attachment in known.items():
@@ -320,7 +322,7 @@ class BridgeNetwork(NetworkDriver):
                 f"{element.set}: {' . '.join(element.key)}"
                 for element in rules.of_network(network, options)
             ),
-            "host_firewall": [text for text in self._said if options.bridge in text],
+            "host_firewall": list(self._firewall),
         }
 
 

@@ -1,149 +1,95 @@
 """Other firewalls on the host that drop what is forwarded.
 
 An accept in a table of ours does not overrule their drop. Where they have a chain meant for
-others (Docker's ``DOCKER-USER``, ufw's user chains), one rule, with a comment that names us, jumps
-from there to a chain of our own, which accepts what goes from and to our bridges: what may pass
-there our own table has decided already. Nothing else of theirs is touched; with
-``respect-host-firewall`` nothing at all.
+others (Docker's ``DOCKER-USER``, ufw's user chains), one rule there, with a comment that names us,
+accepts what our own table has let pass and marked (``rules.MARK``; it marks nothing where there is
+no such rule). What goes from our bridges to others' is not marked: their rules decide. Nothing
+else of theirs is touched; with ``respect-host-firewall`` nothing at all. iptables can read the
+rule, and delete it.
 
 Everything here runs in the driver's one thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 from boxwood_ext.nft import Nft, NftError
+from boxwood_plugins.network.bridge.rules import MARK
 
-PLACES = (("ip", "DOCKER-USER"), ("ip", "ufw-user-forward"))
-PLACES6 = (("ip6", "DOCKER-USER"), ("ip6", "ufw6-user-forward"))
+PLACES = {"ip": ("DOCKER-USER", "ufw-user-forward"), "ip6": ("DOCKER-USER", "ufw6-user-forward")}
+"""Chains meant for others' rules, in the table ``filter`` of each family."""
 _TABLE = "filter"
-_FORWARD_DROPS = ("forward", "drop")
-
-
-class Place(NamedTuple):
-    """A chain meant for others' rules, in the table ``filter`` of a family."""
-
-    family: str
-    chain: str
 
 
 class Foreign:
     """What we have in others' tables."""
 
-    def __init__(self, nft: Nft, name: str) -> None:
-        """``name`` is our chain's, and the comment of the rule that leads to it."""
+    def __init__(self, nft: Nft, tag: str) -> None:
+        """``tag`` is the comment that marks a rule as ours."""
         self._nft = nft
-        self._chain = name
+        self._tag = tag
 
-    def settle(self, bridges: Iterable[str]) -> list[str]:
-        """Have the rules for these bridges where they are needed, and none elsewhere.
+    def settle(self, *, wanted: bool) -> tuple[frozenset[str], list[str]]:
+        """Have the rule where it is needed, and nowhere else.
 
         Returns:
-            One sentence for each table that was changed.
+            The families where it is (``ip``, ``ip6``), and one sentence for each change.
         """
         chains = self._chains()
-        wanted = set(bridges)
-        said = []
-        for places in (PLACES, PLACES6):
-            family = places[0][0]
-            ours = any(chain["name"] == self._chain for chain in chains[family])
-            place = next((one for one in places if _there(chains[family], one[1])), None)
-            needed = wanted if place and _drops(chains[family]) else set()
-            if needed and place is not None:
-                said += self._have(Place(*place), needed, there=ours)
-            elif ours:
-                self._remove(family)
-                said.append(f"host firewall: our rules in the table {family} filter are removed")
-        return said
+        families, said = set(), []
+        for family, places in PLACES.items():
+            there = [name for name in places if name in chains[family]]
+            place = there[0] if wanted and there and _drops(chains[family]) else ""
+            for name in there:
+                handles = self._ours(family, name)
+                where = f"{family} {_TABLE} {name}"
+                if name == place:
+                    families.add(family)
+                    if not handles:
+                        self._insert(where)
+                        said.append(f"host firewall: a rule in {where} lets our networks pass")
+                elif handles:
+                    for handle in handles:
+                        self._nft.run(f"delete rule {where} handle {handle}")
+                    said.append(f"host firewall: our rule in {where} is removed")
+        return frozenset(families), said
 
     def blocked(self) -> list[str]:
-        """Name the base chains of others that drop what is forwarded and have no place for us."""
-        found = []
+        """Name the families whose table ``filter`` drops what is forwarded, without a place."""
         chains = self._chains()
-        for places in (PLACES, PLACES6):
-            family = places[0][0]
-            if any(_there(chains[family], name) for _, name in places):
-                continue
-            found += [
-                f"{chain['family']} {chain['table']} {chain['name']}"
-                for chain in chains[family]
-                if (chain.get("hook"), chain.get("policy")) == _FORWARD_DROPS
-            ]
-        return found
-
-    def _chains(self) -> dict[str, list[dict[str, Any]]]:
-        found: dict[str, list[dict[str, Any]]] = {"ip": [], "ip6": []}
-        for item in self._nft.query("list chains"):
-            chain = item.get("chain")
-            if chain is not None and chain["family"] in found and chain["table"] == _TABLE:
-                found[chain["family"]].append(chain)
-        return found
-
-    def _have(self, place: Place, bridges: set[str], *, there: bool) -> list[str]:
-        if there and self._accepted(place) == bridges:
-            return []
-        family, chain = place
-        text = f"add chain {family} {_TABLE} {self._chain}\n"
-        text += f"flush chain {family} {_TABLE} {self._chain}\n"
-        for bridge in sorted(bridges):
-            for side in ("iifname", "oifname"):
-                text += (
-                    f'add rule {family} {_TABLE} {self._chain} {side} "{bridge}" counter accept\n'
-                )
-        if not self._jumps(place):
-            text += (
-                f"insert rule {family} {_TABLE} {chain} counter jump {self._chain} "
-                f'comment "{self._chain}"\n'
-            )
-        self._nft.run(text)
         return [
-            f"host firewall: a rule in {family} {_TABLE} {chain} lets the bridges "
-            f"{', '.join(sorted(bridges))} pass"
+            family
+            for family, places in PLACES.items()
+            if _drops(chains[family]) and not any(name in chains[family] for name in places)
         ]
 
-    def _accepted(self, place: Place) -> set[str] | None:
-        """Return the bridges that our chain lets pass, or None if nobody comes there."""
-        if not self._jumps(place):
-            return None
-        found = set()
-        for rule in self._rules(place.family, self._chain):
-            for part in rule["expr"]:
-                left = part.get("match", {}).get("left", {})
-                if left.get("meta", {}).get("key") in ("iifname", "oifname"):
-                    found.add(str(part["match"]["right"]))
-        return found
+    def _insert(self, where: str) -> None:
+        self._nft.run(
+            f'insert rule {where} meta mark & {MARK} == {MARK} counter accept comment "{self._tag}"'
+        )
 
-    def _jumps(self, place: Place) -> list[int]:
-        """Return the handles of the rules that lead to our chain."""
-        return [
-            rule["handle"]
-            for rule in self._rules(place.family, place.chain)
-            if any(part.get("jump", {}).get("target") == self._chain for part in rule["expr"])
-        ]
-
-    def _rules(self, family: str, chain: str) -> list[dict[str, Any]]:
+    def _ours(self, family: str, chain: str) -> list[int]:
+        """Return the handles of our rules in a chain."""
         try:
             found = self._nft.query(f"list chain {family} {_TABLE} {chain}")
         except NftError:  # it has just gone
             return []
-        return [item["rule"] for item in found if "rule" in item]
+        rules = [item["rule"] for item in found if "rule" in item]
+        return [rule["handle"] for rule in rules if rule.get("comment") == self._tag]
 
-    def _remove(self, family: str) -> None:
-        text = ""
-        for place, chain in (*PLACES, *PLACES6):
-            if place == family:
-                for handle in self._jumps(Place(place, chain)):
-                    text += f"delete rule {family} {_TABLE} {chain} handle {handle}\n"
-        text += f"flush chain {family} {_TABLE} {self._chain}\n"
-        text += f"delete chain {family} {_TABLE} {self._chain}\n"
-        self._nft.run(text)
-
-
-def _there(chains: Iterable[dict[str, Any]], name: str) -> bool:
-    return any(chain["name"] == name for chain in chains)
+    def _chains(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Return the chains of the tables ``filter``, by family and name."""
+        found: dict[str, dict[str, dict[str, Any]]] = {family: {} for family in PLACES}
+        for item in self._nft.query("list chains"):
+            chain = item.get("chain")
+            if chain is not None and chain["family"] in found and chain["table"] == _TABLE:
+                found[chain["family"]][chain["name"]] = chain
+        return found
 
 
-def _drops(chains: Iterable[dict[str, Any]]) -> bool:
-    return any((chain.get("hook"), chain.get("policy")) == _FORWARD_DROPS for chain in chains)
+def _drops(chains: dict[str, dict[str, Any]]) -> bool:
+    return any(
+        chain.get("hook") == "forward" and chain.get("policy") == "drop"
+        for chain in chains.values()
+    )

@@ -7,7 +7,7 @@ packet's way is as long with a thousand of them as with one. Priorities (lower i
 ``inet``            -300 (raw): what a container sends to 127/8 is dropped, which
                     ``route_localnet`` would let in
 ``inet``            -100 (dstnat): published ports, from outside and from the host itself
-``inet``            0 (filter): to containers by published ports alone, never directly;
+``inet``            -1 (just before filter): to containers by published ports alone, never directly;
                     between networks; in and out of internal ones
 ``inet``            100 (srcnat): masquerade
 ``bridge``          -300: source addresses, ARP, neighbour and router advertisements
@@ -36,6 +36,11 @@ _ADDR4, _ADDR6, _IF = "ipv4_addr", "ipv6_addr", "ifname"
 _PROTO, _PORT, _MAC = "inet_proto", "inet_service", "ether_addr"
 TARGET = "iifname . @th,64,128"
 """The key of `targets6`: an expression, because nft 1.0.6 has no name for an advertised address."""
+FAMILY = "meta nfproto"
+EXPRESSIONS = (TARGET, FAMILY)
+MARK = "0x10000000"
+"""The bit of a packet's mark that says: ours, and let pass. Set only for the families of `marked`,
+where another firewall has a rule that asks for it."""
 
 SETS: dict[tuple[str, str], tuple[str, ...]] = {
     (INET, "bridges"): (_IF,),
@@ -51,6 +56,7 @@ SETS: dict[tuple[str, str], tuple[str, ...]] = {
     (INET, "open6"): (_IF,),
     (INET, "masquerade4"): (_IF,),
     (INET, "masquerade6"): (_IF,),
+    (INET, "marked"): (FAMILY,),
     (INET, "published4"): (_ADDR4, _PROTO, _PORT),
     (INET, "published6"): (_ADDR6, _PROTO, _PORT),
     (BRIDGE, "guarded"): (_IF,),
@@ -108,25 +114,30 @@ _INET_CHAINS = """
     meta nfproto ipv6 iifname @masquerade6 masquerade
   }
   chain forward {
-    type filter hook forward priority filter; policy accept;
-    iifname . oifname @talking accept
+    type filter hook forward priority -1; policy accept;
+    iifname . oifname @talking goto pass
     iifname @internal drop
     oifname @internal drop
     oifname @bridges jump inbound
+    iifname @bridges meta oifkind != "bridge" goto pass
   }
   chain inbound {
-    ct state established,related accept
+    ct state established,related goto pass
     ct status dnat jump published
     meta nfproto ipv4 oifname @routed4 jump published
     meta nfproto ipv6 oifname @routed6 jump published
     iifname . oifname @trusted jump published
-    meta nfproto ipv4 oifname @open4 accept
-    meta nfproto ipv6 oifname @open6 accept
+    meta nfproto ipv4 oifname @open4 goto pass
+    meta nfproto ipv6 oifname @open6 goto pass
     drop
   }
   chain published {
-    ip daddr . meta l4proto . th dport @published4 accept
-    ip6 daddr . meta l4proto . th dport @published6 accept
+    ip daddr . meta l4proto . th dport @published4 goto pass
+    ip6 daddr . meta l4proto . th dport @published6 goto pass
+  }
+  chain pass {
+    meta nfproto @marked meta mark set meta mark | 0x10000000
+    accept
   }
   chain input {
     type filter hook input priority filter; policy accept;
@@ -185,7 +196,8 @@ def _sets(family: str) -> str:
     text = ""
     for (where, name), parts in SETS.items():
         if where == family:
-            kind = f"typeof {TARGET}" if TARGET in parts else f"type {' . '.join(parts)}"
+            typed = f"type {' . '.join(parts)}"
+            kind = next((f"typeof {part}" for part in parts if part in EXPRESSIONS), typed)
             if name in ("home4", "home6"):
                 kind += "; flags interval"
             text += f"  set {name} {{ {kind}; }}\n"
@@ -239,6 +251,12 @@ def of_network(network: NetworkSpec, options: Options) -> frozenset[Element]:
             else:
                 found.append(Element(INET, f"masquerade{family}", (bridge,)))
     return frozenset(found)
+
+
+def of_marks(families: Iterable[str]) -> frozenset[Element]:
+    """Return the elements that have what passes marked, for nft's families ``ip``, ``ip6``."""
+    names = {"ip": "ipv4", "ip6": "ipv6"}
+    return frozenset(Element(INET, "marked", (names[family],)) for family in families)
 
 
 def of_link(link: str, mac: str, addresses: Iterable[str]) -> frozenset[Element]:
