@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import importlib
+import itertools
 import os
 import random
+import resource
 import socket
-from collections.abc import Awaitable, Callable
-from contextlib import closing
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -26,30 +28,29 @@ _LAYER = archive((".wh.gone", b""), ("dir", None), ("dir/new", b"n" * 5000), ("s
 _ONE = ["gone", "one", "shared"]
 
 
-async def _prepare(driver: StorageDriver) -> None:
+async def _prepare(driver: StorageDriver, layer: int) -> None:
+    del layer
     await driver.prepare("c", "one", labels={"a": "b"})
 
 
-async def _view(driver: StorageDriver) -> None:
+async def _view(driver: StorageDriver, layer: int) -> None:
+    del layer
     await driver.view("c", "one")
 
 
-async def _commit(driver: StorageDriver) -> None:
+async def _commit(driver: StorageDriver, layer: int) -> None:
+    del layer
     await driver.commit("ready", "two")
 
 
-async def _install(driver: StorageDriver) -> None:
+async def _install(driver: StorageDriver, layer: int) -> None:
     await driver.prepare("c", "one")
-    mine, its = socket.socketpair()
-    with closing(mine), closing(its):
-        # Not by a call that is counted: it is the kit's.
-        its.sendall(_LAYER)
-        its.close()
-        await driver.apply("c", mine.fileno(), ApplyRequest())
+    await driver.apply("c", layer, ApplyRequest())
     await driver.commit("c", "two")
 
 
-async def _remove(driver: StorageDriver) -> None:
+async def _remove(driver: StorageDriver, layer: int) -> None:
+    del layer
     driver.remove("ready")
     await driver.cleanup()
 
@@ -57,7 +58,8 @@ async def _remove(driver: StorageDriver) -> None:
 class Operation(NamedTuple):
     """What is broken off, and which trees may be seen then: names in them, by key."""
 
-    work: Callable[[StorageDriver], Awaitable[None]]
+    work: Callable[[StorageDriver, int], Awaitable[None]]
+    """Is given the driver and a layer's tar to read."""
     seen: dict[str, list[str]]
 
 
@@ -69,6 +71,27 @@ OPERATIONS = {
     "apply": Operation(_install, {"c": [], "two": ["dir", "dir/new", "one", "shared"]}),
     "remove": Operation(_remove, {"ready": [*_ONE, "written"]}),
 }
+
+
+_FEW = 16
+"""Descriptors with which the hungriest operation of a driver in the tree succeeds."""
+
+
+@contextmanager
+def _descriptors(spare: int, driver: StorageDriver) -> Iterator[None]:
+    """Leave so many descriptors free; AssertionError if one more is open in the end."""
+    before = {int(name) for name in os.listdir("/proc/self/fd")}
+    free = (number for number in itertools.count() if number not in before)
+    limit = next(itertools.islice(free, spare, None))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    driver.close()
+    kept = {int(name) for name in os.listdir("/proc/self/fd")} - before
+    assert not kept, f"descriptors are kept: {sorted(kept)}"
 
 
 class CrashLaws(StorageKit):
@@ -116,6 +139,19 @@ class CrashLaws(StorageKit):
                 assert outcome.words.startswith(("ok", "refused")), f"{place}: {outcome.words}"
                 self._recover(root, ground, operation, place, before)
 
+    @pytest.mark.parametrize("name", OPERATIONS)
+    def test_descriptors_run_out(self, root: Path, ground: int, thorough: bool, name: str) -> None:
+        """With so few left it is an error of the contract's or done; none is kept either way."""
+        operation = OPERATIONS[name]
+        few = range(_FEW)
+        for spare in few if thorough else sorted(random.sample(few, 3)):
+            before = self._begin(root, operation)
+            outcome = faults.attempt(lambda: self._work(root, operation, spare))  # noqa: B023
+            place = f"{spare} descriptors for {name}"
+            assert outcome.status == 0, f"{place}: died: {outcome.status}"
+            assert outcome.words.startswith(("ok", "refused")), f"{place}: {outcome.words}"
+            self._recover(root, ground, operation, place, before)
+
     # Inside
 
     def _places(self, root: Path, ground: int, operation: Operation, thorough: bool) -> list[int]:
@@ -131,7 +167,7 @@ class CrashLaws(StorageKit):
         # What is done last publishes what was made: always tried.
         return sorted({*chosen, places[-1]})
 
-    def _work(self, root: Path, operation: Operation) -> str:
+    def _work(self, root: Path, operation: Operation, spare: int = -1) -> str:
         """Do it, in the child; what is refused must not be seen."""
         try:
             driver = self.make(root)
@@ -139,7 +175,7 @@ class CrashLaws(StorageKit):
             return f"refused at start: {type(error).__name__}"
         before = {info.key for info in driver.walk()}
         try:
-            asyncio.run(self._awaited(operation, driver))
+            asyncio.run(self._awaited(operation, driver, spare))
         except BoxwoodError as error:
             fresh = {key for key in self._keys(driver) if key not in before and key != "c"}
             if operation.work in (_prepare, _view):
@@ -151,8 +187,14 @@ class CrashLaws(StorageKit):
             return f"there after an error: {fresh}" if fresh else f"refused: {type(error).__name__}"
         return "ok"
 
-    async def _awaited(self, operation: Operation, driver: StorageDriver) -> None:
-        await operation.work(driver)
+    async def _awaited(self, operation: Operation, driver: StorageDriver, spare: int = -1) -> None:
+        mine, its = socket.socketpair()
+        with closing(mine), closing(its):
+            # Not by a call that is counted: it is the kit's.
+            its.sendall(_LAYER)
+            its.shutdown(socket.SHUT_WR)
+            with _descriptors(spare, driver) if spare >= 0 else nullcontext():
+                await operation.work(driver, mine.fileno())
 
     def _begin(self, root: Path, operation: Operation) -> int:
         """Bring about what the operation starts from; returns how many files are there."""

@@ -30,6 +30,7 @@ from boxwood.drivers.storage import (
     Mount,
     SnapshotOptions,
     StorageDriver,
+    as_boxwood_error,
 )
 from boxwood.errors import Internal
 from boxwood.testing.remains import Remains
@@ -59,16 +60,19 @@ async def plain_offload(
 
     Raises what the engine's worker raises for it.
     """
-    mine, its = socket.socketpair()
-    with closing(mine), closing(its):
-        pid = _start(job, arguments, fds, its)
-        its.close()
-        try:
-            await _ended(pid)
-        finally:
-            os.waitpid(pid, 0)  # noqa: ASYNC222 - it has ended, or is just being killed
-        with mine.makefile("rb") as file:
-            said = file.read()
+    try:
+        mine, its = socket.socketpair()
+        with closing(mine), closing(its):
+            pid = _start(job, arguments, fds, its)
+            its.close()
+            try:
+                await _ended(pid)
+            finally:
+                os.waitpid(pid, 0)  # noqa: ASYNC222 - it has ended, or is just being killed
+            with mine.makefile("rb") as file:
+                said = file.read()
+    except OSError as error:
+        raise as_boxwood_error("worker", job, error) from error
     if not said:
         raise Internal(f"worker: {job}: ended without an answer")
     answer = msgspec.msgpack.decode(said)

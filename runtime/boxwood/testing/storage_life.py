@@ -20,6 +20,11 @@ from boxwood.errors import (
 )
 from boxwood.testing.storage_kit import StorageKit, mounted, plain_offload, run, shown
 
+_DEEPEST = 600
+"""Layers that are stacked at most, by `--boxwood-thorough`: overlay takes 500."""
+_SHALLOWEST = 100
+"""Layers that every driver takes: images have up to some 125."""
+
 
 class LifeLaws(StorageKit):
     """Life, parents, views and commits."""
@@ -97,17 +102,24 @@ class LifeLaws(StorageKit):
                 (tree / "new").write_text("no")
 
     def test_many_parents(self, driver: StorageDriver, thorough: bool) -> None:
-        """A chain of twenty layers works as one of two."""
-        parent: str | None = None
-        count = 100 if thorough else 20
-        for number in range(count):
-            self.layer(driver, f"layer-{number}", parent)
-            parent = f"layer-{number}"
-        run(driver.prepare("c", parent))
+        """A chain of twenty layers works as one of two; of as many as the driver takes, too."""
+        layers: list[str] = []
+        for number in range(_DEEPEST if thorough else 20):
+            try:
+                self.layer(driver, f"layer-{number}", layers[-1] if layers else None)
+            except Unsupported:
+                break  # it says so when the snapshot is made, and not by a mount that fails
+            layers.append(f"layer-{number}")
+        try:
+            run(driver.prepare("c", layers[-1]))
+        except Unsupported:
+            layers.pop()
+            run(driver.prepare("c", layers[-1]))
+        assert len(layers) >= (_SHALLOWEST if thorough else 20)
         with shown(driver, "c") as tree:
             assert (tree / "layer-0").read_text() == "layer-0"
-            assert (tree / "shared").read_text() == f"layer-{count - 1}"
-            assert len(list(tree.iterdir())) == count + 1
+            assert (tree / "shared").read_text() == layers[-1]
+            assert len(list(tree.iterdir())) == len(layers) + 1
 
     def test_a_tree_outlives_its_mount(self, driver: StorageDriver) -> None:
         """Each opening is by itself, and what is written through one is there in the next."""

@@ -195,10 +195,11 @@ class DirectoryDriver(StorageDriver):
         one still deletes.
         """
         with open_directory(self.root / "trash") as fd:
-            names = [name for name in os.listdir(fd) if name not in self._deleting]
-            mine = set(names)
-            self._deleting |= mine
+            mine: set[str] = set()
             try:
+                names = [name for name in os.listdir(fd) if name not in self._deleting]
+                mine.update(names)
+                self._deleting |= mine
                 for name in names:
                     await self.dispose(self.root / "trash" / name)
                 batch = gather(fd, names) if names else []
