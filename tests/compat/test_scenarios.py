@@ -15,7 +15,7 @@ import pytest
 from tests.compat.differences import Allowed, Hunk, Words, allowed, hunks, words
 from tests.compat.normal import Normaliser
 from tests.support.dockerd import Dockerd
-from tests.support.engine import Engine, Server
+from tests.support.engine import ALONE, Engine, Server, running
 from tests.support.paths import ROOT, clear_room, make_room
 
 SCENARIOS = Path(__file__).with_name("scenarios")
@@ -23,6 +23,8 @@ NAMES = sorted(path.stem for path in SCENARIOS.glob("*.sh"))
 # Debian's daemon speaks this version at most; asked for it, ours answers as that one did.
 API_VERSION = "1.41"
 SECONDS = 40
+NET = "net-"
+"""What scenarios begin with that are played in network namespaces of the engines' own."""
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(3 * SECONDS)]
 
@@ -44,14 +46,31 @@ def tools() -> Iterator[Path]:
     clear_room(room)
 
 
+@pytest.fixture(scope="module")
+def dockerd_alone() -> Iterator[Dockerd]:
+    """Docker in a network namespace of its own, with a bridge and all its rules."""
+    with running(Dockerd(alone=True)) as server:
+        assert isinstance(server, Dockerd)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def engine_alone() -> Iterator[Engine]:
+    """Our engine in a network namespace of its own."""
+    with running(Engine(before=ALONE)) as server:
+        assert isinstance(server, Engine)
+        yield server
+
+
 def play(server: Server, name: str, tools: Path) -> dict[str, list[str]]:
     """Run a scenario in an empty folder against an engine without containers."""
     server.remove_containers()
     folder = make_room("scenario")
     path = f"{tools}:{server.environment()['PATH']}"
+    inside = ("nsenter", f"--net=/proc/{server.pid}/ns/net") if name.startswith(NET) else ()
     try:
         done = server.run(
-            *("sh", SCENARIOS / f"{name}.sh"),
+            *(*inside, "sh", SCENARIOS / f"{name}.sh"),
             cwd=folder,
             env={"DOCKER_API_VERSION": API_VERSION, "LC_ALL": "C", "TZ": "UTC", "PATH": path},
             timeout=SECONDS,
@@ -102,10 +121,11 @@ def in_common_words(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_same(name: str, dockerd: Dockerd, engine: Engine, tools: Path) -> None:
+def test_same(name: str, request: pytest.FixtureRequest, tools: Path) -> None:
     """A scenario prints the same and ends the same on both."""
-    theirs = play(dockerd, name, tools)
-    ours = play(engine, name, tools)
+    where = "_alone" if name.startswith(NET) else ""
+    theirs = play(request.getfixturevalue(f"dockerd{where}"), name, tools)
+    ours = play(request.getfixturevalue(f"engine{where}"), name, tools)
     compared.add(name)
     entries, rules = allowed(), words()
     problems = []

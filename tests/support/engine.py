@@ -18,6 +18,8 @@ from tests.support.paths import BOXWOOD, clean_environment, clear_room, make_roo
 
 START_SECONDS = 20.0
 STOP_SECONDS = 20.0
+ALONE = ("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
+"""What starts a daemon in a network namespace of its own."""
 
 
 class Server:

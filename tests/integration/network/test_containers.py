@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -83,6 +85,9 @@ def test_connect_and_disconnect_while_it_runs(api: Api) -> None:
     with api.living(*SERVE, host=host("one", 0)) as box:
         port = port_of(box)
         assert greeted(port)
+        for wanted, count in (("80", 1), ("70-90/tcp", 1), ("81", 0), ("80/udp", 0)):
+            filters = quote(json.dumps({"publish": [wanted]}))
+            assert len(api.ok("GET", f"/containers/json?filters={filters}")) == count
         join(api, "two", box, EndpointConfig={"Aliases": ["db"]})
         shown = networks(box)
         assert "db" in shown["two"]["DNSNames"]

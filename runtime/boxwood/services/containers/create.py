@@ -61,6 +61,7 @@ class Creator:
             merge.check_config(config)
             host, warnings = self._host_config(config, request.host_config)
             config, networks = self._network(key, config, host, request)
+            host = self._by_id(host)
             container = self._draft(key, wanted, image, config, host, networks, platform)
             warnings += self._check_network(container)
             warnings += self._check_machine(request.config, container)
@@ -206,6 +207,12 @@ class Creator:
             platform=platform.partition("/")[0] or image.config.os or "linux",
             state=State(),
         )
+
+    def _by_id(self, host: HostConfig) -> HostConfig:
+        """Return it with the joined container by its id, which outlives its name."""
+        if not host.network_mode.startswith("container:"):
+            return host
+        return replace(host, network_mode=f"container:{self._joined(host.network_mode).id}")
 
     def _joined(self, mode: str) -> Container:
         """Return the container that a mode `container:NAME` names.

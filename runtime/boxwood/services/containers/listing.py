@@ -141,7 +141,8 @@ def _by_health(values: tuple[str, ...]) -> Callable[[Container], bool]:
     return lambda entry: (entry.state.health.status if entry.state.health else "none") in wanted
 
 
-def _by_port(values: tuple[str, ...]) -> Callable[[Container], bool]:
+def _ports(values: tuple[str, ...]) -> set[str]:
+    """Return the ports of ``80``, ``80/udp``, ``80-90``; raises InvalidArgument."""
     wanted = set()
     for value in values:
         ports, _, protocol = value.partition("/")
@@ -150,12 +151,17 @@ def _by_port(values: tuple[str, ...]) -> Callable[[Container], bool]:
             raise InvalidArgument(f"invalid port filter: {value}")
         numbers = range(int(first), min(int(last or first), 65535) + 1)
         wanted |= {f"{number}/{protocol or 'tcp'}" for number in numbers}
+    return wanted
+
+
+def _by_exposed(values: tuple[str, ...]) -> Callable[[Container], bool]:
+    wanted = _ports(values)
     return lambda entry: not wanted.isdisjoint(entry.config.exposed_ports or {})
 
 
-def _nothing_published(values: tuple[str, ...]) -> Callable[[Container], bool]:
-    _by_port(values)
-    return lambda _: False
+def _by_published(values: tuple[str, ...]) -> Callable[[Container], bool]:
+    wanted = _ports(values)
+    return lambda entry: not wanted.isdisjoint(port.key for port in entry.sandbox.ports)
 
 
 def _no_task(values: tuple[str, ...]) -> Callable[[Container], bool]:
@@ -171,8 +177,8 @@ _SIMPLE: dict[str, Callable[[tuple[str, ...]], Callable[[Container], bool]]] = {
     "status": _by_status,
     "exited": _by_exit,
     "health": _by_health,
-    "expose": _by_port,
-    "publish": _nothing_published,
+    "expose": _by_exposed,
+    "publish": _by_published,
     "id": lambda values: lambda entry: any(entry.id.startswith(value) for value in values),
     "is-task": _no_task,
     "isolation": lambda values: lambda _: any(v in ("", "default") for v in values),
