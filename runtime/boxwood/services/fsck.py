@@ -124,7 +124,7 @@ class Fsck:
                     "layer-moved",
                     layer.chain_id,
                     f"its snapshot stands on {info.parent}, not on {below}",
-                    self._again(layer.chain_id),
+                    self._anew(layer.chain_id),
                 )
             if layer.recipe and not self._layers.blobs.recipe_path(layer.chain_id).exists():
                 yield Finding("recipe-lost", layer.chain_id, "its recipe is gone")
@@ -132,7 +132,10 @@ class Fsck:
             info = infos.get(key)
             if container and (info is None or info.kind is not Kind.ACTIVE):
                 yield Finding(
-                    "container-lost", container, "its files are gone", "remove the container"
+                    "container-lost",
+                    container,
+                    "its files are gone",
+                    f"boxwood rm {container[:12]}",
                 )
         for image, reason in self._images.catalog.unusable.items():
             yield Finding(
@@ -160,15 +163,26 @@ class Fsck:
             try:
                 self._content.read(Digest.parse(image.id), DOCUMENT_LIMIT)
             except (DataLoss, NotFound, TooLarge) as error:
-                yield Finding("config-broken", image.id, str(error), "load or pull it again")
+                yield Finding(
+                    "config-broken", image.id, str(error), "--repair, or load or pull it again"
+                )
 
     def _again(self, chain: str) -> str:
-        users = sorted(
+        users = self._users(chain)
+        return f"load or pull again: {users}" if users else ""
+
+    def _anew(self, chain: str) -> str:
+        """What is here is not taken a second time: it has to go first."""
+        users = self._users(chain) or "nobody"
+        return f"remove what stands on it, and load or pull it again: {users}"
+
+    def _users(self, chain: str) -> str:
+        found = sorted(
             familiar(image.tags[0]) if image.tags else image.id
             for image in self._images.catalog.all()
             if chain in image.chain_ids
         )
-        return f"load or pull again: {', '.join(users)}" if users else ""
+        return ", ".join(found)
 
     # Repair of that
 
@@ -185,6 +199,7 @@ class Fsck:
         repairs: dict[str, Callable[[str], bool]] = {
             "layer-lost": self._forget_lost,
             "recipe-lost": self._forget_recipe,
+            "config-broken": self._restore_config,
             "orphan-snapshot": self._remove_snapshot,
             "orphan-recipe": self._remove_recipe,
             "orphan-blob": self._remove_blob,
@@ -208,6 +223,11 @@ class Fsck:
     def _forget_recipe(self, chain: str) -> bool:
         self._layers.blobs.forget_recipe(self._layers.get(chain))
         return True
+
+    def _restore_config(self, key: str) -> bool:
+        """Write it again as it was when the engine started."""
+        image = self._images.catalog.by_id(key)
+        return image is not None and self._content.put(image.document) == key
 
     def _remove_snapshot(self, key: str) -> bool:
         self._layers.driver.resync([key])

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from boxwood.drivers.storage import as_boxwood_error
@@ -73,10 +73,14 @@ class ContentStore:
         return data
 
     def put(self, data: bytes) -> Digest:
-        """Store a small document durably and return its digest. Idempotent."""
+        """Store a small document durably and return its digest. Idempotent.
+
+        A file of its name that holds something else is damage, and replaced.
+        """
         digest = Digest.of(data)
-        if self.has(digest):
-            return digest
+        with suppress(OSError):
+            if self.path(digest).read_bytes() == data:
+                return digest
         fresh = self.root / "ingest" / f"put.{secrets.token_hex(8)}"
         try:
             fd = os.open(fresh, _NEW, 0o600)

@@ -159,6 +159,55 @@ def test_a_lost_layer(make_engine: Make, tmp_path: Path, how: str) -> None:
     assert engine.docker("run", "--rm", "--network", "none", "busybox", "echo", "x").stdout == "x\n"
 
 
+def _config(engine: Engine) -> Path:
+    key = engine.api("GET", "/images/busybox/json").json()["Id"]
+    return engine.data_root / "content/blobs/sha256" / key.removeprefix("sha256:")
+
+
+@pytest.mark.parametrize("gone", [True, False], ids=["gone", "changed"])
+def test_a_broken_config(make_engine: Make, gone: bool) -> None:
+    """The engine has it in memory still; and one that was started since takes it by a load."""
+    engine = make_engine()
+    config = _config(engine)
+    whole = config.read_bytes()
+
+    def damage() -> None:
+        config.unlink()
+        if not gone:
+            config.write_bytes(whole[:-1] + b" ")
+
+    damage()
+    assert kinds(fsck(engine)) == ["config-broken"]
+    (finding,) = fsck(engine, "--repair")["Findings"]
+    assert finding["Repaired"]
+    assert config.read_bytes() == whole
+    assert fsck(engine)["Findings"] == []
+    archive = engine.api("GET", "/images/busybox/get").body
+    damage()
+    engine.restart()
+    assert kinds(fsck(engine)) == ["image-unusable"]
+    assert engine.api("POST", "/images/load", archive).status == 200
+    assert config.read_bytes() == whole
+    assert fsck(engine, "--deep")["Findings"] == []
+
+
+def test_a_layer_that_stands_elsewhere(make_engine: Make) -> None:
+    """It is told, with what to do; done, all is well."""
+    engine = make_engine(busybox=False)
+    archive = docker_old(tree_tar({"a": b"a"}), tree_tar({"b": b"b"}), names=("two:1",))
+    assert engine.api("POST", "/images/load", archive).status == 200
+    for info in committed(engine).glob("layer-*/info.json"):
+        document = json.loads(info.read_text())
+        if document["parent"]:
+            info.write_text(json.dumps({**document, "parent": None}))
+    (finding,) = fsck(engine, "--repair")["Findings"]
+    assert (finding["Kind"], finding["Repaired"]) == ("layer-moved", False)
+    assert finding["Advice"].endswith("load or pull it again: two:1")
+    engine.docker("rmi", "two:1")
+    assert engine.api("POST", "/images/load", archive).status == 200
+    assert fsck(engine, "--deep")["Findings"] == []
+
+
 def test_a_lost_container(make_engine: Make) -> None:
     """It is told, and can be removed."""
     engine = make_engine()
