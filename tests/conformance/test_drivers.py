@@ -10,7 +10,6 @@ import pytest
 
 from boxwood.testing.isolation import IsolationSuite
 from boxwood.testing.log import LogSuite
-from boxwood.testing.network import NetworkSuite
 from boxwood.testing.volume import VolumeSuite
 from tests.support.needs import need_root
 
@@ -35,19 +34,6 @@ class TestJsonFile(LogSuite):
 
 class TestNoLog(LogSuite):
     driver_name = "none"
-
-
-class TestNoNetwork(NetworkSuite):
-    driver_name = mode = "none"
-
-
-class TestHostNetwork(NetworkSuite):
-    driver_name = mode = "host"
-
-
-class TestContainerNetwork(NetworkSuite):
-    driver_name = "container"
-    mode = "container:" + "d0" * 32
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,7 @@
-"""The storage kit is tested itself: it must catch faults that were planted in good drivers."""
+"""The kits of storage and network drivers are tested themselves.
+
+They must catch faults that were planted in good drivers.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,11 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.conformance.mutants import MUTANTS
+from tests.conformance import mutants, network_mutants
 from tests.support.needs import need_root
 from tests.support.paths import ROOT
 
@@ -22,17 +26,20 @@ IN_A_SHORT_RUN = 16
 
 
 @pytest.mark.timeout(600)
-def test_mutants_are_caught(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize("module", [mutants, network_mutants], ids=["storage", "network"])
+def test_mutants_are_caught(module: Any, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """Nine of ten, and at least twenty are planted; those that are not caught are named."""
     need_root()
-    assert len(MUTANTS) >= 20
-    tried = sorted(MUTANTS)
+    planted = module.MUTANTS
+    assert len(planted) >= 20
+    tried = sorted(planted)
     if not request.config.getoption("--soak"):
         tried = random.sample(tried, IN_A_SHORT_RUN)
     report = tmp_path / "report.json"
     command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "-p", "no:cacheprovider"]
     command += [f"--boxwood-report={report}", "--timeout=60"]
-    command += [f"tests/conformance/mutants.py::Test{name}" for name in tried]
+    file = f"tests/conformance/{module.__name__.rpartition('.')[2]}.py"
+    command += [f"{file}::Test{name}" for name in tried]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stdout[-3000:] + done.stderr
     laws = json.loads(report.read_text())["laws"]

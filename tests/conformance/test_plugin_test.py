@@ -30,11 +30,21 @@ def graded(*arguments: str, path: Path | None = None) -> subprocess.CompletedPro
 
 def test_a_good_driver() -> None:
     """All laws hold: grade A, by groups, exit code 0."""
-    done = graded("--kind", "network", "none")
+    done = graded("--kind", "volume", "local")
     assert done.returncode == 0, done.stdout + done.stderr
     last = done.stdout.splitlines()[-1]
-    assert last.startswith("network none: grade A: ")
+    assert last.startswith("volume local: grade A: ")
     assert " hold\n" in done.stdout
+
+
+def test_a_network_driver() -> None:
+    """A network's own options are given with a prefix."""
+    done = graded("--kind", "network", "macvlan", "--opt", "network.macvlan_mode=nonsense")
+    assert done.returncode == 1
+    assert "requested macvlan mode 'nonsense' is not valid" in done.stdout
+    done = graded("--kind", "network", "macvlan", "--opt", "network.macvlan_mode=bridge")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1].startswith("network macvlan: grade B: ")
 
 
 def test_options_reach_the_driver() -> None:

@@ -76,6 +76,16 @@ PUBLISHES_PORTS = "publishes-ports"
 """Capability: :class:`EndpointRequest.ports` is honoured; otherwise it is refused or warned of."""
 MULTIPLE = "multiple"
 """Capability: a sandbox may have endpoints in several networks of this driver."""
+OWN_ADDRESSES = "own-addresses"
+"""Capability: the driver gives out addresses itself. The core allocates none for its networks:
+``EndpointRequest.addresses`` is what the client asked for (mostly nothing), ``gateways`` is empty,
+and what :class:`Attachment` says of both is what the sandbox has."""
+SHARED_MAC = "shared-mac-address"
+"""Capability: all sandboxes of a network have the MAC address of the host's link; one that is asked
+for is refused."""
+ISOLATES = "isolates-networks"
+"""Capability: what is attached to one network of the driver's does not reach what is attached to
+another one, whatever routes it makes for itself."""
 
 
 class Namespace(msgspec.Struct, frozen=True):

@@ -55,6 +55,10 @@ _WRITES = {"write": (1, 64), "pwrite64": (18, 68), "writev": (20, 66)}
 _IOCTL = (16, 29)
 _HARMLESS_IOCTLS = 0x5400
 """Of terminals and descriptors (asm-generic/ioctls.h): what Python asks whenever it opens."""
+_SENDS = {"sendto": (44, 206), "sendmsg": (46, 211)}
+"""Counted where a network driver is tried, for sockets to the kernel (netlink)."""
+_PIDFD_GETFD = 438
+_PR_SET_PDEATHSIG = 1
 _OPENS = {"open": ((2, -1), 1), "openat": ((257, 56), 2)}
 """Counted where they make or empty a file; with the argument that has the flags."""
 
@@ -78,11 +82,19 @@ def supported() -> bool:
     return platform.machine() in _SECCOMP and os.geteuid() == 0
 
 
-def attempt(work: Callable[[], str], *, at: int = -1, error: int = 0) -> Outcome:
+def attempt(
+    work: Callable[[], str],
+    *,
+    at: int = -1,
+    error: int = 0,
+    network: bool = False,
+    first: Callable[[], None] | None = None,
+) -> Outcome:
     """Run ``work`` in a child, with a fault at the counted call number ``at`` (-1: none).
 
     With ``error`` that call fails with this errno; without, the child and all that it started are
-    killed before the call is made.
+    killed before the call is made. With ``network``, what is sent to the kernel (netlink) counts
+    too. ``first`` is run in the child before any call is counted.
     """
     mine, its = socket.socketpair()
     with closing(mine), closing(its):
@@ -90,33 +102,73 @@ def attempt(work: Callable[[], str], *, at: int = -1, error: int = 0) -> Outcome
             warnings.simplefilter("ignore", DeprecationWarning)  # threads of pytest's plugins
             pid = os.fork()
         if pid == 0:
-            _child(work, its)
+            _child(work, its, network, first)
         its.close()
-        _, fds, _, _ = socket.recv_fds(mine, 1, 1)
         outcome = Outcome()
+        listener = -1
         try:
-            _Watch(fds[0], pid, at, error, outcome).run()
+            listener = _listener(mine, pid)
+            _Watch(listener, pid, at, error, outcome).run()
         finally:
-            os.close(fds[0])
+            if listener >= 0:
+                os.close(listener)
             _, outcome.status = os.waitpid(pid, 0)
         with mine.makefile("rb") as file:
             outcome.words = file.read().decode()
     return outcome
 
 
-def _child(work: Callable[[], str], answer: socket.socket) -> None:
+def _listener(channel: socket.socket, pid: int) -> int:
+    """Take the listener from the child, which tells its number there, and let it go on."""
+    number = bytearray()
+    while not number.endswith(b"\n"):
+        piece = channel.recv(1)
+        number += piece
+        if not piece:
+            raise OSError(f"the child ended before its work: {number.decode(errors='replace')}")
+    process = os.pidfd_open(pid)
+    try:
+        listener = _taken(process, int(number))
+    finally:
+        os.close(process)
+    channel.sendall(b"x")
+    return listener
+
+
+def _taken(process: int, fd: int) -> int:
+    """Return a copy of another process's descriptor (pidfd_getfd(2))."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    copy = int(libc.syscall(_PIDFD_GETFD, process, ctypes.c_int(fd), 0))
+    if copy < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"pidfd_getfd: {os.strerror(number)}")
+    return copy
+
+
+def _child(
+    work: Callable[[], str],
+    answer: socket.socket,
+    network: bool,
+    first: Callable[[], None] | None,
+) -> None:
     """Run the work under the filter; never returns."""
     words = "no listener"
     try:
         os.setpgid(0, 0)
-        listener = _install()
-        socket.send_fds(answer, [b"x"], [listener])
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        # What is written to the first three is not counted, and sending may be.
+        os.dup2(answer.fileno(), 0)
+        if first is not None:
+            first()
+        listener = _install(network)
+        os.write(0, b"%d\n" % listener)
+        answer.recv(1)
         os.close(listener)
         words = work()
     except BaseException as raised:  # noqa: BLE001 - told to the parent
         words = f"{type(raised).__name__}: {raised}"
     finally:
-        answer.sendall(words.encode(errors="replace"))
+        os.write(0, words.encode(errors="replace"))
         os._exit(0)
 
 
@@ -131,9 +183,15 @@ class _Watch:
         self._outcome = outcome
         self._names = {
             pair[_column()]: name
-            for table in (_CALLS, _WRITES, {name: pair for name, (pair, _) in _OPENS.items()})
+            for table in (
+                _CALLS,
+                _WRITES,
+                _SENDS,
+                {name: pair for name, (pair, _) in _OPENS.items()},
+            )
             for name, pair in table.items()
         } | {_IOCTL[_column()]: "ioctl"}
+        self._sends = {pair[_column()] for pair in _SENDS.values()}
 
     def run(self) -> None:
         """Watch to the end; raises TimeoutError, after it was killed."""
@@ -158,9 +216,9 @@ class _Watch:
             if error.errno == errno.ENOENT:  # who asked was killed meanwhile
                 return
             raise
-        identity, asking, _, number, *_ = _NOTIF.unpack(buffer)
+        identity, asking, _, number, _, _, first, *_ = _NOTIF.unpack(buffer)
         mine = False
-        if self._counts(asking):
+        if self._counts(asking) and (number not in self._sends or _to_kernel(asking, first)):
             mine = len(self._outcome.calls) == self._at
             self._outcome.calls.append(self._names.get(number, str(number)))
         flags, code = _CONTINUE, 0
@@ -186,6 +244,24 @@ class _Watch:
             return False
 
 
+def _to_kernel(asking: int, fd: int) -> bool:
+    """Is the descriptor of the thread that asks a netlink socket?"""
+    try:
+        with open(f"/proc/{asking}/status", encoding="ascii") as file:
+            group = next(line for line in file if line.startswith("Tgid:"))
+        process = os.pidfd_open(int(group.split()[1]))
+    except (FileNotFoundError, ProcessLookupError):  # it was killed meanwhile
+        return False
+    try:
+        copy = _taken(process, fd & 0xFFFFFFFF)
+    except OSError:
+        return False
+    finally:
+        os.close(process)
+    with socket.socket(fileno=copy) as found:
+        return found.family == socket.AF_NETLINK
+
+
 def _column() -> int:
     return 0 if platform.machine() == "x86_64" else 1
 
@@ -194,9 +270,9 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
 
 
-def _install() -> int:
+def _install(network: bool) -> int:
     """Filter this process from here on; returns the listener."""
-    code = _filter()
+    code = _filter(_SENDS if network else {})
     buffer = ctypes.create_string_buffer(code, len(code))
     program = _Program(len(code) // 8, ctypes.addressof(buffer))
     libc = ctypes.CDLL(None, use_errno=True)
@@ -209,7 +285,7 @@ def _install() -> int:
     return int(listener)
 
 
-def _filter() -> bytes:
+def _filter(sends: dict[str, tuple[int, int]]) -> bytes:
     """Return the program: classic BPF over struct seccomp_data (nr, arch, ip, six arguments)."""
     load, equal, more, bits, give, both = 0x20, 0x15, 0x25, 0x45, 0x06, 0x54
     column = _column()
@@ -217,7 +293,7 @@ def _filter() -> bytes:
         (load, 0, 0, 4), (equal, 1, 0, _AUDIT_ARCH[platform.machine()]), (give, 0, 0, _RET_ALLOW),
         (load, 0, 0, 0),
     ]  # fmt: skip
-    for pair in _CALLS.values():
+    for pair in (*_CALLS.values(), *sends.values()):
         if pair[column] >= 0:
             lines += [(equal, 0, 1, pair[column]), (give, 0, 0, _RET_NOTIFY)]
     for pair in _WRITES.values():

@@ -9,7 +9,8 @@ import pytest
 from boxwood.testing.grade import Reporter
 
 pytest.register_assert_rewrite(
-    *(f"boxwood.testing.storage_{part}" for part in ("kit", "life", "layers", "claims", "crash"))
+    *(f"boxwood.testing.storage_{part}" for part in ("kit", "life", "layers", "claims", "crash")),
+    *(f"boxwood.testing.network_{part}" for part in ("life", "links", "ports", "crash")),
 )
 
 KINDS = ("storage", "isolation", "network", "volume", "log")
