@@ -46,7 +46,7 @@ class Machine:
             f"mkdir -p {DISK} && mount -o commit={COMMIT} /dev/vda {DISK} && cd {ROOT}"
             f" && PYTHONDONTWRITEBYTECODE=1 exec {command}"
         )
-        settings = {"VM_DISK": str(disk), "VM_TIMEOUT": "200", "VM_MEM": "768"}
+        settings = {"VM_DISK": str(disk), "VM_TIMEOUT": "600", "VM_MEM": "768"}
         self._process = subprocess.Popen(
             [ROOT / "tests/tools/vm-run", script],
             env={**os.environ, **settings, "VM_MODS": "nls_utf8"},

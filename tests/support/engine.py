@@ -25,6 +25,8 @@ ALONE = ("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
 class Server:
     """A daemon that serves the Engine API: what ours and Docker's have in common."""
 
+    start_seconds = START_SECONDS
+
     def __init__(self, purpose: str, place: Path | None = None) -> None:
         self._place = place
         self.data_root = make_room(purpose, parent=place)
@@ -67,7 +69,7 @@ class Server:
                 env=self.environment(),
                 start_new_session=True,
             )
-        until(self._answers, f"the daemon answers\n{self.log}", seconds=START_SECONDS)
+        until(self._answers, f"the daemon answers\n{self.log}", seconds=self.start_seconds)
 
     def _answers(self) -> bool:
         assert self.process is not None
