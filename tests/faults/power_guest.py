@@ -93,7 +93,10 @@ def _files(dice: random.Random, count: int) -> bytes:
 
 
 def work(seed: int) -> None:
-    """Load, import, commit and remove until the power goes."""
+    """Load, import, commit and remove until the power goes.
+
+    From ``begun`` on both are right, that the image is there and that it is not.
+    """
     engine = DiskEngine()
     engine.start()
     job = Work(engine, seed)
@@ -104,12 +107,13 @@ def work(seed: int) -> None:
         missing = sorted(job.makers.keys() - here)
         if here and (not missing or dice.random() < 0.4):
             name = dice.choice(sorted(here))
-            say(begun=name)  # from here on both are right, that it is there and that it is not
+            say(begun=name)
             job.remove(name)
             here.discard(name)
             say(gone=name)
         elif missing and dice.random() < 0.7:
             name = dice.choice(missing)
+            say(begun=name)
             job.makers[name]()
             here.add(name)
             say(here=name)

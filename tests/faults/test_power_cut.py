@@ -97,10 +97,11 @@ def work_and_cut(disk: Path, seed: int) -> dict[str, list[str]]:
     with Machine(disk, "work", str(seed)) as machine:
         timer = threading.Timer(linger, machine.cut)
         for said in machine.says():
+            if name := said.get("begun"):
+                here.discard(name)
+                gone.discard(name)
             if name := said.get("here"):
                 here.add(name)
-                gone.discard(name)
-            here.discard(said.get("begun", ""))
             if name := said.get("gone"):
                 gone.add(name)
             if "begun" not in said:
