@@ -31,12 +31,14 @@ HEADERS = {
     "program": "launch_ops.h",
     "protocol": "shim_messages.h",
     "helper_protocol": "helper_messages.h",
+    "broker_protocol": "broker_messages.h",
 }
 BIN = Path("boxwood_ext/bin")
 # The static programs, and the C files of each.
 PROGRAMS = {
     "boxwood-shim": ["*.c"],
     "boxwood-helper": ["helper/*.c", "decode.c"],
+    "boxwood-broker": ["broker/*.c", "helper/dns.c", "decode.c"],
 }
 DEBUG = os.environ.get("BOXWOOD_DEBUG", "") not in ("", "0")
 

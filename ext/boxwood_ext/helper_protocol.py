@@ -38,6 +38,11 @@ VIEW_FORWARD: Final = 1
 """Names that are not known here are asked for elsewhere; otherwise they are refused."""
 VIEW_NDOTS: Final = 2
 """``ndots`` was set: names of one label that are not known here are answered with nothing."""
+VIEW_EGRESS: Final = 4
+"""Only names that fit a pattern are asked for elsewhere, and the broker hears of each answer before
+the sandbox does."""
+VIEW_LEARN: Final = 8
+"""Every name that is asked for elsewhere is told (`asked`)."""
 
 # What is there, of `present`.
 KIND_ZONE: Final = 1
@@ -62,7 +67,7 @@ TABLE: Final = (
               "length (4 or 16) and its bytes. Each name is also known with .domain behind it."),
     operation(2, "forget", "request:u64 zone:str", "A zone is no more."),
     operation(3, "view", "request:u64 sandbox:str zones:list names:bytes upstreams:bytes flags:u64 "
-              "inside:u64",
+              "inside:u64 patterns:list",
               "names: records as a zone's. An upstream: u8 inside, u8 length of the address, "
               "u16 port (both in network order). Descriptors: none (what is there is kept), or "
               "the UDP socket, the TCP listener, `inside` UDP sockets for asking from there, and "
@@ -77,11 +82,14 @@ TABLE: Final = (
     operation(8, "count", "request:u64", "Answered by `counters` before the reply."),
     operation(9, "give", "request:u64", "Hand everything over: `present` again, with the "
               "descriptors (as in view and hold); the helper ends when what it has begun is done."),
+    operation(10, "broker", "request:u64", "One descriptor: the connection to the broker."),
     operation(32, "reply", "request:u64 error:i64 operation:str object:str",
               "error: 0 or a positive errno."),
     operation(33, "present", "kind:u64 owner:str key:str inside:u64", "A thing that is there."),
     operation(34, "ready", "build:str", "All is told. build: what it was started with."),
     operation(35, "counters", "values:bytes", "u64 each: COUNTERS, then BUCKETS."),
+    operation(36, "asked", "sandbox:str name:str allowed:u64", "A name was asked for elsewhere, or "
+              "refused, under a policy. Lost when no daemon is there."),
 )  # fmt: skip
 
 _MESSAGES: Final = Messages(TABLE, VERSION, MAX_MESSAGE)

@@ -1,7 +1,7 @@
 /* Judges DNS messages and tables of names under the sanitizers. On stdin a kind ('q', 'a', 'z'), u32
  * length, bytes, and again; for 'a' two of them, the question and the answer. On stdout a line for
  * each: q: RCODE (or -1), type, end, labels, limit and the name in hexadecimal, and what a reply to
- * it weighs; a: 1 or 0; z: 0 or the error, and the names that are found in it again. */
+ * it weighs; a: 1 or 0, and how many addresses; z: 0 or the error, and the names that are found in it again. */
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -60,7 +60,9 @@ static void judge_answer(void)
     struct question question;
     uint8_t *query = next(&query_size), *message = next(&size);
     int good = !dns_query(query, query_size, &question);
-    printf("%d\n", good ? dns_answers(message, size, query, question.end) : -1);
+    int status = good ? dns_answers(message, size, query, question.end) : -1;
+    struct found found[4];
+    printf("%d %u\n", status, status > 0 ? dns_addresses(message, size, &question, found, 4) : 0);
     free(query);
     free(message);
 }

@@ -53,6 +53,7 @@ def test_contents(wheel: Path) -> None:
         "boxwood/py.typed",
         "boxwood/systemd/boxwood.service",
         "boxwood/systemd/boxwood.socket",
+        "boxwood_ext/bin/boxwood-broker",
         "boxwood_ext/bin/boxwood-helper",
         "boxwood_ext/bin/boxwood-shim",
         "boxwood_ext/tar.pyi",
@@ -69,8 +70,10 @@ def test_contents(wheel: Path) -> None:
 def test_programs_may_be_run(elsewhere: Path) -> None:
     """Installed, shim and helper are executable files."""
     programs = list(elsewhere.parent.glob("lib/python3*/site-packages/boxwood_ext/bin/*"))
-    assert sorted(path.name for path in programs) == ["boxwood-helper", "boxwood-shim"]
-    assert [path.stat().st_mode & 0o111 for path in programs] == [0o111, 0o111]
+    assert sorted(path.name for path in programs) == [
+        "boxwood-broker", "boxwood-helper", "boxwood-shim"
+    ]  # fmt: skip
+    assert [path.stat().st_mode & 0o111 for path in programs] == [0o111] * 3
 
 
 def test_runs_a_container(elsewhere: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Self
 
 from boxwood_ext.net import socket_in
 
-A, PTR, MX, TXT, AAAA, SRV, HTTPS = 1, 12, 15, 16, 28, 33, 65
+A, CNAME, PTR, MX, TXT, AAAA, SRV, HTTPS = 1, 5, 12, 15, 16, 28, 33, 65
 OK, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED = range(6)
 RESOLVER = ("127.0.0.11", 53)
 
@@ -175,6 +175,21 @@ def answer(message: bytes, *addresses: str, rcode: int = OK, flags: int = 0) -> 
         kind = A if len(packed) == 4 else AAAA
         records += b"\xc0\x0c" + struct.pack(">HHIH", kind, 1, 60, len(packed)) + packed
     return head + message[12:end] + records
+
+
+def aliased(message: bytes, *names: str) -> bytes:
+    """An answer through aliases, the last of which is an address; the records in reverse order."""
+    *aliases, address = names
+    question = answer(message)
+    owners = [read(question).question, *aliases]
+    records = []
+    for owner, target in zip(owners, [*aliases, address], strict=True):
+        last = target == address
+        data = ipaddress.ip_address(target).packed if last else name_bytes(target)
+        head = struct.pack(">HHIH", A if last else CNAME, 1, 60, len(data))
+        records.append(name_bytes(owner) + head + data)
+    count = struct.pack(">H", len(records))
+    return question[:6] + count + question[8:] + b"".join(reversed(records))
 
 
 Respond = Callable[[bytes], "bytes | list[bytes] | None"]

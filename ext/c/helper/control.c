@@ -7,6 +7,7 @@
 #include "launch.h"
 
 #include "helper.h"
+#include "writer.h"
 
 static const struct bx_row rows[BXH_LIMIT] = {BXH_TABLE(BX_ROW)};
 static struct source control = {.fd = -1}, listener = {.fd = -1};
@@ -15,6 +16,7 @@ static uid_t owner;
 
 enum {
     MAX_FDS = 253,
+    ASKED_A_SECOND = 200,
     SEND_SECONDS = 5, /* for a daemon that does not read: then it is hung up on */
 };
 
@@ -22,11 +24,6 @@ struct packet {
     struct bx_op op;
     int fds[MAX_FDS];
     unsigned count;
-};
-
-struct writer {
-    unsigned char data[2048] __attribute__((aligned(8)));
-    size_t used;
 };
 
 #define NUM(i) (packet->op.args[i].number)
@@ -40,47 +37,12 @@ int control_connected(void)
 
 /* ---- messages out */
 
-static void put_head(struct writer *out, uint32_t kind, uint32_t length)
-{
-    memcpy(out->data + out->used, &kind, 4);
-    memcpy(out->data + out->used + 4, &length, 4);
-    out->used += 8;
-}
-
-static void put_number(struct writer *out, unsigned kind, uint64_t number)
-{
-    put_head(out, kind, 8);
-    memcpy(out->data + out->used, &number, 8);
-    out->used += 8;
-}
-
-static void put_bytes(struct writer *out, unsigned kind, const void *data, size_t length)
-{
-    size_t whole = (length + (kind == BXP_KIND_STR) + 7) & ~(size_t)7;
-    put_head(out, kind, (uint32_t)length);
-    memset(out->data + out->used, 0, whole);
-    memcpy(out->data + out->used, data, length);
-    out->used += whole;
-}
-
-static void put_string(struct writer *out, const char *text)
-{
-    put_bytes(out, BXP_KIND_STR, text, strnlen(text, BXH_MAX_ID));
-}
-
 static void finish(struct writer *out, unsigned code, const int *fds, unsigned count)
 {
     _Alignas(struct cmsghdr) char rights[CMSG_SPACE((BXH_MAX_INSIDE + 2) * sizeof(int))] = {0};
-    struct {
-        uint16_t version, reserved;
-        uint32_t size;
-        uint16_t code, count;
-        uint32_t length;
-    } head = {BXH_VERSION, 0, (uint32_t)out->used, (uint16_t)code, rows[code].count,
-              (uint32_t)out->used - 16};
     struct iovec part = {out->data, out->used};
     struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
-    memcpy(out->data, &head, sizeof head);
+    put_header(out, BXH_VERSION, code, rows[code].count);
     if (count) {
         message.msg_control = rights;
         message.msg_controllen = CMSG_SPACE(count * sizeof *fds);
@@ -138,6 +100,25 @@ static void present_all(int give)
     finish(&out, BXH_READY, NULL, 0);
 }
 
+/* Never waits, for what a container asks must not: what the daemon does not take is lost, and so is
+ * what comes too fast for it. */
+void control_asked(const struct sandbox *sandbox, const char *name, int allowed)
+{
+    static int64_t second;
+    static unsigned told;
+    struct writer out = {.used = 16};
+    int64_t now = now_ms() / 1000;
+    told = now == second ? told + 1 : 0;
+    second = now;
+    if (control.fd < 0 || told >= ASKED_A_SECOND)
+        return;
+    put_string(&out, sandbox->id);
+    put_bytes(&out, BXP_KIND_STR, name, strlen(name));
+    put_number(&out, BXP_KIND_U64, (uint64_t)allowed);
+    put_header(&out, BXH_VERSION, BXH_ASKED, rows[BXH_ASKED].count);
+    send(control.fd, out.data, out.used, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
 /* ---- messages in */
 
 static int do_zone(struct packet *packet)
@@ -168,6 +149,14 @@ static const uint8_t *read_upstream(const uint8_t *at, const uint8_t *end, struc
     return at + 4 + at[1];
 }
 
+static uint8_t *copy_of(const struct bx_arg *arg)
+{
+    uint8_t *copy = malloc(arg->length + 1);
+    if (copy)
+        memcpy(copy, arg->data, arg->length);
+    return copy;
+}
+
 static int do_view(struct packet *packet)
 {
     const char *ids[BXH_MAX_ZONES + 1];
@@ -181,12 +170,17 @@ static int do_view(struct packet *packet)
         if (count == BXH_MAX_UPSTREAMS || !(at = read_upstream(at, end, &upstreams[count++])))
             return -EINVAL;
     }
-    uint8_t *names = malloc(ARG(3)->length + 1);
-    if (!names)
-        return -ENOMEM;
-    memcpy(names, ARG(3)->data, ARG(3)->length);
-    return sandbox_view(STR(1), ids, (unsigned)zone_count, names, ARG(3)->length, upstreams, count,
-                        (unsigned)NUM(5), packet->fds, packet->count, (unsigned)NUM(6));
+    struct view view = {.zones = ids, .zone_count = (unsigned)zone_count,
+                        .names_size = ARG(3)->length, .upstreams = upstreams,
+                        .upstream_count = count, .flags = (unsigned)NUM(5),
+                        .patterns_size = ARG(7)->length};
+    view.names = copy_of(ARG(3));
+    view.patterns = copy_of(ARG(7));
+    if (view.names && view.patterns)
+        return sandbox_view(STR(1), &view, packet->fds, packet->count, (unsigned)NUM(6));
+    free(view.names);
+    free(view.patterns);
+    return -ENOMEM;
 }
 
 static int do_close(struct packet *packet)
@@ -303,6 +297,7 @@ static void dispatch(struct packet *packet)
     case BXH_SERVE: status = do_serve(packet); break;
     case BXH_RELEASE: status = do_release(packet); break;
     case BXH_COUNT: status = do_count(); break;
+    case BXH_BROKER: status = packet->count == 1 ? egress_use(&packet->fds[0]) : -EINVAL; break;
     default: status = do_give(); break;
     }
     const char *object = rows[packet->op.code].count > 1 ? STR(1) : "";

@@ -218,3 +218,84 @@ struct address dns_reverse(const char *name)
         return reverse6(name);
     return length > 12 && length < 30 ? reverse4(name) : (struct address){0};
 }
+
+/* Reads a name that may be compressed, as text. The place behind it, 0: broken. */
+static size_t expand(const uint8_t *message, size_t size, size_t at, char *out)
+{
+    size_t used = 0, end = 0;
+    for (int hops = 0; hops < 128; hops++) {
+        if (at >= size)
+            return 0;
+        unsigned length = message[at++];
+        if (!length) {
+            out[used] = 0;
+            return end ? end : at;
+        }
+        if ((length & 0xc0) == 0xc0) {
+            if (at >= size)
+                return 0;
+            end = end ? end : at + 1;
+            at = (length & 0x3f) << 8 | message[at];
+            continue;
+        }
+        if (length > 63 || at + length > size || used + length + 2 > DNS_NAME)
+            return 0;
+        if (used)
+            out[used++] = '.';
+        for (unsigned i = 0; i < length; i++)
+            out[used++] = lower(message[at + i]);
+        at += length;
+    }
+    return 0;
+}
+
+/* One walk over the answers: takes those of `name`, and follows its alias. 1: there was one. */
+static int walk_answers(const uint8_t *message, size_t size, size_t at, unsigned wanted, char *name,
+                        struct found *out, unsigned most, unsigned *count)
+{
+    char owner[DNS_NAME], alias[DNS_NAME];
+    int moved = 0;
+    for (unsigned i = dns_u16(message + 6); i; i--) {
+        at = expand(message, size, at, owner);
+        if (!at || at + FIXED > size || at + FIXED + dns_u16(message + at + 8) > size)
+            return 0;
+        unsigned type = dns_u16(message + at), length = dns_u16(message + at + 8);
+        const uint8_t *data = message + at + FIXED;
+        at += FIXED + length;
+        if (dns_u16(data - 8) != CLASS_IN || strcmp(owner, name))
+            continue;
+        if (type == TYPE_CNAME && !moved && expand(message, size, (size_t)(data - message), alias)) {
+            memcpy(name, alias, sizeof alias);
+            moved = 1;
+        } else if (type == wanted && length == (wanted == TYPE_A ? 4 : 16) && *count < most) {
+            struct found *found = &out[(*count)++];
+            found->address.size = (uint8_t)length;
+            memcpy(found->address.bytes, data, length);
+            found->seconds = (uint32_t)dns_u16(data - 6) << 16 | dns_u16(data - 4);
+        }
+    }
+    return moved;
+}
+
+unsigned dns_addresses(const uint8_t *message, size_t size, const struct question *question,
+                       struct found *out, unsigned most)
+{
+    char name[DNS_NAME];
+    unsigned count = 0;
+    if (size < question->end || (question->type != TYPE_A && question->type != TYPE_AAAA))
+        return 0;
+    memcpy(name, question->name, sizeof name);
+    for (int i = 0; i < 16 && walk_answers(message, size, question->end, question->type, name, out,
+                                           most, &count);
+         i++)
+        ;
+    return count;
+}
+
+int dns_fits(const char *name, const char *pattern)
+{
+    if (strncmp(pattern, "*.", 2))
+        return !strcmp(name, pattern);
+    size_t length = strlen(name), tail = strlen(pattern + 1);
+    return length > tail && !strcmp(name + length - tail, pattern + 1);
+}

@@ -13,7 +13,7 @@ enum {
     DNS_TTL = 600,        /* seconds, of our own answers */
     DNS_ADDRESSES = 64,   /* in one answer of ours */
 };
-enum { TYPE_A = 1, TYPE_PTR = 12, TYPE_AAAA = 28, TYPE_OPT = 41, CLASS_IN = 1 };
+enum { TYPE_A = 1, TYPE_CNAME = 5, TYPE_PTR = 12, TYPE_AAAA = 28, TYPE_OPT = 41, CLASS_IN = 1 };
 enum {
     RCODE_OK = 0, RCODE_FORMAT = 1, RCODE_FAILED = 2, RCODE_NOT_IMPLEMENTED = 4, RCODE_REFUSED = 5,
 };
@@ -54,6 +54,19 @@ size_t dns_cut(uint8_t *message, const struct question *question);
 
 /* The address that a name below in-addr.arpa or ip6.arpa stands for; size 0: none. */
 struct address dns_reverse(const char *name);
+
+struct found {
+    struct address address;
+    uint32_t seconds;
+};
+
+/* The addresses that an answer (which dns_answers accepted) gives the question's name, through
+ * aliases (CNAME) in any order. Their number, at most `most`. */
+unsigned dns_addresses(const uint8_t *message, size_t size, const struct question *question,
+                       struct found *out, unsigned most);
+
+/* Does a name fit a pattern: the same, or, behind "*.", the end of it? */
+int dns_fits(const char *name, const char *pattern);
 
 static inline unsigned dns_u16(const uint8_t *at)
 {

@@ -22,6 +22,9 @@ struct query {
     int64_t began;
     uint8_t *reply; /* over TCP: length and message, as far as they have come */
     size_t got, sent;
+    uint64_t opening; /* what the broker was asked for, 0: nothing */
+    uint8_t *held;    /* the answer meanwhile */
+    size_t held_size;
     size_t size;
     uint8_t message[]; /* two bytes of length before it, for TCP */
 };
@@ -100,6 +103,8 @@ static void query_end(struct query *query)
 {
     struct sandbox *sandbox = query->asker.sandbox;
     drop_socket(query);
+    free(query->held);
+    query->held = NULL;
     if (query->before)
         query->before->next = query->next;
     else
@@ -244,6 +249,65 @@ static int is_answer(const struct query *query, const uint8_t *reply, size_t siz
            dns_answers(reply, size, query->message + 2, query->question.end);
 }
 
+static void too_late(struct due *due)
+{
+    struct query *query = OWNER(due, query, due);
+    query->rcode = RCODE_FAILED;
+    give_up(query);
+}
+
+/* Under a policy the way is opened before the asker knows where to go. 1: it is waited for. */
+static int open_first(struct query *query, const uint8_t *reply, size_t size)
+{
+    struct sandbox *sandbox = query->asker.sandbox;
+    struct found found[DNS_ADDRESSES];
+    unsigned count = dns_addresses(reply, size, &query->question, found, DNS_ADDRESSES);
+    if (!count)
+        return 0;
+    drop_socket(query);
+    query->rcode = RCODE_FAILED;
+    query->held = malloc(size);
+    if (query->held)
+        query->opening = egress_open(sandbox, query->question.name, found, count);
+    if (!query->opening) {
+        give_up(query);
+        return 1;
+    }
+    memcpy(query->held, reply, size);
+    query->held_size = size;
+    due_set(&query->due, LANE_QUERY, too_late);
+    return 1;
+}
+
+static void opened(struct query *query, int error)
+{
+    uint8_t *reply = query->held;
+    query->held = NULL;
+    due_clear(&query->due);
+    if (error) {
+        query->rcode = error == EPERM ? RCODE_REFUSED : RCODE_FAILED;
+        give_up(query);
+    } else
+        deliver(query, reply, query->held_size);
+    free(reply);
+}
+
+void forward_opened(uint64_t request, int error)
+{
+    for (struct sandbox *sandbox = sandboxes; sandbox; sandbox = sandbox->next) {
+        struct query *next;
+        for (struct query *query = sandbox->queries; query; query = next) {
+            next = query->next;
+            if (!query->opening || (request && query->opening != request))
+                continue;
+            opened(query, error);
+            if (request)
+                return;
+            next = sandbox->queries; /* the list may have changed */
+        }
+    }
+}
+
 /* With a refusal the next one is asked, if there is one. */
 static void take_answer(struct query *query, uint8_t *reply, size_t size)
 {
@@ -253,6 +317,8 @@ static void take_answer(struct query *query, uint8_t *reply, size_t size)
         next_server(query);
         return;
     }
+    if (query->asker.sandbox->flags & BXH_VIEW_EGRESS && open_first(query, reply, size))
+        return;
     deliver(query, reply, size);
 }
 
@@ -348,11 +414,22 @@ static int may_ask(const struct sandbox *sandbox)
            sandbox->in_flight < IN_FLIGHT && all_in_flight < ALL_IN_FLIGHT;
 }
 
+/* A name that no pattern fits is not even asked for: it could carry what must not get out. */
+static int may_name(const struct sandbox *sandbox, const struct question *question)
+{
+    int allowed = !(sandbox->flags & BXH_VIEW_EGRESS) ||
+                  (question->plain && egress_allows(sandbox, question->name));
+    if (sandbox->flags & BXH_VIEW_LEARN || !allowed)
+        control_asked(sandbox, question->name, allowed);
+    return allowed;
+}
+
 void forward(const struct asker *asker, const struct question *question, const uint8_t *message,
              size_t size)
 {
     struct sandbox *sandbox = asker->sandbox;
-    struct query *query = may_ask(sandbox) ? malloc(sizeof *query + size + 2) : NULL;
+    int allowed = may_name(sandbox, question);
+    struct query *query = allowed && may_ask(sandbox) ? malloc(sizeof *query + size + 2) : NULL;
     if (!query) {
         counters[COUNT_REFUSED]++;
         respond_code(asker, question, message, RCODE_REFUSED);

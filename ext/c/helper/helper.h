@@ -9,6 +9,7 @@
  *   dns.c       DNS messages          zones.c    tables of names (both pure)
  *   resolver.c  sandboxes: whose question it is, and the answers that are known here
  *   forward.c   questions that are asked elsewhere
+ *   egress.c    which of them a policy allows, and the broker that opens the way
  *   stream.c    DNS over TCP, the asker's side
  *   ports.c     held sockets          pairs.c    TCP connections       flows.c   datagrams
  */
@@ -73,9 +74,11 @@ extern int leaving; /* everything was handed over: what has begun is finished */
 int confine(void);
 
 /* control.c */
+struct sandbox;
 void control_begin(int listener, const char *build);
 int control_connected(void);
 void control_resume(void);
+void control_asked(const struct sandbox *sandbox, const char *name, int allowed);
 
 /* resolver.c */
 struct zone {
@@ -106,6 +109,8 @@ struct sandbox {
     int inside_family[BXH_MAX_INSIDE];
     unsigned inside_count, inside_datagrams;
     uint64_t inside_busy;
+    uint8_t *patterns; /* of names that may be asked for elsewhere: a list of wire.py */
+    uint32_t patterns_size;
     unsigned in_flight, stream_count;
     struct query *queries;
     struct stream *streams;
@@ -115,10 +120,17 @@ extern struct sandbox *sandboxes;
 extern struct zone *zones;
 
 struct sandbox *sandbox_find(const char *id);
-int sandbox_view(const char *id, const char *const *zone_ids, unsigned zone_count,
-                 uint8_t *names, uint32_t names_size, const struct upstream *upstreams,
-                 unsigned upstream_count, unsigned flags, int *fds, unsigned count,
-                 unsigned inside_datagrams); /* takes names; of the descriptors what it sets to -1 */
+
+struct view {
+    const char *const *zones;
+    const struct upstream *upstreams;
+    unsigned zone_count, upstream_count, flags;
+    uint8_t *names, *patterns; /* malloc'ed */
+    uint32_t names_size, patterns_size;
+};
+/* Takes names and patterns; of the descriptors what it sets to -1. */
+int sandbox_view(const char *id, const struct view *view, int *fds, unsigned count,
+                 unsigned inside_datagrams);
 void sandbox_close(struct sandbox *sandbox);
 void sandbox_let_go(struct sandbox *sandbox);
 int zone_part(const char *id, const char *domain, int last, const uint8_t *data, uint32_t size);
@@ -141,8 +153,16 @@ void respond_code(const struct asker *asker, const struct question *question,
 extern unsigned all_in_flight;
 void forward(const struct asker *asker, const struct question *question, const uint8_t *message,
              size_t size);
+void forward_opened(uint64_t request, int error); /* the broker's word; 0: it is gone */
 void forward_forget(struct sandbox *sandbox);
 void forward_forget_stream(struct sandbox *sandbox, const struct stream *stream);
+
+/* egress.c */
+int egress_allows(const struct sandbox *sandbox, const char *name);
+int egress_use(int *fd); /* takes the connection to the broker when it answers 0 */
+/* A request to open what an answer has: its number, 0: the broker is not there. */
+uint64_t egress_open(const struct sandbox *sandbox, const char *name, const struct found *found,
+                     unsigned count);
 
 /* stream.c */
 extern unsigned all_streams;

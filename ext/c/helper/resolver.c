@@ -173,45 +173,74 @@ static struct sandbox *sandbox_new(const char *id)
     return sandbox;
 }
 
-int sandbox_view(const char *id, const char *const *zone_ids, unsigned zone_count,
-                 uint8_t *names, uint32_t names_size, const struct upstream *upstreams,
-                 unsigned upstream_count, unsigned flags, int *fds, unsigned count,
+static int check_view(const char *id, const struct view *view, unsigned count,
+                      unsigned inside_datagrams)
+{
+    if (strlen(id) >= BXH_MAX_ID || view->zone_count > BXH_MAX_ZONES || count == 1 ||
+        (count && (count - 2 > BXH_MAX_INSIDE || inside_datagrams > count - 2)))
+        return -EINVAL;
+    return !count && !sandbox_find(id) ? -ENOENT : 0;
+}
+
+/* The zones that a view names, held; 0 or -ENOMEM. */
+static int hold_zones(const struct view *view, struct zone **found)
+{
+    unsigned made = 0;
+    while (made < view->zone_count && (found[made] = zone_get(view->zones[made])))
+        found[made++]->users++;
+    if (made == view->zone_count)
+        return 0;
+    while (made--) {
+        found[made]->users--;
+        zone_release(found[made]);
+    }
+    return -ENOMEM;
+}
+
+static void use_view(struct sandbox *sandbox, const struct view *view, struct zone *const *found,
+                     const struct names *own)
+{
+    release_zones(sandbox);
+    memcpy(sandbox->zones, found, view->zone_count * sizeof *found);
+    sandbox->zone_count = view->zone_count;
+    names_free(&sandbox->own);
+    sandbox->own = *own;
+    free(sandbox->patterns);
+    sandbox->patterns = view->patterns;
+    sandbox->patterns_size = view->patterns_size;
+    memcpy(sandbox->upstreams, view->upstreams, view->upstream_count * sizeof *view->upstreams);
+    sandbox->upstream_count = view->upstream_count;
+    sandbox->flags = view->flags;
+}
+
+int sandbox_view(const char *id, const struct view *view, int *fds, unsigned count,
                  unsigned inside_datagrams)
 {
     struct sandbox *sandbox = sandbox_find(id);
     struct zone *found[BXH_MAX_ZONES];
     struct names own = {0};
-    int status = !sandbox && !count ? -ENOENT : 0;
-    if (strlen(id) >= BXH_MAX_ID || zone_count > BXH_MAX_ZONES || count == 1 ||
-        (count && (count - 2 > BXH_MAX_INSIDE || inside_datagrams > count - 2)))
-        status = -EINVAL;
+    int status = check_view(id, view, count, inside_datagrams);
     if (!status)
-        status = names_build(&own, names, names_size);
+        status = names_build(&own, view->names, view->names_size);
     if (status < 0) {
-        free(names);
+        free(view->names);
+        free(view->patterns);
         return status;
     }
-    unsigned made = 0;
-    while (made < zone_count && (found[made] = zone_get(zone_ids[made])))
-        found[made++]->users++;
-    if (made == zone_count && !sandbox)
-        sandbox = sandbox_new(id);
-    if (made < zone_count || !sandbox) {
-        while (made--) {
-            found[made]->users--;
-            zone_release(found[made]);
+    status = hold_zones(view, found);
+    if (!status && !sandbox && !(sandbox = sandbox_new(id))) {
+        for (unsigned i = 0; i < view->zone_count; i++) {
+            found[i]->users--;
+            zone_release(found[i]);
         }
-        names_free(&own);
-        return -ENOMEM;
+        status = -ENOMEM;
     }
-    release_zones(sandbox);
-    memcpy(sandbox->zones, found, zone_count * sizeof *found);
-    sandbox->zone_count = zone_count;
-    names_free(&sandbox->own);
-    sandbox->own = own;
-    memcpy(sandbox->upstreams, upstreams, upstream_count * sizeof *upstreams);
-    sandbox->upstream_count = upstream_count;
-    sandbox->flags = flags;
+    if (status < 0) {
+        names_free(&own);
+        free(view->patterns);
+        return status;
+    }
+    use_view(sandbox, view, found, &own);
     return count ? use_sockets(sandbox, fds, count, inside_datagrams) : 0;
 }
 
@@ -230,6 +259,7 @@ void sandbox_close(struct sandbox *sandbox)
         bx_close(&sandbox->inside[i]);
     release_zones(sandbox);
     names_free(&sandbox->own);
+    free(sandbox->patterns);
     counters[COUNT_SANDBOXES]--;
     free_later(sandbox);
 }

@@ -98,12 +98,15 @@ class Helper:
     Attributes:
         pid: of its process, 0 before there is one.
         present: what it had when it was connected to, by (kind, owner, key).
+        on_asked: called with sandbox, name, and whether it was asked for elsewhere, of sandboxes
+            under an egress policy.
         restorers: called, in order, after a new one was started.
     """
 
     def __init__(self, directory: Path) -> None:
         """``directory``: where its socket is, the engine's exec-root."""
         self.pid = 0
+        self.on_asked: Callable[[str, str, bool], None] | None = None
         self.present: dict[tuple[int, str, str], Present] = {}
         self.restorers: list[Callable[[], Awaitable[None]]] = []
         self._directory = directory
@@ -182,7 +185,7 @@ class Helper:
     async def _spawn(self) -> None:
         self._closed = False
         executable, build = _executable()
-        listener = _listen(self._directory)
+        listener = listen_at(self._directory, SOCKET)
         try:
             # The folder is for people who look at a list of processes.
             args = (b"boxwood-helper", build.encode(), os.fsencode(self._directory))
@@ -358,6 +361,9 @@ class Helper:
                     self._ready.set_result(build)
             case Op("counters", (bytes(values),)):
                 self._counters = values
+            case Op("asked", (str(sandbox), str(name), int(allowed))):
+                if self.on_asked is not None:
+                    self.on_asked(sandbox, name, bool(allowed))
             case Op("reply", (int(number), int(error), str(operation), str(target))):
                 self._requests.settle(number, 0, _error_of(error, operation, target))
             case _:
@@ -387,21 +393,21 @@ def _error_of(number: int, operation: str, target: str) -> BoxwoodError | None:
     return kind(f"helper {operation}: {target}: {os.strerror(number).lower()}")
 
 
-def _listen(directory: Path) -> socket.socket:
-    """A socket where the helper is to be found, in the place of one that nobody listens at."""
+def listen_at(directory: Path, name: str) -> socket.socket:
+    """A socket where a program of ours is to be found, in the place of one that nobody is at."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     folder = -1
     try:
         folder = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(SOCKET, dir_fd=folder)
+            os.unlink(name, dir_fd=folder)
         os.fchmod(listener.fileno(), 0o600)  # before bind: it is the file's mode
-        listener.bind(f"/proc/self/fd/{folder}/{SOCKET}")
+        listener.bind(f"/proc/self/fd/{folder}/{name}")
         listener.listen(16)
         listener.setblocking(False)
     except OSError as error:
         listener.close()
-        raise Unavailable(f"helper: listen: {directory / SOCKET}: {error.strerror}") from error
+        raise Unavailable(f"listen: {directory / name}: {error.strerror}") from error
     finally:
         if folder >= 0:
             os.close(folder)

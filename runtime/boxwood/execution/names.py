@@ -26,6 +26,7 @@ import msgspec
 from boxwood.errors import BoxwoodError, InvalidArgument, NotFound, Unavailable
 from boxwood.execution.helper import Helper
 from boxwood.execution.name_rules import ADDRESS, Sockets, prepare
+from boxwood.model.egress import Policy
 from boxwood_ext import helper_protocol as protocol
 
 __all__ = ["ADDRESS", "Names", "Sockets", "Upstream", "View", "prepare"]
@@ -34,7 +35,7 @@ log = logging.getLogger(__name__)
 
 Records = Mapping[str, tuple[str, ...]]
 
-_Message = tuple[tuple[str, ...], bytes, bytes, int]
+_Message = tuple[tuple[str, ...], bytes, bytes, int, tuple[str, ...]]
 
 _PART: Final = 40 << 10
 """Bytes of a zone's records in one message."""
@@ -58,6 +59,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         names: names of this sandbox alone (links), before all zones.
         upstreams: asked in this order for what is not known; three at most are used.
         forward: False: nothing is asked elsewhere (``--internal``).
+        egress: the policy of its container (``egress.py``): None: none. Under one all servers are
+            asked from the host, and only for names that it allows.
         ndots: the option was set; a name of one label that is not known is then answered with
             nothing, and the asker tries its search domains.
     """
@@ -67,9 +70,12 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     upstreams: tuple[Upstream, ...] = ()
     forward: bool = True
     ndots: bool = False
+    egress: Policy | None = None
 
     def inside(self) -> frozenset[int]:
         """The families of the servers that are asked from inside."""
+        if self.egress is not None and not self.egress.learn:
+            return frozenset()
         return frozenset(_family(server.address) for server in self.upstreams if server.inside)
 
 
@@ -254,11 +260,12 @@ class Names:
         known = self._sandboxes[sandbox]
         wanted = known.view.inside()
         if sandbox in self._inside and wanted <= self._inside[sandbox]:
-            await self._helper.request("view", sandbox, *message, 0)
+            await self._helper.request("view", sandbox, *message[:-1], 0, message[-1])
             return
         given = self._helper.present.get((protocol.KIND_SANDBOX, sandbox, ""))
         if given is not None and given.fds and (not wanted or given.inside):
-            await self._helper.request("view", sandbox, *message, given.inside, fds=given.fds)
+            values = (*message[:-1], given.inside, message[-1])
+            await self._helper.request("view", sandbox, *values, fds=given.fds)
             self._inside[sandbox] = wanted
             for fd in given.fds:
                 os.close(fd)
@@ -267,8 +274,8 @@ class Names:
         if prepared is None or (wanted and not prepared.inside):
             prepared = await asyncio.to_thread(prepare, known.netns, wanted)
         try:
-            fds = prepared.filenos()
-            await self._helper.request("view", sandbox, *message, prepared.inside, fds=fds)
+            values = (*message[:-1], prepared.inside, message[-1])
+            await self._helper.request("view", sandbox, *values, fds=prepared.filenos())
         finally:
             prepared.close()
         self._inside[sandbox] = wanted
@@ -325,10 +332,18 @@ def encode_records(records: Records) -> bytes:
 def _view(view: View) -> _Message:
     """A view's zones, names, servers and flags as the helper reads them."""
     servers = []
+    inside = view.inside()
+    patterns: tuple[str, ...] = ()
     for server in view.upstreams[: protocol.MAX_UPSTREAMS]:
         packed = _packed(server.address)
-        servers.append(struct.pack(">BBH", server.inside, len(packed), server.port) + packed)
+        is_inside = server.inside and bool(inside)
+        servers.append(struct.pack(">BBH", is_inside, len(packed), server.port) + packed)
     flags = view.forward * protocol.VIEW_FORWARD | view.ndots * protocol.VIEW_NDOTS
+    if view.egress is not None and view.egress.learn:
+        flags |= protocol.VIEW_LEARN
+    elif view.egress is not None:
+        flags |= protocol.VIEW_EGRESS
+        patterns = tuple(rule.host for rule in view.egress.rules if not rule.is_network)
     if len(view.zones) > protocol.MAX_ZONES:
         raise InvalidArgument(f"names: {len(view.zones)} networks: too many for one sandbox")
-    return view.zones, encode_records(view.names), b"".join(servers), flags
+    return view.zones, encode_records(view.names), b"".join(servers), flags, patterns

@@ -231,7 +231,7 @@ async def test_one_of_another_build_hands_over(
 
 async def test_one_that_speaks_otherwise_is_replaced(daemon, netns: int) -> None:
     """Nobody listens in the end, whatever stood in its place."""
-    listener = helper_module._listen(daemon.folder)
+    listener = helper_module.listen_at(daemon.folder, helper_module.SOCKET)
     listener.setblocking(True)
 
     def speak() -> None:
@@ -270,10 +270,10 @@ async def test_nonsense_is_hung_up_on(daemon, netns: int) -> None:
             while data := connection.recv(1 << 16):
                 assert protocol.decode(data).name in ("present", "ready")
     for item in (
-        ("view", 1, "c9", (), b"", b"", 0, 0),
-        ("view", 1, "c1", ("n" * 80,), b"", b"", 0, 0),
-        ("view", 1, "c1", (), b"\5abc", b"", 0, 0),
-        ("view", 1, "c1", (), b"", b"\0\5\0\0", 0, 0),
+        ("view", 1, "c9", (), b"", b"", 0, 0, ()),
+        ("view", 1, "c1", ("n" * 80,), b"", b"", 0, 0, ()),
+        ("view", 1, "c1", (), b"\5abc", b"", 0, 0, ()),
+        ("view", 1, "c1", (), b"", b"\0\5\0\0", 0, 0, ()),
         ("zone", 1, "n1", "", 1, b"\1a\1\5abcde"),
         ("zone", 1, "n" * 80, "", 1, b""),
         ("zone", 1, "n1", "d" * 250, 1, b""),

@@ -292,10 +292,13 @@ async def test_udp_is_led(daemon, echo: Echo, host: str) -> None:
     def ask(n: int) -> bytes:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.socket(family, UDP) as made:
-            made.settimeout(10)
+            made.settimeout(1)
             made.connect((to, held.host_port))
-            made.send(str(n).encode())
-            return made.recv(1 << 16)
+            for _ in range(20):  # a busy machine may lose a datagram
+                made.send(str(n).encode())
+                with contextlib.suppress(TimeoutError):
+                    return made.recv(1 << 16)
+        pytest.fail("no answer in twenty seconds")
 
     large = b"1" * 4000
     assert await run(ask, int(large)) == b">" + large

@@ -1,0 +1,370 @@
+"""Egress by name: which addresses a container may send to, opened as its resolver answers.
+
+A table of ours in the host's packet filter refuses what limited containers (known by their
+addresses) send out of their network, but to what its sets have. Subnets are put there at once;
+names by the broker (``ext/c/broker``), a program which can do nothing else, for as long as each
+answer lives: the helper tells it of an answer before the container has it. Both go on while the
+daemon is away. The container's own resolver is the only one it reaches, and asks for no name that
+may not be reached.
+
+Life: :meth:`Egress.open` before the container's first process, :meth:`Egress.close` after its end;
+:meth:`Egress.reconcile` at the daemon's start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import ipaddress
+import logging
+import os
+import socket
+import struct
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from boxwood.errors import BoxwoodError, Unavailable
+from boxwood.execution.helper import Helper, listen_at
+from boxwood.execution.name_rules import NETLINK_NETFILTER
+from boxwood.execution.shim_packets import send_packet
+from boxwood.execution.shim_process import connect, seal
+from boxwood.model.egress import Policy, Rule
+from boxwood_ext import broker_protocol as protocol
+from boxwood_ext import launch
+from boxwood_ext.nft import Nft, NftError
+from boxwood_ext.wire import Op, ProgramError, Value
+
+log = logging.getLogger(__name__)
+
+SOCKET: Final = "broker.sock"
+TIMEOUT: Final = 10.0
+_PROTOCOLS: Final = {"": 6, "tcp": 6, "udp": 17}
+
+
+class Limited(msgspec.Struct, frozen=True):
+    """A container under a policy, and its addresses."""
+
+    policy: Policy
+    addresses: tuple[str, ...]
+
+
+class Broker:
+    """The connection to the broker, which is started when it is first needed."""
+
+    def __init__(self, directory: Path, table: str) -> None:
+        self._directory, self._table = directory, table
+        self._socket: socket.socket | None = None
+        self._lock = asyncio.Lock()
+        self._number = 0
+        self.pid = 0
+
+    @property
+    def connected(self) -> bool:
+        return self._socket is not None
+
+    async def open(self, *, spawn: bool) -> bool:
+        """Connect, to a new one if need be and ``spawn`` says so. True: to a new one.
+
+        Raises:
+            Unavailable: it cannot be started, or does not answer.
+        """
+        self.close()
+        connection = connect(self._directory, SOCKET)
+        fresh = connection is None
+        if connection is None:
+            if not spawn:
+                return False
+            connection = self._spawn()
+        connection.setblocking(False)
+        self._socket = connection
+        try:
+            message = await self._receive()
+        except BoxwoodError:
+            self.close()
+            raise
+        if message.name != "ready":
+            raise Unavailable(f"egress broker: said {message.name}")
+        return fresh
+
+    def _spawn(self) -> socket.socket:
+        executable, build = _executable()
+        listener = listen_at(self._directory, SOCKET)
+        netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
+        try:
+            args = (b"boxwood-broker", build.encode(), self._table.encode())
+            fds = [listener.fileno(), netlink.fileno()]
+            self.pid, pidfd = launch.spawn_shim(executable, fds, args)
+        except OSError as error:
+            raise Unavailable(f"egress broker: start: {error.strerror}") from error
+        finally:
+            listener.close()
+            netlink.close()
+        _reap_later(pidfd)
+        connection = connect(self._directory, SOCKET)
+        if connection is None:
+            raise Unavailable("egress broker: it ended at once")
+        return connection
+
+    async def request(self, name: str, *values: Value, fds: Iterable[int] = ()) -> None:
+        """Ask for one thing.
+
+        Raises:
+            Unavailable: it is gone, or refuses.
+        """
+        async with self._lock:
+            self._number += 1
+            if self._socket is None:
+                raise Unavailable("egress broker: is gone")
+            data = protocol.encode(name, self._number, *values)
+            if not send_packet(self._socket, data, list(fds)):
+                raise Unavailable("egress broker: does not read")
+            error = (await self._receive()).values[1]
+        if error:
+            raise Unavailable(f"egress broker: {name}: {os.strerror(int(str(error))).lower()}")
+
+    async def _receive(self) -> Op:
+        connection = self._socket
+        if connection is None:
+            raise Unavailable("egress broker: is gone")
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                loop = asyncio.get_running_loop()
+                data = await loop.sock_recv(connection, protocol.MAX_MESSAGE)
+            return protocol.decode(data)
+        except (OSError, TimeoutError, ProgramError) as error:
+            self.close()
+            raise Unavailable(f"egress broker: does not answer: {error}") from error
+
+    def close(self) -> None:
+        """Let go of it; with a policy it goes on. Idempotent."""
+        connection, self._socket = self._socket, None
+        if connection is not None:
+            connection.close()
+
+
+class Egress:
+    """The policies of an engine's containers."""
+
+    def __init__(self, directory: Path, helper: Helper, tag: str = "") -> None:
+        """``directory``: the engine's exec-root. ``tag``: of its table, when there are several."""
+        self.table = f"boxwood-egress{tag}"
+        self.broker = Broker(directory, self.table)
+        self._helper = helper
+        self._limited: dict[str, Limited] = {}
+        helper.restorers.append(self._introduce)
+
+    async def open(self, sandbox: str, addresses: Iterable[str], policy: Policy) -> None:
+        """Limit a container, from now on: before its first process. Replaces what was.
+
+        ``addresses``: its own, without prefix length.
+
+        Raises:
+            Unavailable: no nftables, or the broker cannot be had.
+        """
+        limited = Limited(policy, tuple(addresses))
+        old = self._limited.get(sandbox)
+        await self._ensure()
+        await asyncio.to_thread(self._apply, self._forget(old) + self._elements(limited, "add"))
+        self._limited[sandbox] = limited
+        await self._tell(sandbox, limited)
+
+    async def close(self, sandbox: str) -> None:
+        """A container is gone: its addresses are free for others. Idempotent."""
+        old = self._limited.pop(sandbox, None)
+        if old is None:
+            return
+        await asyncio.to_thread(self._apply, self._forget(old))
+        if self.broker.connected:
+            await self.broker.request("close", sandbox)
+
+    async def reconcile(self, wanted: Mapping[str, Limited]) -> None:
+        """After a start: limit exactly these. What is open for them stays open."""
+        self._limited = dict(wanted)
+        if not self._limited:
+            await asyncio.to_thread(self._remove)
+            await self.broker.open(spawn=False)
+            if self.broker.connected:
+                await self.broker.request("keep", ())
+            return
+        await self._ensure()
+        await asyncio.to_thread(self._settle)
+        await self.broker.request("keep", tuple(self._limited))
+        for sandbox, limited in self._limited.items():
+            await self._tell(sandbox, limited)
+
+    async def restore(self) -> bool:
+        """Put the table back if it is gone. True: it was. For who watches the packet filter."""
+        if not self._limited or await asyncio.to_thread(self._is_there):
+            return False
+        await asyncio.to_thread(self._make)
+        return True
+
+    def release(self) -> None:
+        """Let go (the daemon's end): the policies stay."""
+        self.broker.close()
+
+    # ---- the broker
+
+    async def _ensure(self) -> None:
+        if not await asyncio.to_thread(self._is_there):
+            await asyncio.to_thread(self._make)
+        if not self.broker.connected:
+            fresh = await self.broker.open(spawn=True)
+            for sandbox, limited in self._limited.items() if fresh else ():
+                await self._tell(sandbox, limited)
+            if self._helper.connected:
+                await self._introduce()
+
+    async def _introduce(self) -> None:
+        """Connect helper and broker with each other."""
+        if not self.broker.connected:
+            return
+        one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with one, other:
+            await self.broker.request("helper", fds=[one.fileno()])
+            await self._helper.request("broker", fds=[other.fileno()])
+
+    async def _tell(self, sandbox: str, limited: Limited) -> None:
+        sources = b"".join(
+            bytes([len(packed)]) + packed
+            for packed in (ipaddress.ip_address(one).packed for one in limited.addresses)
+        )
+        rules = [rule for rule in limited.policy.rules if not rule.is_network]
+        if limited.policy.learn:
+            rules = []
+        packed_rules = b"".join(
+            struct.pack(
+                ">BHB", _PROTOCOLS[rule.protocol] if rule.port else 0, rule.port, len(rule.host)
+            )
+            + rule.host.encode()
+            for rule in rules
+        )
+        await self.broker.request("policy", sandbox, sources, packed_rules)
+
+    # ---- the table
+
+    def _apply(self, commands: str) -> None:
+        nft = Nft()
+        try:
+            nft.run(commands)
+        except NftError as error:
+            raise Unavailable(f"egress: packet filter: {error}") from error
+        finally:
+            nft.close()
+
+    def _is_there(self) -> bool:
+        try:
+            self._apply(f"list chain inet {self.table} forward")
+        except Unavailable:
+            return False
+        return True
+
+    def _make(self) -> None:
+        elements = "".join(self._elements(one, "add") for one in self._limited.values())
+        self._apply(_table(self.table) + elements)
+
+    def _settle(self) -> None:
+        """Have the wanted elements in the table that is there, and no others of the daemon's; what
+        names have opened stays."""
+        clear = "".join(
+            f"flush set inet {self.table} {kind}{family}\n"
+            for kind in ("limited", "nets")
+            for family in (4, 6)
+        )
+        self._apply(clear + "".join(self._elements(one, "add") for one in self._limited.values()))
+
+    def _remove(self) -> None:
+        if self._is_there():
+            self._apply(f"delete table inet {self.table}")
+
+    def _forget(self, limited: Limited | None) -> str:
+        """Commands that take a container's elements away; what names opened runs out by itself, and
+        its table is of no use without the container's address among the limited."""
+        return self._elements(limited, "delete") if limited is not None else ""
+
+    def _elements(self, limited: Limited, verb: str) -> str:
+        if limited.policy.learn:
+            return ""
+        lines = []
+        for text in limited.addresses:
+            family = ipaddress.ip_address(text).version
+            head = f"{verb} element inet {self.table}"
+            lines.append(f"{head} limited{family} {{ {text} }}")
+            for rule in limited.policy.rules:
+                if rule.is_network and ipaddress.ip_network(rule.host).version == family:
+                    key = f"{text} . {rule.host} . {_ports(rule)}"
+                    lines.append(f"{head} nets{family} {{ {key} }}")
+        return "\n".join([*lines, ""])
+
+
+def _ports(rule: Rule) -> str:
+    if not rule.port:
+        return "0-255 . 0-65535"
+    return f"{_PROTOCOLS[rule.protocol]} . {rule.port}"
+
+
+def _table(name: str) -> str:
+    """The whole table. Names never open the host itself (``input``), only subnets do: a name's
+    owner says where it leads."""
+    parts = [f"table inet {name} {{"]
+    for family, kind in ((4, "ipv4_addr"), (6, "ipv6_addr")):
+        pair = f"{kind} . {kind}"
+        ports = f"{pair} . inet_proto . inet_service"
+        parts += [
+            f"set limited{family} {{ type {kind}; }}",
+            f"set hosts{family} {{ type {pair}; flags timeout; }}",
+            f"set ports{family} {{ type {ports}; flags timeout; }}",
+            f"set nets{family} {{ type {ports}; flags interval; }}",
+        ]
+    for family, ip in ((4, "ip"), (6, "ip6")):
+        key = f"{ip} saddr . {ip} daddr"
+        parts += [
+            f"chain named{family} {{",
+            f"{key} @hosts{family} accept",
+            f"{key} . meta l4proto . th dport @ports{family} accept",
+            "}",
+        ]
+    parts += ["chain refuse {", "meta l4proto tcp reject with tcp reset", "reject", "}"]
+    for hook, named in (("forward", True), ("input", False)):
+        for family, ip in ((4, "ip"), (6, "ip6")):
+            key = f"{ip} saddr . {ip} daddr . meta l4proto . th dport"
+            parts += [
+                f"chain {hook}{family} {{",
+                "ct state established,related accept",
+                *(["icmpv6 type { 133, 134, 135, 136 } accept"] if family == 6 else []),
+                f"{key} @nets{family} accept",
+                *([f"jump named{family}"] if named else []),
+                "goto refuse",
+                "}",
+            ]
+        parts += [
+            f"chain {hook} {{ type filter hook {hook} priority -5; policy accept;",
+            f"ip saddr @limited4 goto {hook}4",
+            f"ip6 saddr @limited6 goto {hook}6",
+            "}",
+        ]
+    return "\n".join([*parts, "}", ""])
+
+
+@cache
+def _executable() -> tuple[int, str]:
+    path = Path(str(resources.files("boxwood_ext") / "bin" / "boxwood-broker"))
+    return seal(path), hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def _reap_later(pidfd: int) -> None:
+    loop = asyncio.get_running_loop()
+
+    def ended() -> None:
+        loop.remove_reader(pidfd)
+        with contextlib.suppress(ChildProcessError):
+            os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+        os.close(pidfd)
+
+    loop.add_reader(pidfd, ended)
