@@ -377,6 +377,10 @@ def _check_network(config: Configuration) -> None:
                 read(text)
         except ValueError as error:
             raise InvalidArgument(f"configuration: {key.replace('_', '-')}: {error}") from error
+    for key in ("bip", "bip6"):
+        text = getattr(config, key)
+        if text and "/" not in text:
+            raise InvalidArgument(f"configuration: {key}: {text}: no length of a prefix")
     if not 68 <= config.mtu <= 65535:
         raise InvalidArgument("configuration: mtu: not between 68 and 65535")
 

@@ -335,8 +335,10 @@ class Engine:
 
     def _host_gateway(self) -> tuple[str, ...]:
         """Return the host's addresses as containers reach them."""
-        chosen = tuple(self.config.host_gateway_ip)
-        return chosen or self.networks.addresses.gateways(self.networks.get(DEFAULT).id)
+        chosen = self.config.host_gateway_ip
+        if chosen:
+            return (chosen,)
+        return self.networks.addresses.gateways(self.networks.get(DEFAULT).id)
 
     def _volume_driver(self, name: str) -> VolumeDriver:
         driver: VolumeDriver = manager.select(
