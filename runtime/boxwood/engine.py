@@ -335,9 +335,8 @@ class Engine:
 
     def _host_gateway(self) -> tuple[str, ...]:
         """Return the host's addresses as containers reach them."""
-        chosen = self.config.host_gateway_ip
-        if chosen:
-            return (chosen,)
+        if self.config.host_gateway_ip:
+            return (self.config.host_gateway_ip,)
         return self.networks.addresses.gateways(self.networks.get(DEFAULT).id)
 
     def _volume_driver(self, name: str) -> VolumeDriver:

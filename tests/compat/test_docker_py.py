@@ -15,7 +15,8 @@ import docker
 import pytest
 from docker.models.containers import Container
 
-from tests.support.engine import Server
+from tests.support.dockerd import Dockerd
+from tests.support.engine import ALONE, Engine, Server, running
 from tests.support.needs import until
 
 pytestmark = [
@@ -484,6 +485,86 @@ def test_networks(client: docker.DockerClient) -> None:
     with pytest.raises(docker.errors.APIError) as caught:
         host.remove()
     assert caught.value.status_code == 403
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def networked(request: pytest.FixtureRequest) -> Iterator[docker.DockerClient]:
+    """A client of each daemon, which has a network namespace and its rules to itself."""
+    made = Dockerd(alone=True) if request.param == "dockerd" else Engine(before=ALONE)
+    with running(made) as server:
+        client = docker.DockerClient(base_url=server.host, timeout=30)
+        yield client
+        client.close()
+        server.remove_containers()
+
+
+def addresses(container: Container) -> dict[str, str]:
+    """Where a container is, by network."""
+    container.reload()
+    networks = container.attrs["NetworkSettings"]["Networks"]
+    return {name: at["IPAddress"] for name, at in networks.items()}
+
+
+def test_containers_in_networks(networked: docker.DockerClient) -> None:
+    """Made, connected with address and alias, found, disconnected, pruned."""
+    pools = [docker.types.IPAMPool(subnet="10.94.0.0/24", gateway="10.94.0.1")]
+    back = networked.networks.create("back", ipam=docker.types.IPAMConfig(pool_configs=pools))
+    front = networked.networks.create("front", driver="bridge", labels={"mine": "yes"})
+    with pytest.raises(docker.errors.APIError) as caught:
+        networked.networks.create("back", check_duplicate=True)
+    assert caught.value.status_code == 409
+    options = {"name": "member", "detach": True, "network": "front"}
+    member = networked.containers.run("busybox", ["sleep", "100"], **options)
+    back.connect(member, ipv4_address="10.94.0.77", aliases=["db"])
+    assert addresses(member)["back"] == "10.94.0.77"
+    back.reload()
+    assert [one.name for one in back.containers] == ["member"]
+    asked = networked.containers.run(
+        "busybox", ["ping", "-c", "1", "-W", "5", "db"], network="back", remove=True
+    )
+    assert b"10.94.0.77" in asked
+    with pytest.raises(docker.errors.APIError) as caught:
+        back.remove()
+    assert caught.value.status_code == 403
+    front.disconnect(member)
+    assert list(addresses(member)) == ["back"]
+    assert [one.name for one in networked.networks.list(filters={"label": "mine"})] == ["front"]
+    assert networked.networks.prune()["NetworksDeleted"] == ["front"]
+    member.remove(force=True)
+    back.remove()
+    with pytest.raises(docker.errors.NotFound):
+        networked.networks.get("back")
+
+
+def test_endpoints_of_a_create(networked: docker.DockerClient) -> None:
+    """The low level: networking_config, links, ports and what `port` answers."""
+    low = networked.api
+    made = networked.networks.create("low")
+    endpoint = low.create_endpoint_config(aliases=["one"])
+    host = low.create_host_config(port_bindings={80: ("127.0.0.1",), "53/udp": None})
+    key = low.create_container(
+        "busybox",
+        ["sleep", "100"],
+        ports=[80, (53, "udp")],
+        host_config=host,
+        networking_config=low.create_networking_config({"low": endpoint}),
+    )["Id"]
+    low.start(key)
+    shown = low.inspect_container(key)["NetworkSettings"]
+    assert list(shown["Networks"]) == ["low"]
+    assert "one" in shown["Networks"]["low"]["Aliases"]
+    (bound,) = low.port(key, 80)
+    assert bound["HostIp"] == "127.0.0.1"
+    assert int(bound["HostPort"]) > 1024
+    assert low.port(key, "53/udp")
+    assert low.port(key, 81) is None
+    container = networked.containers.get(key)
+    assert container.ports["80/tcp"] == [bound]
+    container.stop(timeout=0)
+    container.reload()
+    assert container.ports == {}
+    low.remove_container(key)
+    made.remove()
 
 
 def test_copies_in_and_out(client: docker.DockerClient) -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.needs import IN_CI
+from tests.support.networks import LINKS, tag_of
 from tests.support.paths import MARK, ROOMS
 
 SETTLE_SECONDS = 10.0
@@ -178,8 +179,14 @@ def _groups(folder: str) -> Iterator[Path]:
 
 
 def links() -> dict[str, str]:
-    """Find the network links of this namespace."""
-    return {path.name: "" for path in Path("/sys/class/net").iterdir()}
+    """Find the network links of this namespace, but those of other runs' engines."""
+    found = {}
+    tags = {tag_of(Path(room)) for room in ROOMS}
+    for path in LINKS.iterdir():
+        alias = _read(path / "ifalias").strip()
+        if not alias.startswith("boxwood_") or alias.partition(":")[0] in tags:
+            found[path.name] = alias
+    return found
 
 
 def loops() -> dict[str, str]:

@@ -10,4 +10,6 @@ docker run --rm --network host busybox ls /sys/class/net | grep -c lo
 docker inspect -f '{{.NetworkSettings.IPAddress}} {{.NetworkSettings.IPPrefixLen}} {{.NetworkSettings.Gateway}} {{printf "%.14s" .NetworkSettings.MacAddress}}' box | sed 's/[0-9]* /N /'
 docker inspect -f '{{if .NetworkSettings.SandboxKey}}has a key{{end}}' box
 docker rm -f joined box
+# The client asks for whole seconds.
+sleep 1
 docker events --since "$start" --until 0s --filter type=network --format '{{.Type}} {{.Action}} {{.Actor.Attributes.name}} {{.Actor.Attributes.type}}' | sort | uniq -c | sed 's/^ *[0-9]* //' | uniq

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -14,6 +14,7 @@ import pytest
 
 from tests.integration.fields.box import Api, Box
 from tests.integration.fields.claims import shows
+from tests.support.engine import Engine
 
 pytestmark = pytest.mark.root
 
@@ -75,6 +76,15 @@ def test_extra_hosts(api: Api, default: Box) -> None:
     bridge = api.ok("GET", "/networks/bridge")["IPAM"]["Config"][0]["Gateway"]
     gateway = api.sh("cat /etc/hosts", host={"ExtraHosts": ["gw:host-gateway"]})
     assert f"{bridge}\tgw" in gateway.splitlines()
+
+
+def test_the_configuration_says_what_the_hosts_address_is(
+    make_engine: Callable[..., Engine],
+) -> None:
+    api = Api(make_engine("--host-gateway-ip", "192.0.2.33"))
+    hosts = api.sh("cat /etc/hosts", host={"ExtraHosts": ["gw:host-gateway"]})
+    api.connection.close()
+    assert "192.0.2.33\tgw" in hosts.splitlines()
 
 
 # -- networks that a user made
