@@ -4,6 +4,8 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/statfs.h>
+#include <sys/statvfs.h>
 
 #define DIRECTORY (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK)
 
@@ -73,8 +75,8 @@ static int same_target(int new_fd, int old_fd, const char *name) {
 static int same_content(struct walk *walk, int new_fd, int old_fd, const char *name) {
     static const size_t piece = 64u << 10;
     struct stat st;
-    BX_FD one = open_regular(walk, new_fd, name, &st);
-    BX_FD other = open_regular(walk, old_fd, name, &st);
+    BX_FD one = open_regular(walk, walk->sealed, new_fd, name, &st);
+    BX_FD other = open_regular(walk, false, old_fd, name, &st);
     if (one < 0 || other < 0)
         return is_gone(errno) ? 0 : fail(walk, BW_DIFF_SYSTEM, errno, "open");
     walk->map.used = 0;
@@ -193,12 +195,28 @@ static int is_opaque(struct walk *walk, int fd, bool *opaque) {
     return 0;
 }
 
+static bool opens_no_devices(int fd) {
+    struct statfs st;
+    return !fstatfs(fd, &st) && st.f_flags & ST_NODEV;
+}
+
+/* A directory of new. What is mounted below may open devices. */
+static int open_below(struct walk *walk, int dir_fd, const char *name) {
+    if (walk->sealed) {
+        int fd = bx_openat2(dir_fd, name, DIRECTORY, 0, RESOLVE_NO_XDEV);
+        if (fd >= 0)
+            return fd;
+        walk->sealed = fd != -EXDEV;
+    }
+    return openat(dir_fd, name, DIRECTORY);
+}
+
 static int enter(struct walk *walk, int new_fd, int old_fd, const char *name,
                  const struct stat *st, bool old_is_dir, bool whole, bool changed) {
     struct node *here = walk->node, *node = old_is_dir ? node_of(walk, name) : NULL;
     if (node && !node->changed)
         return 0;
-    BX_FD below = openat(new_fd, name, DIRECTORY);
+    BX_FD below = open_below(walk, new_fd, name);
     if (below < 0)
         return is_gone(errno) ? 0 : fail(walk, BW_DIFF_SYSTEM, errno, "open directory");
     BX_FD under = old_is_dir ? openat(old_fd, name, DIRECTORY) : -1;
@@ -431,6 +449,7 @@ int bw_diff(const struct bw_diff_options *options, struct bw_diff_result *result
     if (!walk)
         return -1;
     walk->form = options->form;
+    walk->sealed = opens_no_devices(options->new_fd);
     walk->listing = options->listing;
     walk->content = options->content || options->form != BW_DIFF_TREE;
     return end(walk, status ? status : walk_roots(walk, options));
@@ -448,6 +467,7 @@ int bw_diff_pack(int dir_fd, const char *name, const char *as, int sink_fd,
         status = fail(walk, BW_DIFF_LIMIT, 0, "the path is too long");
     if (status)
         return end(walk, status);
+    walk->sealed = opens_no_devices(dir_fd);
     walk->length = strlen(as);
     memcpy(walk->path, as, walk->length + 1);
     if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)

@@ -7,8 +7,18 @@
 #define SPARSE_FREE (64u << 10) /* bytes of holes that are not worth a map */
 #define SPARSE_SPANS 8192
 
-int open_regular(struct walk *walk, int dir_fd, const char *name, struct stat *st) {
+/* On a mount without devices (MOUNT_ATTR_NODEV) one call is enough, at half of the cost. -1: it is
+ * no regular file, or lies on another mount. */
+static int open_sealed(int dir_fd, const char *name, struct stat *st) {
+    BX_FD fd = bx_openat2(dir_fd, name, O_RDONLY | O_NONBLOCK | O_NOFOLLOW, 0, RESOLVE_NO_XDEV);
+    return fd >= 0 && !fstat(fd, st) && S_ISREG(st->st_mode) ? bx_take(&fd) : -1;
+}
+
+int open_regular(struct walk *walk, bool sealed, int dir_fd, const char *name, struct stat *st) {
     char number[16];
+    int fd = sealed ? open_sealed(dir_fd, name, st) : -1;
+    if (fd >= 0)
+        return fd;
     /* A device that has taken the file's place meanwhile is not even opened. */
     BX_FD handle = openat(dir_fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     if (handle < 0 || fstat(handle, st) < 0)
@@ -225,7 +235,7 @@ static int put_content(struct walk *walk, int fd, const struct stat *st) {
 
 static int emit_file(struct walk *walk, int dir_fd, const char *name) {
     struct stat st;
-    BX_FD fd = open_regular(walk, dir_fd, name, &st);
+    BX_FD fd = open_regular(walk, walk->sealed, dir_fd, name, &st);
     if (fd < 0 && (errno == ENOENT || errno == ELOOP))
         return 0;
     if (fd < 0)

@@ -56,6 +56,7 @@ struct found {
 struct walk {
     enum bw_diff_form form;
     bool listing, content, plain, old_kernel;
+    bool sealed; /* new lies on one mount that opens no devices: seen, where the walk has been */
     int handles; /* /proc/self/fd, -1: not opened yet */
     struct bw_diff_result *result;
     struct bw_writer writer;
@@ -116,7 +117,8 @@ int emit_entry(struct walk *walk, int dir_fd, const char *name, const struct sta
                bool is_new);
 int emit_deleted(struct walk *walk, const char *name);
 int emit_parents(struct walk *walk);
-/* A regular file's content: a descriptor, -1 with errno. Opens nothing else, whatever is there. */
-int open_regular(struct walk *walk, int dir_fd, const char *name, struct stat *st);
+/* A regular file's content: a descriptor, -1 with errno. Opens no device, whatever is there.
+ * `sealed`: the mount of the directory sees to that. */
+int open_regular(struct walk *walk, bool sealed, int dir_fd, const char *name, struct stat *st);
 
 #endif

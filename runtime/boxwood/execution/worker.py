@@ -22,6 +22,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ import boxwood
 import boxwood_ext
 from boxwood import errors
 from boxwood.errors import BoxwoodError, DeadlineExceeded, Internal, Unavailable
+from boxwood.execution.mounting import open_sealed
 from boxwood.execution.worker_wire import HOST_DIRECTORY, MESSAGE_LIMIT, Answer, Request
 
 DEFAULT_DEADLINE = 60.0
@@ -59,6 +61,10 @@ _DEADLINES = {
     "unpack_layer": LONG_DEADLINE,
 }
 
+_READERS = frozenset({"diff_layer", "tar_tree"})
+"""Jobs that only read trees, all descriptors but the first, the sink: they get copies in which
+nothing can be written and no device opened."""
+
 
 def search_path() -> list[str]:
     """Return what ``sys.path`` a child needs, to be started without the site module."""
@@ -85,7 +91,14 @@ class WorkerPool:
         self, job: str, arguments: Mapping[str, Any], fds: Sequence[int]
     ) -> dict[str, Any]:
         """Run a job with the deadline that is usual for it: what storage drivers are given."""
-        return await self.call(job, arguments, fds, _DEADLINES.get(job, DEFAULT_DEADLINE))
+        deadline = _DEADLINES.get(job, DEFAULT_DEADLINE)
+        if job not in _READERS:
+            return await self.call(job, arguments, fds, deadline)
+        with ExitStack() as stack:
+            sealed = [open_sealed(fd) for fd in fds[1:]]
+            for fd in sealed:
+                stack.callback(os.close, fd)
+            return await self.call(job, arguments, [*fds[:1], *sealed], deadline)
 
     async def call(
         self,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import os
+import subprocess
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,9 @@ from typing import Any
 import pytest
 
 from boxwood.errors import InvalidArgument, NotFound, Unsupported
+from boxwood.execution.mounting import open_sealed
 from boxwood.execution.worker import WorkerPool
+from boxwood_ext import diff, mount
 from tests.support.needs import need_root
 
 
@@ -29,7 +33,7 @@ def run(job: str, arguments: dict[str, Any], *paths: Path) -> tuple[dict[str, An
         sink = os.memfd_create("sink")
         fds = [sink, *(os.open(path, os.O_PATH | os.O_DIRECTORY) for path in paths)]
         try:
-            answer = await pool.call(job, arguments, fds)
+            answer = await pool.offload(job, arguments, fds)
             return answer, os.pread(sink, 1 << 24, 0)
         finally:
             for fd in fds:
@@ -78,6 +82,55 @@ def test_a_branch_that_cannot_be_read(tmp_path: Path) -> None:
     os.setxattr(tmp_path / "dir", "trusted.overlay.redirect", b"/elsewhere")
     with pytest.raises(Unsupported, match="redirect_dir"):
         run("diff_layer", {"form": "overlay", "listing": False}, tmp_path)
+
+
+def test_a_tree_that_is_only_read_is_sealed(tmp_path: Path) -> None:
+    """No file is written through it, no device opened, and a mount below comes along."""
+    (tmp_path / "below").mkdir()
+    os.mknod(tmp_path / "null", 0o20666, os.makedev(1, 3))
+    mount.mount("none", str(tmp_path / "below"), "tmpfs", 0)
+    plain = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.mknod(tmp_path / "below/null", 0o20666, os.makedev(1, 3))
+        (tmp_path / "below/file").write_text("content")
+        sealed = open_sealed(plain)
+        try:
+            for path, cause in (("new", errno.EROFS), ("below/new", errno.EROFS)):
+                with pytest.raises(OSError) as caught:
+                    os.mkdir(path, dir_fd=sealed)
+                assert caught.value.errno == cause
+            for path in ("null", "below/null"):
+                with pytest.raises(PermissionError):
+                    os.open(path, os.O_RDONLY, dir_fd=sealed)
+            copy = os.open(".", os.O_RDONLY, dir_fd=sealed)
+        finally:
+            os.close(sealed)
+        found = []
+        for fd in (plain, copy):
+            with (tmp_path.parent / f"{tmp_path.name}.tar").open("w+b") as file:
+                diff.diff(file.fileno(), fd)
+                file.seek(0)
+                found.append(file.read())
+            os.close(fd)
+        assert names(found[1]) == ["below", "below/file", "below/null", "null"]
+        assert found[0] == found[1]
+    finally:
+        mount.umount2(str(tmp_path / "below"), mount.MNT_DETACH)
+
+
+def test_what_cannot_be_copied_is_read_as_it_is(root: Path) -> None:
+    """A mount of another namespace: the directory itself is what the job gets."""
+    command = ["unshare", "--mount", "sh", "-c", "echo; cat"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        other.stdout.readline()
+        fd = os.open(f"/proc/{other.pid}/root{root}", os.O_PATH | os.O_DIRECTORY)
+        sealed = open_sealed(fd)
+        assert os.listdir(f"/proc/self/fd/{sealed}") == os.listdir(root)
+        os.close(sealed)
+        os.close(fd)
+        other.stdin.close()
 
 
 def test_tar_tree(root: Path) -> None:
