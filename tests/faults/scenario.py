@@ -245,7 +245,7 @@ def orphans(engine: Engine, wanted: set[str]) -> list[str]:
     found += [str(path) for path in netns.iterdir() if path.name not in keys]
     endpoints = {
         at["EndpointID"]
-        for key in wanted
+        for key in wanted - {""}
         for at in engine.api("GET", f"/containers/{key}/json")
         .json()["NetworkSettings"]["Networks"]
         .values()
