@@ -486,4 +486,4 @@ class Engine:
 
     async def doctor(self) -> list[dict[str, str]]:
         """Return what this machine can do, and what to do about what it cannot."""
-        return facts.doctor(self)
+        return await facts.doctor(self)

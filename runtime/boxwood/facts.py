@@ -213,9 +213,15 @@ def _operating_system() -> str:
     return _os_release().get("PRETTY_NAME", "Linux")
 
 
-def doctor(engine: Engine) -> list[dict[str, str]]:
+async def doctor(engine: Engine) -> list[dict[str, str]]:
     """Return checks: ``name``, ``state`` (``ok``, ``warn``, ``fail``), ``detail``, ``advice``."""
-    return list(_checks(engine))
+    found = list(_checks(engine))
+    for driver in engine.networks.drivers():
+        found += [
+            _check(f"network {driver.name}", one.state, one.detail, one.advice)
+            for one in await driver.examine()
+        ]
+    return found
 
 
 def _checks(engine: Engine) -> Iterator[dict[str, str]]:
@@ -240,10 +246,9 @@ def _checks(engine: Engine) -> Iterator[dict[str, str]]:
         yield _check("limits", "ok", "may be raised")
     else:
         yield _check("limits", "warn", "clamped to the engine's own: it lacks CAP_SYS_RESOURCE")
-    for name, why in (("mount", "volumes with a type"), ("nft", "published ports, when they come")):
-        found = shutil.which(name)
-        state = "ok" if found else "warn"
-        yield _check(name, state, found or f"missing: needed for {why}")
+    found = shutil.which("mount")
+    state = "ok" if found else "warn"
+    yield _check("mount", state, found or "missing: needed for volumes with a type")
     try:
         usage = shutil.disk_usage(config.data_root)
         state = "ok" if usage.free > 1 << 30 else "warn"

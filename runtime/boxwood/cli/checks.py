@@ -130,11 +130,11 @@ def libseccomp() -> Result:
 
 
 def nft() -> Result:
-    """Something that sets packet filters is there."""
-    if ctypes.util.find_library("nftables") or shutil.which("nft"):
+    """The library that sets packet filters is there."""
+    if ctypes.util.find_library("nftables"):
         return Result("nftables", "ok", "found")
-    return Result("nftables", "warn", "not found",
-                  "install nftables: published ports and bridges need it")  # fmt: skip
+    return Result("nftables", "fail", "libnftables.so.1 is not there",
+                  "install libnftables1: networks and published ports need it")  # fmt: skip
 
 
 def subids() -> Result:

@@ -156,6 +156,18 @@ class EndpointRequest(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, str] = {}
 
 
+class Finding(msgspec.Struct, frozen=True):
+    """What a driver says of the host, for ``doctor``.
+
+    ``state`` is ``ok``, ``warn`` (something does not work, or not as it should) or ``fail`` (the
+    driver's networks do not work); ``advice`` says what to do.
+    """
+
+    state: str
+    detail: str
+    advice: str = ""
+
+
 class NetworkDriver(ABC):
     """One way to connect sandboxes. Methods run in the daemon's loop and must not block it."""
 
@@ -252,3 +264,7 @@ class NetworkDriver(ABC):
     def inspect_host(self, network: NetworkSpec) -> dict[str, object]:
         """Return what is on the host for a network (links, addresses, rules), for a person."""
         return {}
+
+    async def examine(self) -> list[Finding]:
+        """Look at what on the host helps or hinders its networks; nothing is changed."""
+        return []

@@ -25,18 +25,25 @@ from boxwood.drivers.network import (
     PUBLISHES_PORTS,
     Attachment,
     EndpointRequest,
+    Finding,
     Namespace,
     NetworkDriver,
     NetworkSpec,
     PortRequest,
 )
-from boxwood.errors import Conflict, Internal, NotFound, PermissionDenied
+from boxwood.errors import Conflict, Internal, NotFound, PermissionDenied, Unavailable
 from boxwood_ext.nft import NftError
 from boxwood_plugins.network.bridge import options as opts
 from boxwood_plugins.network.bridge import rules
 from boxwood_plugins.network.bridge.filter import Filter
 from boxwood_plugins.network.bridge.foreign import Foreign
-from boxwood_plugins.network.bridge.links import Links, forward_packets, gateways, links_on
+from boxwood_plugins.network.bridge.links import (
+    Links,
+    forward_packets,
+    forwards,
+    gateways,
+    links_on,
+)
 from boxwood_plugins.network.bridge.watch import Watch
 
 T = TypeVar("T")
@@ -308,6 +315,32 @@ class BridgeNetwork(NetworkDriver):
         if not self._networks:
             return []
         return self._filter.settle() + self._settle_foreign()
+
+    async def examine(self) -> list[Finding]:
+        """Say whether the packet filter can be set, and who else drops what is forwarded."""
+        return await self._in_thread(self._examine)
+
+    def _examine(self) -> list[Finding]:
+        try:
+            nft = self._filter.nft
+            found = Foreign(nft, self._tag.upper()).examine(
+                made.options.bridge for made in self._networks.values()
+            )
+        except Unavailable as error:
+            return [Finding("fail", str(error), "install the package libnftables1")]
+        except NftError as error:
+            return [Finding("fail", f"packet filter: {error}", "a kernel with nftables is needed")]
+        if not forwards():
+            found.append(
+                Finding(
+                    "warn",
+                    "the host forwards no packets: networks reach nothing outside",
+                    "sysctl -w net.ipv4.ip_forward=1, or ip-forward in the configuration",
+                )
+            )
+        if not any(one.state != "ok" for one in found):
+            found.insert(0, Finding("ok", "the packet filter can be set"))
+        return found
 
     def inspect_host(self, network: NetworkSpec) -> dict[str, object]:
         """Return the bridge, the links on it, and the table with the network's elements."""

@@ -12,14 +12,19 @@ Everything here runs in the driver's one thread.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
+from boxwood.drivers.network import Finding
 from boxwood_ext.nft import Nft, NftError
 from boxwood_plugins.network.bridge.rules import MARK
 
 PLACES = {"ip": ("DOCKER-USER", "ufw-user-forward"), "ip6": ("DOCKER-USER", "ufw6-user-forward")}
 """Chains meant for others' rules, in the table ``filter`` of each family."""
 _TABLE = "filter"
+_LEGACY = Path("/proc/net/ip_tables_names")
+"""The tables of the iptables before nftables; empty where that is not used."""
 
 
 class Foreign:
@@ -55,14 +60,51 @@ class Foreign:
                     said.append(f"host firewall: our rule in {where} is removed")
         return frozenset(families), said
 
-    def blocked(self) -> list[str]:
-        """Name the families whose table ``filter`` drops what is forwarded, without a place."""
+    def examine(self, bridges: Iterable[str]) -> list[Finding]:
+        """Say where a rule of ours is, and whose rules drop what we let pass."""
         chains = self._chains()
-        return [
-            family
-            for family, places in PLACES.items()
-            if _drops(chains[family]) and not any(name in chains[family] for name in places)
-        ]
+        found = []
+        for family, places in PLACES.items():
+            there = [name for name in places if name in chains[family]]
+            found += [
+                Finding(
+                    "ok", f"a rule in {family} {_TABLE} {name} ({self._tag}) lets networks pass"
+                )
+                for name in there
+                if self._ours(family, name)
+            ]
+            if _drops(chains[family]) and not any(self._ours(family, name) for name in there):
+                found.append(_blocked(f"{family} {_TABLE}", sorted(bridges)))
+        return found + self._elsewhere()
+
+    def _elsewhere(self) -> list[Finding]:
+        """Find what drops in other tables, and what nftables cannot see."""
+        found = []
+        for item in self._nft.query("list chains"):
+            chain = item.get("chain", {})
+            inside = chain.get("table") == _TABLE and chain.get("family") in PLACES
+            if not inside and chain.get("hook") == "forward" and chain.get("policy") == "drop":
+                found.append(
+                    Finding(
+                        "warn",
+                        f"the chain {chain['family']} {chain['table']} {chain['name']} drops what "
+                        "is forwarded and not accepted there",
+                        "accept there what comes from, and goes to, the bridges",
+                    )
+                )
+        try:
+            legacy = _LEGACY.read_text().split()
+        except OSError:
+            legacy = []
+        if "filter" in legacy:
+            found.append(
+                Finding(
+                    "warn",
+                    "the old iptables has a table filter, which may drop what is forwarded",
+                    "look with iptables-legacy -S, or move it to iptables-nft",
+                )
+            )
+        return found
 
     def _insert(self, where: str) -> None:
         self._nft.run(
@@ -92,4 +134,14 @@ def _drops(chains: dict[str, dict[str, Any]]) -> bool:
     return any(
         chain.get("hook") == "forward" and chain.get("policy") == "drop"
         for chain in chains.values()
+    )
+
+
+def _blocked(table: str, bridges: list[str]) -> Finding:
+    named = bridges[0] if bridges else "BRIDGE"
+    return Finding(
+        "warn",
+        f"the table {table} drops what is forwarded: networks reach nothing outside",
+        f"iptables -I FORWARD -i {named} -j ACCEPT; iptables -I FORWARD -o {named} -j ACCEPT "
+        "(for each bridge)",
     )

@@ -311,6 +311,11 @@ def forward_packets(network: NetworkSpec) -> None:
     write_sysctls(settings)
 
 
+def forwards() -> bool:
+    """Return whether the host forwards IPv4 packets."""
+    return (_SYSCTLS / "ipv4/ip_forward").read_text().strip() == "1"
+
+
 def _kept_advertisements() -> list[tuple[str, str]]:
     """A host that forwards ignores router advertisements unless told so: its links go on."""
     return [

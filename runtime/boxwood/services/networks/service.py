@@ -199,6 +199,16 @@ class NetworksService:
         """Return a network's driver. Raises NotFound."""
         return self._makers.of(network)
 
+    def drivers(self) -> tuple[NetworkDriver, ...]:
+        """Return the drivers that have networks, each once."""
+        found: dict[str, NetworkDriver] = {}
+        for network in self._records:
+            if network.config_only or plugin_of(network) in found:
+                continue
+            with contextlib.suppress(BoxwoodError):  # it does not load: told by its plugin's check
+                found[plugin_of(network)] = self.driver_of(network)
+        return tuple(found.values())
+
     def driver(self, name: str) -> NetworkDriver:
         """Return a driver by its plugin's name. Raises NotFound in Docker's words."""
         return self._makers.driver(name)
