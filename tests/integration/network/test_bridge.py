@@ -11,6 +11,7 @@ from boxwood.drivers.network import EndpointRequest, PortRequest
 from boxwood.errors import Conflict
 from boxwood_plugins.network.bridge.options import MTU
 from tests.support import frames
+from tests.support.needs import until
 from tests.support.netlab import Lab
 
 
@@ -243,3 +244,26 @@ def test_the_first_frame_to_a_container_is_not_lost(host: Lab) -> None:
             host.container(network, box=box)
             host.send_frame(frames.udp(mac, box.mac, "10.77.1.1", box.ip, 9), bridge)
             assert ears.recv(16) == b"forged"
+
+
+def test_a_udp_flow_that_was_there_before_the_container_finds_it(host: Lab) -> None:
+    """And the next one, and others' flows are left alone."""
+    network = host.network()
+    port = PortRequest(53, "udp", "0.0.0.0", 5300)
+    with host.outside.socket(socket.SOCK_DGRAM) as client, host.server(99, kind="udp") as kept:
+        client.bind(("", 4000))
+        client.sendto(b"kept", (host.HERE, 99))
+        until(lambda: kept, "another flow")
+        client.sendto(b"nobody is there", (host.HERE, 5300))
+        for _ in range(2):
+            box = host.container(network, port)
+            with box.server(53, kind="udp") as seen:
+
+                def arrives(seen: list[str] = seen) -> list[str]:
+                    client.sendto(b"again", (host.HERE, 5300))
+                    return seen
+
+                until(arrives, "the flow finds the container")
+            host.run(host.driver.detach(box.attached[0], box.netns))
+        flows = host.sh("conntrack -L -p udp 2>/dev/null || cat /proc/net/nf_conntrack")
+        assert "dport=99" in flows

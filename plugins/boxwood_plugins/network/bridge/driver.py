@@ -12,7 +12,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -31,10 +31,17 @@ from boxwood.drivers.network import (
     NetworkSpec,
     PortRequest,
 )
-from boxwood.errors import Conflict, Internal, NotFound, PermissionDenied, Unavailable
+from boxwood.errors import (
+    BoxwoodError,
+    Conflict,
+    Internal,
+    NotFound,
+    PermissionDenied,
+    Unavailable,
+)
 from boxwood_ext.nft import NftError
+from boxwood_plugins.network.bridge import flows, rules
 from boxwood_plugins.network.bridge import options as opts
-from boxwood_plugins.network.bridge import rules
 from boxwood_plugins.network.bridge.filter import Filter
 from boxwood_plugins.network.bridge.foreign import Foreign
 from boxwood_plugins.network.bridge.links import (
@@ -217,7 +224,10 @@ class BridgeNetwork(NetworkDriver):
             )
             try:
                 self._filter.put(request.endpoint, _elements(attachment, options))
+                flows.forget(attachment.ports)
             except BaseException:
+                with suppress(BoxwoodError):
+                    self._filter.put(request.endpoint, frozenset())
                 self._links.delete(link)
                 raise
         return attachment
@@ -232,6 +242,7 @@ class BridgeNetwork(NetworkDriver):
             if link:
                 self._links.delete(attachment.data[_LINK])
             self._filter.put(attachment.endpoint, frozenset())
+            flows.forget(attachment.ports)
 
     async def update(
         self,
@@ -260,6 +271,7 @@ class BridgeNetwork(NetworkDriver):
                 if bool(old.ports) != bool(new.ports):
                     self._links.set_hairpin(new.data[_LINK], bool(new.ports))
                 self._filter.put(new.endpoint, _elements(new, options))
+                flows.forget(set(old.ports) ^ set(new.ports))
 
         await self._in_thread(
             lambda: work(attachment, changed), lambda _: work(changed, attachment)
