@@ -19,6 +19,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from boxwood.drivers.network import (
+    ISOLATES,
     MULTIPLE,
     NEW,
     PRESERVES_SOURCE_IP,
@@ -76,7 +77,7 @@ class BridgeNetwork(NetworkDriver):
     """A bridge for each network, a veth for each endpoint, one nftables table for all."""
 
     name = "bridge"
-    capabilities = frozenset({MULTIPLE, PRESERVES_SOURCE_IP, PUBLISHES_PORTS})
+    capabilities = frozenset({ISOLATES, MULTIPLE, PRESERVES_SOURCE_IP, PUBLISHES_PORTS})
 
     def __init__(self, root: Path, options: Mapping[str, str]) -> None:
         self._driver_options = opts.read_driver(options)
