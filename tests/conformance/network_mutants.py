@@ -273,7 +273,7 @@ class OneAtATime(MacvlanDriver):
         return await super().attach(self._asked, netns)
 
 
-@planted("a_port_leads_there")
+@planted("ports_left_to_the_core")
 class ClaimsPorts(MacvlanDriver):
     capabilities = frozenset({*MacvlanDriver.capabilities, PUBLISHES_PORTS})
 

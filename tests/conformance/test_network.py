@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from boxwood.testing.network import NetworkSuite
 from boxwood_ext import net, rtnl
+from tests.support.cni import need_plugins, write_list
 from tests.support.needs import need_root
 
 
@@ -41,6 +44,22 @@ class TestMacvlan(NetworkSuite):
 
     def options_of_network(self, number: int) -> dict[str, str]:
         return {"parent": f"kit-parent{number}"}
+
+
+class TestCni(NetworkSuite):
+    """The plugins of Debian: bridge, host-local, tuning, portmap."""
+
+    driver_name = "cni"
+    # A plugin that is killed in its ADD has told nobody what it made: tests/integration/network.
+    crash_operations = ("detach", "remove")
+
+    @pytest.fixture(autouse=True)
+    def _lists(self, tmp_path: Path) -> None:
+        need_plugins()
+        self.lists = [write_list(tmp_path, number) for number in (0, 1)]
+
+    def options_of_network(self, number: int) -> dict[str, str]:
+        return {"conflist": str(self.lists[number])}
 
 
 class TestMacvlanAlone(NetworkSuite):

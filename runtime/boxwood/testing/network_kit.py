@@ -17,6 +17,7 @@ from boxwood.drivers.network import (
     MULTIPLE,
     NEW,
     OWN_ADDRESSES,
+    PUBLISHES_PORTS,
     Attachment,
     EndpointRequest,
     NetworkDriver,
@@ -154,6 +155,14 @@ class Bed:
         """Leave the law out where the driver does not claim it."""
         if capability not in self.driver.capabilities:
             pytest.skip(f"the driver does not claim {capability}")
+
+    def need_ports(self, network: NetworkSpec) -> None:
+        """Leave the law out where the driver leads no ports itself."""
+        self.need(PUBLISHES_PORTS)
+        member = self.join(network, ports=(port(1),))
+        self.leave(member)
+        if not member.made.ports:
+            pytest.skip("the driver leaves published ports to the core")
 
     def need_multiple(self) -> None:
         """Leave the law out where a sandbox has one network of the driver."""

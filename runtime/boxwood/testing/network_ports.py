@@ -41,8 +41,7 @@ class PortLaws(NetworkKit):
     def network(self, bed: Bed) -> NetworkSpec:
         """A network whose driver publishes ports."""
         network = bed.network()
-        if PUBLISHES_PORTS not in bed.driver.capabilities:
-            pytest.skip(f"the driver does not claim {PUBLISHES_PORTS}")
+        bed.need_ports(network)
         return network
 
     def publish(self, bed: Bed, network: NetworkSpec, *ports: PortRequest) -> Member:
@@ -57,6 +56,17 @@ class PortLaws(NetworkKit):
         if PUBLISHES_PORTS in bed.driver.capabilities:
             pytest.skip("the driver publishes ports")
         assert bed.join(network, ports=(port(80),)).made.ports == ()
+
+    def test_ports_left_to_the_core(self, bed: Bed) -> None:
+        """Who claims to publish but leads none has sandboxes that the core reaches."""
+        network = bed.network()
+        bed.need(PUBLISHES_PORTS)
+        member = bed.join(network, ports=(port(80),))
+        if member.made.ports:
+            pytest.skip("the driver leads them")
+        assert PRESERVES_SOURCE_IP not in bed.driver.capabilities
+        with world.serving(member.netns, 80) as door:
+            door.visited_from(world.HERE, member.address, 80)
 
     @pytest.mark.parametrize("udp", [False, True], ids=["tcp", "udp"])
     def test_a_port_leads_there(self, bed: Bed, network: NetworkSpec, udp: bool) -> None:
