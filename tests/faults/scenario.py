@@ -8,14 +8,14 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tests.support.engine import Engine
 from tests.support.http import Answer
-from tests.support.needs import until
+from tests.support.needs import need_root, until
 from tests.support.networks import links_of
 
 GONE = (OSError, http.client.HTTPException)
@@ -51,6 +51,22 @@ class FaultyEngine(Engine):
         assert self.process is not None
         process, self.process = self.process, None
         return process.wait(20)
+
+
+@contextlib.contextmanager
+def faulty_engine(*, busybox: bool) -> Iterator[FaultyEngine]:
+    """An engine that tests kill and start again, with or without the image busybox."""
+    need_root()
+    server = FaultyEngine()
+    try:
+        server.start()
+        if busybox:
+            server.add_busybox()
+        yield server
+    finally:
+        if server.process is None:
+            server.start()
+        server.close()
 
 
 @dataclass

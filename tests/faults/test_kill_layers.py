@@ -17,10 +17,10 @@ from urllib.parse import quote
 import pytest
 
 from boxwood.faultpoints import IMAGE_POINTS
-from tests.faults.scenario import GONE, FaultyEngine, kill_after, orphans
+from tests.faults.scenario import GONE, FaultyEngine, faulty_engine, kill_after, orphans
 from tests.integration.engine.test_layers import tree_tar
 from tests.integration.images.make import docker_old
-from tests.support.needs import need_root, until
+from tests.support.needs import until
 from tests.support.scripted import Scripted
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
@@ -33,15 +33,8 @@ ROUNDS, SOAK_ROUNDS = 3, 200
 @pytest.fixture(scope="module")
 def faulty() -> Iterator[FaultyEngine]:
     """An engine without images that the tests of this module kill and start again."""
-    need_root()
-    server = FaultyEngine()
-    try:
-        server.start()
+    with faulty_engine(busybox=False) as server:
         yield server
-    finally:
-        if server.process is None:
-            server.start()
-        server.close()
 
 
 def files(dice: random.Random, count: int) -> bytes:

@@ -15,10 +15,10 @@ from tests.faults.scenario import (
     Witness,
     check_known,
     check_nothing_orphaned,
+    faulty_engine,
     in_parallel,
     kill_after,
 )
-from tests.support.needs import need_root
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
 
@@ -30,16 +30,8 @@ LONGEST = 0.8
 @pytest.fixture(scope="module")
 def faulty() -> Iterator[FaultyEngine]:
     """An engine with busybox that the tests of this module kill and start again."""
-    need_root()
-    server = FaultyEngine()
-    try:
-        server.start()
-        server.add_busybox()
+    with faulty_engine(busybox=True) as server:
         yield server
-    finally:
-        if server.process is None:
-            server.start()
-        server.close()
 
 
 @pytest.fixture(scope="module")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
 from tests.support.engine import Engine, running
 from tests.support.needs import need_program, need_root
 from tests.support.paths import ROOT, clear_room, make_room
+from tests.support.strangers import install_package
 
 pytestmark = pytest.mark.root
 
@@ -47,21 +47,12 @@ def test_driver_is_the_example() -> None:
     assert len([line for line in shown.splitlines() if line]) <= DRIVER_LINES
 
 
-def install_example(folder: Path) -> None:
-    """Lay the example out as pip would: the module, and the metadata with its entry point."""
-    (folder / EXAMPLE.name).write_text(EXAMPLE.read_text())
-    metadata = folder / "boxwood_plain-1.0.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: boxwood-plain\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text("[boxwood.storage]\nplain = boxwood_plain\n")
-
-
 def test_driver_runs_a_container() -> None:
     """An engine on the example driver runs containers, and keeps them apart."""
     need_root()
     folder = make_room("plugin")
     try:
-        install_example(folder)
+        install_package(folder, EXAMPLE.parent)
         engine = Engine("--storage-driver", "plain", variables={"PYTHONPATH": str(folder)})
         with running(engine):
             assert engine.api("GET", "/info").json()["Driver"] == "plain"

@@ -13,6 +13,7 @@ import pytest
 from boxwood.drivers.storage import StorageDriver
 from tests.support.needs import need_root
 from tests.support.paths import ROOT
+from tests.support.strangers import install_package
 
 PAGE = (ROOT / "docs/storage-drivers.md").read_text()
 PICTURE = ROOT / "docs/storage-life.svg"
@@ -66,11 +67,7 @@ def test_the_class_for_the_kit(tmp_path: Path) -> None:
     need_root()
     (kit,) = (text for mark, text in MARKED if mark == "kit")
     (tmp_path / "test_plain.py").write_text(kit)
-    (tmp_path / "boxwood_plain.py").write_text((EXAMPLE / "boxwood_plain.py").read_text())
-    metadata = tmp_path / "boxwood_plain-1.0.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: boxwood-plain\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text("[boxwood.storage]\nplain = boxwood_plain\n")
+    install_package(tmp_path, EXAMPLE)
     words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "LifeLaws or siblings or view"]
     done = subprocess.run(
         [sys.executable, *words, "test_plain.py"],

@@ -10,6 +10,8 @@ from boxwood.api import decode, query
 from boxwood.errors import InvalidArgument
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from boxwood.api.admission import Admission
     from boxwood.api.http.message import Request
     from boxwood.engine import Engine
@@ -78,3 +80,19 @@ class Call:
         if value is None:
             raise InvalidArgument("invalid JSON: got EOF while reading request body")
         return value
+
+    async def pour(
+        self,
+        source: AsyncIterator[Any],
+        content_type: str,
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        """Answer with the pieces of bytes of ``source``, which the caller closes.
+
+        An error before the first piece is a plain HTTP error; none at all is an empty answer.
+        """
+        first = await anext(source, b"")
+        stream = self.request.stream(content_type, headers=headers)
+        await stream.write(first)
+        async for piece in source:
+            await stream.write(piece)

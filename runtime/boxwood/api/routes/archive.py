@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import stat
-from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -76,7 +75,7 @@ async def get_archive(call: Call) -> None:
     ) as source:
         found = await anext(source)
         assert isinstance(found, PathStat)
-        await _send(call, source, TAR, (_stat_header(found),))
+        await call.pour(source, TAR, (_stat_header(found),))
 
 
 async def put_archive(call: Call) -> Response:
@@ -94,20 +93,7 @@ async def put_archive(call: Call) -> Response:
 async def export(call: Call) -> None:
     """``GET /containers/{id}/export``"""
     async with contextlib.aclosing(call.engine.containers.export(call.params["id"])) as source:
-        await _send(call, source, STREAM)
-
-
-async def _send(
-    call: Call,
-    source: AsyncGenerator[Any, None],
-    content_type: str,
-    headers: tuple[tuple[str, str], ...] = (),
-) -> None:
-    first = await anext(source, b"")
-    stream = call.request.stream(content_type, headers=headers)
-    await stream.write(first)
-    async for piece in source:
-        await stream.write(piece)
+        await call.pour(source, STREAM)
 
 
 async def changes(call: Call) -> Response:

@@ -128,11 +128,7 @@ async def save(call: Call) -> None:
     name = call.params.get("name")
     refs = [name] if name else call.request.query.get("names", [])
     async with aclosing(call.engine.images.save(refs)) as source:
-        first = await anext(source)
-        stream = call.request.stream("application/x-tar")
-        await stream.write(first)
-        async for piece in source:
-            await stream.write(piece)
+        await call.pour(source, "application/x-tar")
 
 
 def _no_platform(call: Call) -> None:
