@@ -19,13 +19,13 @@ def diff_layer(arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
 
     Descriptors: the sink; the snapshot's tree, or its branch; the parent's whole tree, where there
     is a parent. Arguments: ``form`` (``tree``, ``overlay``, ``aufs``), ``listing``. Answers
-    ``entries`` and ``size`` (bytes written).
+    ``entries``, ``size`` (bytes written), ``skipped`` and ``cut``: see ``Diffed``.
     """
     old = readable(fds[2]) if len(fds) > 2 else -1
     written = diff.diff(
         fds[0], readable(fds[1]), old, form=arguments["form"], listing=arguments["listing"]
     )
-    return {"entries": written["entries"], "size": written["size"]}
+    return _told(written)
 
 
 def tar_tree(arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def tar_tree(arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
 
     Descriptors: the sink, the root. Arguments: ``path`` (links inside it lead no further than the
     root), ``follow`` (a link at its end too), ``name`` (what its entries are called; empty: the
-    top itself is no entry). Answers ``entries`` and ``size`` (bytes written).
+    top itself is no entry). Answers as :func:`diff_layer`.
 
     Raises:
         NotFound: nothing has this path.
@@ -44,7 +44,16 @@ def tar_tree(arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
         written = diff.pack(fds[0], directory, name, arguments["name"])
     finally:
         os.close(directory)
-    return {"entries": written["entries"], "size": written["size"]}
+    return _told(written)
+
+
+def _told(written: diff.Written) -> dict[str, Any]:
+    return {
+        "entries": written["entries"],
+        "size": written["size"],
+        "skipped": written["skipped"],
+        "cut": written["cut"],
+    }
 
 
 def open_parent(root: int, path: str, *, follow: bool = False) -> tuple[int, str]:

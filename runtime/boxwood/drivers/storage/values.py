@@ -183,6 +183,10 @@ class Diffed(msgspec.Struct, frozen=True):
     entries: int
     size: int
     """Bytes written."""
+    skipped: int = 0
+    """Sockets, and names that would mean something else in a layer: left out."""
+    cut: int = 0
+    """Files that became shorter while they were read: zeros take the place of what is missing."""
 
 
 def check_key(key: str) -> str:

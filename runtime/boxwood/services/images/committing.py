@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ from boxwood.services.images.importing import dense
 
 if TYPE_CHECKING:
     from boxwood.services.images.service import ImagesService
+
+log = logging.getLogger(__name__)
 
 EMPTY_LAYER = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
 """Diff ID of a tar without an entry: 1,024 zeros."""
@@ -78,6 +81,11 @@ class Commit:
             try:
                 with path.open("xb") as sink:
                     written = await driver.diff(self._request.snapshot, sink.fileno())
+                if written.cut:
+                    log.warning(
+                        "commit %s: %d files became shorter while they were read; their rest is "
+                        "zeros", self._request.snapshot[:12], written.cut,
+                    )  # fmt: skip
                 if not written.entries:
                     return "", EMPTY_LAYER
                 with path.open("rb") as file:
