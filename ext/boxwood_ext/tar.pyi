@@ -19,6 +19,8 @@ class Extracted(TypedDict):
     """Extended attributes left out: overlay's own, SELinux labels, what the target cannot hold."""
     recorded: bool
     """Is what was written to `record_fd` complete?"""
+    lacked: bool
+    """Was there no `parent_fd`, and did the layer ask for what is there?"""
 
 class TarError(Exception):
     """What is wrong with the archive, or what the kernel refused.
@@ -54,6 +56,7 @@ def extract(
     whiteouts: Literal["plain", "overlay", "aufs", "delete"],
     parent_fd: int = -1,
     record_fd: int = -1,
+    follow_fd: int = -1,
     userxattr: bool = False,
     devices: bool = True,
     archive: bool = False,
@@ -83,9 +86,10 @@ def extract(
     layer asks for it, directories that no entry names are as they are there, targets of hard
     links are copied from there, and an opaque root hides what is at its root.
     `record_fd` gets what the archive's bytes can be made of again beside the files
-    (docs/layers.md, "Recipes"), uncompressed; that it fails is no error. The process's umask must
-    be 0. Budgets: `max_entries`, `max_bytes` of file content, `max_name` bytes of a name and of a
-    link's target.
+    (docs/layers.md, "Recipes"), uncompressed; that it fails is no error. `follow_fd`, a pipe, is
+    told of each file of 64 KiB and more: that it begins, has grown (each 1 MiB), is whole; the
+    records are in `ext/c/tar/follow.c`. The process's umask must be 0. Budgets: `max_entries`,
+    `max_bytes` of file content, `max_name` bytes of a name and of a link's target.
 
     Raises TarError.
     """

@@ -1,4 +1,4 @@
-# distutils: sources = ext/c/tar/reader.c ext/c/tar/pax.c ext/c/tar/path.c ext/c/tar/place.c ext/c/tar/whiteout.c ext/c/tar/remove.c ext/c/tar/extract.c ext/c/tar/attributes.c ext/c/tar/below.c ext/c/tar/record.c ext/c/tar/ring.c ext/c/erofs/tree.c ext/c/erofs/attributes.c ext/c/erofs/resolve.c ext/c/erofs/below.c ext/c/erofs/layer.c ext/c/erofs/image.c
+# distutils: sources = ext/c/tar/reader.c ext/c/tar/pax.c ext/c/tar/path.c ext/c/tar/place.c ext/c/tar/whiteout.c ext/c/tar/remove.c ext/c/tar/extract.c ext/c/tar/attributes.c ext/c/tar/below.c ext/c/tar/record.c ext/c/tar/follow.c ext/c/tar/ring.c ext/c/erofs/tree.c ext/c/erofs/attributes.c ext/c/erofs/resolve.c ext/c/erofs/below.c ext/c/erofs/layer.c ext/c/erofs/image.c
 # distutils: depends = ext/c/erofs/bw_erofs.h ext/c/erofs/internal.h ext/c/tar/bw_tar.h ext/c/tar/internal.h ext/c/tar/ring.h
 """Extraction of tar archives beneath a directory, and deletion of trees. See the stub."""
 
@@ -49,6 +49,7 @@ cdef extern from "tar/bw_tar.h" nogil:
         int root_fd
         int parent_fd
         int record_fd
+        int follow_fd
         bw_tar_whiteouts whiteouts
         uint32_t flags
         uint32_t uid
@@ -65,6 +66,7 @@ cdef extern from "tar/bw_tar.h" nogil:
         uint64_t skipped
         uint64_t skipped_xattrs
         uint32_t recorded
+        uint32_t lacked
         bw_tar_kind kind
         int errnum
         const char *what
@@ -111,6 +113,7 @@ cdef _answer(int status, const bw_tar_result *result):
         "skipped": result.skipped,
         "skipped_xattrs": result.skipped_xattrs,
         "recorded": bool(result.recorded),
+        "lacked": bool(result.lacked),
     }
 
 
@@ -165,6 +168,7 @@ def extract(
     str whiteouts,
     int parent_fd=-1,
     int record_fd=-1,
+    int follow_fd=-1,
     bint userxattr=False,
     bint devices=True,
     bint archive=False,
@@ -185,6 +189,7 @@ def extract(
     options.root_fd = root_fd
     options.parent_fd = parent_fd
     options.record_fd = record_fd
+    options.follow_fd = follow_fd
     options.max_name = max_name
     options.whiteouts = _whiteouts(whiteouts)
     options.flags = (
@@ -222,7 +227,7 @@ def write_erofs(
     cdef Ring ring = source if isinstance(source, Ring) else None
     options.in_fd = -1 if ring is not None else source
     options.ring = &ring.ring if ring is not None else NULL
-    options.root_fd = options.record_fd = -1
+    options.root_fd = options.record_fd = options.follow_fd = -1
     options.parent_fd = parent_fd
     options.whiteouts = BW_WHITEOUTS_OVERLAY
     options.flags = (BW_TAR_USERXATTR if userxattr else 0) | (0 if devices else BW_TAR_NO_DEVICES)
@@ -243,7 +248,7 @@ def scan(int in_fd, *, uint64_t max_entries=1 << 22):
     cdef int status
     options.in_fd = in_fd
     options.ring = NULL
-    options.root_fd = options.parent_fd = options.record_fd = -1
+    options.root_fd = options.parent_fd = options.record_fd = options.follow_fd = -1
     options.max_name = 4095
     options.whiteouts = BW_WHITEOUTS_PLAIN
     options.flags = 0

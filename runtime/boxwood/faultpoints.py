@@ -23,7 +23,8 @@ POINTS = (
 )  # fmt: skip
 """Of containers, in the order of their life."""
 IMAGE_POINTS = (
-    "load.unpacked", "load.settled", "load.recorded", "drop.verified", "drop.recorded",
+    "load.ahead", "load.rebased", "load.unpacked", "load.settled", "load.recorded",
+    "drop.verified", "drop.recorded",
     "pull.unpacked", "pull.settled", "pull.recorded",
 )  # fmt: skip
 """Of images and their layers."""

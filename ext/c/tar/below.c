@@ -15,6 +15,14 @@
 #define LIST_ROOM 65536  /* XATTR_LIST_MAX */
 #define VALUE_ROOM 65536 /* XATTR_SIZE_MAX */
 
+/* Without the tree below the answer may be another one than with it: the caller is told. */
+static bool lacks_parent(struct bw_place *p) {
+    if (p->options->parent_fd >= 0)
+        return false;
+    p->result->lacked = 1;
+    return true;
+}
+
 static bool has_mark(int dir_fd, const char *name) {
     char mark[BW_COMPONENT_MAX + 8];
     struct stat st;
@@ -63,7 +71,7 @@ static int copy_xattrs(struct bw_place *p, int from, int fd, int dir_fd, const c
 
 int bw_copy_parent(struct bw_place *p, int fd, const char *path) {
     struct stat st;
-    if (p->options->parent_fd < 0 || !bw_is_branch(p) || hidden(p, path))
+    if (lacks_parent(p) || !bw_is_branch(p) || hidden(p, path))
         return 0;
     int from = bw_openat2(p->options->parent_fd, path, O_RDONLY | O_DIRECTORY, BW_IN_ROOT);
     if (from < 0)
@@ -146,7 +154,7 @@ static int copy_to(struct bw_place *p, int from, const char *path, const struct 
 
 int bw_copy_up(struct bw_place *p, const char *path) {
     struct stat st;
-    if (p->options->parent_fd < 0 || !bw_is_branch(p) || hidden(p, path))
+    if (lacks_parent(p) || !bw_is_branch(p) || hidden(p, path))
         return 0;
     int from = bw_openat2(p->options->parent_fd, path, O_PATH | O_NOFOLLOW, BW_IN_ROOT);
     if (from < 0)
@@ -167,6 +175,8 @@ int bw_copy_up(struct bw_place *p, const char *path) {
 
 int bw_hide_root(struct bw_place *p) {
     char mark[BW_COMPONENT_MAX + 8];
+    if (lacks_parent(p))
+        return 1;
     int below = openat(p->options->parent_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *dir = below < 0 ? NULL : fdopendir(below);
     struct dirent *entry;

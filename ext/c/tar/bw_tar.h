@@ -3,7 +3,8 @@
  * Lowest first: reader.c (with pax.c) turns the stream into entries and touches no file system;
  * place.c (with path.c and whiteout.c) does what an entry asks for, every path by
  * openat2(RESOLVE_IN_ROOT) beneath the root; remove.c deletes trees; record.c writes down what the
- * archive's bytes can be made of again. extract.c is the loop. ring.c is a stream in memory. */
+ * archive's bytes can be made of again; follow.c tells how far large files have come. extract.c is
+ * the loop. ring.c is a stream in memory. */
 #ifndef BW_TAR_H
 #define BW_TAR_H
 
@@ -44,6 +45,7 @@ struct bw_tar_options {
     int root_fd;          /* a directory; O_PATH is not enough */
     int parent_fd;        /* the tree that a layer is for, -1: not at hand */
     int record_fd;        /* gets the records of record.c, -1: not wanted */
+    int follow_fd;        /* gets the records of follow.c, -1: not wanted */
     enum bw_tar_whiteouts whiteouts;
     uint32_t flags;
     uint32_t uid, gid;  /* with BW_TAR_CHOWN */
@@ -61,6 +63,7 @@ struct bw_tar_result {
     uint64_t skipped;        /* entries left out: devices where asked, AUFS metadata */
     uint64_t skipped_xattrs; /* attributes that the file system or the rules do not take */
     uint32_t recorded;       /* 1: what went to record_fd is complete */
+    uint32_t lacked;         /* 1: parent_fd was not given, and would have been looked at */
     enum bw_tar_kind kind;
     int errnum;
     const char *what; /* a static sentence */

@@ -53,7 +53,7 @@ static int with_reader(const struct bw_tar_options *options, struct bw_tar_resul
     if (reader != NULL)
         bw_reader_close(reader);
     if (status == 0 && record != NULL)
-        result->recorded = bw_record_finish(record);
+        result->recorded = bw_record_finish(record, result->stream_bytes);
     bw_record_free(record);
     free(reader);
     free(place);

@@ -122,7 +122,8 @@ struct bw_record *bw_record_new(int fd);
 void bw_record_literal(struct bw_record *record, const unsigned char *data, size_t length);
 void bw_record_file(struct bw_record *record, const char *path, uint64_t size, uint64_t inode);
 void bw_record_removed(struct bw_record *record, uint64_t inode);
-bool bw_record_finish(struct bw_record *record); /* is it complete? */
+/* Is it complete: each of so many bytes of the archive in one record? */
+bool bw_record_finish(struct bw_record *record, uint64_t stream_bytes);
 void bw_record_free(struct bw_record *record);
 
 struct bw_place {
@@ -148,6 +149,14 @@ void bw_place_close(struct bw_place *place);
 int bw_place_entry(struct bw_place *place);
 /* Sets the times of the directories: last, because all that is put into one changes its time. */
 int bw_place_finish(struct bw_place *place);
+
+/* follow.c: tells whoever reads while the archive still comes of a large file, of each further part
+ * of it, of its end. 0, or -1 with errno. */
+#define BW_FOLLOW_LEAST (64u << 10) /* bytes: a layer worth a process is larger */
+#define BW_FOLLOW_STEP (1u << 20)
+int bw_follow_begin(int fd, uint64_t inode, const char *path);
+int bw_follow_more(int fd);
+int bw_follow_end(int fd);
 
 /* place.c, for whiteout.c. Those that return int set the error and return -1, or return a
  * descriptor or 0. */
@@ -191,7 +200,7 @@ int bw_drop_xattrs(struct bw_place *place, int fd);
 int bw_copy_parent(struct bw_place *place, int fd, const char *path);
 /* Brings a file that a hard link names into the branch. 1: done; 0: there is none; -1: an error. */
 int bw_copy_up(struct bw_place *place, const char *path);
-/* Hides all that the tree below has at its root. */
+/* Hides all that the tree below has at its root; 1: that is not at hand. */
 int bw_hide_root(struct bw_place *place);
 
 /* whiteout.c */

@@ -317,6 +317,26 @@ static void record_file(struct bw_place *p, int fd) {
     r->by_name = true;
 }
 
+static bool is_followed(const struct bw_place *p) {
+    return p->options->follow_fd >= 0 && p->reader->entry.size >= BW_FOLLOW_LEAST;
+}
+
+static int write_followed(struct bw_place *p, int fd) {
+    int to = p->options->follow_fd;
+    struct stat st;
+    if (fstat(fd, &st) < 0 || bw_follow_begin(to, st.st_ino, p->path) < 0)
+        return bw_sys_fail(p, "tell of the file");
+    for (uint64_t left = p->reader->entry.size; left;) {
+        uint64_t part = left < BW_FOLLOW_STEP ? left : BW_FOLLOW_STEP;
+        if (write_span(p, fd, part) < 0)
+            return -1;
+        left -= part;
+        if ((left ? bw_follow_more(to) : bw_follow_end(to)) < 0)
+            return bw_sys_fail(p, "tell of the file");
+    }
+    return 0;
+}
+
 static int write_content(struct bw_place *p, int fd) {
     const struct bw_entry *e = &p->reader->entry;
     if (e->size > p->options->max_bytes - p->result->bytes)
@@ -324,7 +344,7 @@ static int write_content(struct bw_place *p, int fd) {
     p->result->bytes += e->size;
     if (!e->sparse) {
         record_file(p, fd);
-        int status = write_span(p, fd, e->size);
+        int status = is_followed(p) ? write_followed(p, fd) : write_span(p, fd, e->size);
         p->reader->by_name = false;
         return status;
     }

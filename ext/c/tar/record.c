@@ -17,6 +17,7 @@ struct bw_record {
     bool literal; /* the last record in the buffer is an open literal */
     size_t literal_at;
     size_t used;
+    uint64_t covered; /* bytes of the archive that the records stand for */
     struct bw_hashes files; /* numbers of the inodes that records name */
     unsigned char buffer[ROOM];
 };
@@ -29,6 +30,7 @@ struct bw_record *bw_record_new(int fd) {
     record->complete = true;
     record->literal = false;
     record->literal_at = record->used = 0;
+    record->covered = 0;
     record->files = (struct bw_hashes){0};
     return record;
 }
@@ -63,9 +65,9 @@ static void flush(struct bw_record *record) {
     record->used = 0;
 }
 
-bool bw_record_finish(struct bw_record *record) {
+bool bw_record_finish(struct bw_record *record, uint64_t stream_bytes) {
     flush(record);
-    return record->complete;
+    return record->complete && record->covered == stream_bytes;
 }
 
 void bw_record_free(struct bw_record *record) {
@@ -87,6 +89,7 @@ void bw_record_literal(struct bw_record *record, const unsigned char *data, size
         size_t part = ROOM - record->used < length ? ROOM - record->used : length;
         memcpy(record->buffer + record->used, data, part);
         record->used += part;
+        record->covered += part;
         data += part;
         length -= part;
     }
@@ -109,6 +112,7 @@ void bw_record_file(struct bw_record *record, const char *path, uint64_t size, u
     little_endian(at + 9, length, 2);
     memcpy(at + 11, path, length);
     record->used += need;
+    record->covered += size;
 }
 
 /* A file goes. When a record names it, what it held cannot be had again. */

@@ -68,8 +68,11 @@ static int spare_or_remove(struct bw_place *p, int fd, char *path, size_t length
 /* `path` is the directory: empty it of what lower layers put there, or mark it. */
 static int place_opaque(struct bw_place *p, const char *parent) {
     char path[BW_NAME_MAX + 1];
-    if (!*parent && bw_is_branch(p) && p->options->parent_fd >= 0)
-        return bw_hide_root(p); /* no stacking file system looks for marks on a root */
+    if (!*parent && bw_is_branch(p)) {
+        int status = bw_hide_root(p); /* no stacking file system looks for marks on a root */
+        if (status <= 0)
+            return status;
+    }
     strcpy(path, parent);
     int fd = bw_make_parents(p, path);
     if (fd < 0)

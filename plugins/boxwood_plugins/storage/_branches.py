@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from boxwood.drivers.storage import DirectoryDriver, Kind, SnapshotInfo
-from boxwood.errors import Unsupported
+from boxwood.errors import Conflict, Unsupported
 
 
 class BranchDriver(DirectoryDriver):
@@ -25,10 +25,7 @@ class BranchDriver(DirectoryDriver):
 
     async def fill(self, directory: Path, parents: Sequence[Path], info: SnapshotInfo) -> None:
         """Make the branch; its root looks like its parent's, which it covers."""
-        if len(parents) > self.layer_limit:
-            raise Unsupported(
-                f"{self.name}: {info.key}: {len(parents)} layers, at most {self.layer_limit}"
-            )
+        self._check_depth(parents, info)
         branch = directory / "fs"
         branch.mkdir()
         branch.chmod(0o755)
@@ -39,6 +36,19 @@ class BranchDriver(DirectoryDriver):
         if info.kind is Kind.ACTIVE:
             (directory / "work").mkdir(mode=0o700)
 
+    def stack(self, directory: Path, parents: Sequence[Path], info: SnapshotInfo) -> None:
+        """Branches know nothing of each other; but a root that no entry names is the parent's."""
+        self._check_depth(parents, info)
+        own, above = _looks(directory / "fs"), _looks(parents[0] / "fs")
+        if own == (0, 0, 0o755) and own != above:
+            raise Conflict(f"{self.name}: {info.key}: its root may have to look as its parent's")
+
+    def _check_depth(self, parents: Sequence[Path], info: SnapshotInfo) -> None:
+        if len(parents) > self.layer_limit:
+            raise Unsupported(
+                f"{self.name}: {info.key}: {len(parents)} layers, at most {self.layer_limit}"
+            )
+
     def root_owner(self, uid: int, gid: int, info: SnapshotInfo) -> tuple[int, int]:
         """Return whose a branch's root has to be on disk, when its parent's is this one's."""
         del info
@@ -47,6 +57,11 @@ class BranchDriver(DirectoryDriver):
     def measured(self, directory: Path) -> Path:
         """Count the branch alone."""
         return directory / "fs"
+
+
+def _looks(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)
 
 
 def in_user_namespace() -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
 from boxwood.drivers.storage import as_boxwood_error
+from boxwood.store.piping import PIPE_SIZE, writable
 
 T = TypeVar("T")
 
@@ -49,6 +51,7 @@ async def to_pipe(stream: AsyncIterator[bytes], fd: int) -> None:
     """
     try:
         os.set_blocking(fd, False)
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
         async for chunk in stream:
             if not await _pass_on(fd, chunk):
                 return
@@ -84,22 +87,7 @@ async def _pass_on(fd: int, chunk: bytes) -> bool:
         try:
             view = view[os.write(fd, view) :]
         except BlockingIOError:
-            await _writable(fd)
+            await writable(fd)
         except BrokenPipeError:
             return False
     return True
-
-
-async def _writable(fd: int) -> None:
-    loop = asyncio.get_running_loop()
-    ready: asyncio.Future[None] = loop.create_future()
-    loop.add_writer(fd, _done, ready)
-    try:
-        await ready
-    finally:
-        loop.remove_writer(fd)
-
-
-def _done(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)

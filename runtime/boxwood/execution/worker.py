@@ -44,6 +44,10 @@ JOBS_AT_ONCE = 16
 _TRIES = 3
 """A job that never began because the keeper died is given to the next keeper."""
 
+_MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(8 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
+"""Of glibc, mallopt(3): a job passes pieces of 256 KiB on and would else give each one back to the
+kernel and have it zeroed again: a fifth of the time that unpacking takes."""
+
 _DEADLINES = {
     "assemble_layer": LONG_DEADLINE,
     "convert_whiteouts": LONG_DEADLINE,
@@ -215,7 +219,7 @@ def _start_keeper() -> tuple[socket.socket, subprocess.Popen[bytes]]:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                env={"LC_ALL": "C.UTF-8"},
+                env={"LC_ALL": "C.UTF-8", **_MALLOC},
                 cwd="/",
                 start_new_session=True,
             )

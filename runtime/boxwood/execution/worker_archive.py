@@ -41,11 +41,19 @@ _CONTENT_SAMPLE = 4 * CHUNK
 class Feeder(threading.Thread):
     """Reads the source, feeds the extractor, and has both digests computed."""
 
-    def __init__(self, source: int, arguments: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        source: int,
+        arguments: dict[str, Any],
+        *,
+        growing: int = -1,
+        digesting: bool = True,
+    ) -> None:
+        """``growing`` as :class:`Source` has it; without ``digesting`` there are no digests."""
         super().__init__(daemon=True)
         self.ring = tar.Ring()
-        self.digester = Digester()
-        self.source = Source(source, self._came)
+        self._digester = Digester() if digesting else None
+        self.source = Source(source, self._came, growing)
         self._limit = arguments["max_bytes"]
         self._ratio = arguments.get("max_ratio", 0) or RATIO_LIMIT
         self._outer_name, self.outer = hasher_for(arguments.get("digest", ""))
@@ -72,7 +80,8 @@ class Feeder(threading.Thread):
     def finish(self) -> None:
         """Wait until it and the digests are done."""
         self.join()
-        self.digester.finish()
+        if self._digester is not None:
+            self._digester.finish()
 
     def _two(self) -> bool:
         """Are there two digests, or is the one of what came that of the tar, too?"""
@@ -90,8 +99,8 @@ class Feeder(threading.Thread):
         return f"{self._inner_name}:{self.inner.hexdigest()}"
 
     def _came(self, data: bytes) -> None:
-        if self._two():
-            self.digester.update(self.outer, data)
+        if self._digester is not None and self._two():
+            self._digester.update(self.outer, data)
         if self.sampling and len(self.stored_sample) < SAMPLE:
             self.stored_sample += data[: SAMPLE - len(self.stored_sample)]
 
@@ -101,7 +110,8 @@ class Feeder(threading.Thread):
             raise TooLarge(f"decompress: more than {self._limit} bytes")
         if self.given > RATIO_FREE and self.given > self.source.taken * self._ratio:
             raise TooLarge(f"decompress: {self.compression}: expands more than {self._ratio} times")
-        self.digester.update(self.inner, out)
+        if self._digester is not None:
+            self._digester.update(self.inner, out)
         if self.sampling and len(self.content_sample) < _CONTENT_SAMPLE:
             self.content_sample += out[: _CONTENT_SAMPLE - len(self.content_sample)]
         return self.ring.put(out)
@@ -135,6 +145,7 @@ def _extract(
     form: _Form,
     record: int = -1,
     parent: int = -1,
+    follow: int = -1,
 ) -> tar.Extracted:
     """Extract what the feeder brings, beneath the directory."""
     directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=target)
@@ -150,6 +161,7 @@ def _extract(
                 archive=form == "plain",
                 parent_fd=parent,
                 record_fd=record,
+                follow_fd=follow,
                 max_entries=arguments["max_entries"],
                 max_bytes=arguments["max_bytes"],
                 max_name=arguments.get("max_name", 4095),
@@ -169,14 +181,17 @@ def _readable(error: BaseException) -> BaseException:
 def unpack_layer(arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
     """Unpack a layer, compressed or not.
 
-    Descriptors: the layer's bytes; the directory; with ``recipe`` an empty file; with ``parent``
-    the tree that the layer is for, when the directory is a branch by itself. Arguments: the
-    fields of :class:`boxwood.drivers.storage.ApplyRequest` (``recipe`` as a bool), ``parent`` (a
-    bool), ``whiteouts`` (``overlay``, ``aufs`` or ``delete``), ``user_xattr``, ``devices``.
+    Descriptors: the layer's bytes; the directory; with ``recipe`` an empty file; with ``growing``
+    the pipe that says when there is more; with ``parent`` the tree that the layer is for, when the
+    directory is a branch by itself. Arguments: the fields of
+    :class:`boxwood.drivers.storage.ApplyRequest` (``recipe`` and ``growing`` as bools), ``parent``
+    (a bool), ``whiteouts`` (``overlay``, ``aufs`` or ``delete``), ``user_xattr``, ``devices``.
     Answers the fields of :class:`boxwood.drivers.storage.Applied`.
     """
-    feeder = Feeder(fds[0], arguments)
-    recorder = Recorder(fds[2]) if arguments.get("recipe") else None
+    wanted = bool(arguments.get("recipe"))
+    growing = fds[2 + wanted] if arguments.get("growing") else -1
+    feeder = Feeder(fds[0], arguments, growing=growing)
+    recorder = Recorder(fds[2]) if wanted else None
     try:
         record = recorder.sink if recorder else -1
         parent = fds[-1] if arguments.get("parent") else -1
@@ -213,6 +228,7 @@ def found_out(
         "compression": feeder.compression,
         "compressor": feeder.compressor(),
         "recipe": False,
+        "lacked": extracted["lacked"],
     }
 
 
@@ -226,11 +242,13 @@ def _complete(recorder: Recorder, feeder: Feeder, extracted: tar.Extracted) -> b
 def split_archive(arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
     """Unpack an archive of files (what ``docker save`` writes) into a private directory.
 
-    Descriptors: the stream; the directory. Arguments: ``max_bytes``, ``max_entries``. Answers
+    Descriptors: the stream; the directory; a pipe that is told of large files (``follow_fd`` of
+    :func:`boxwood_ext.tar.extract`), or none. Arguments: ``max_bytes``, ``max_entries``. Answers
     ``entries`` and ``stored`` (bytes as they came).
     """
-    feeder = Feeder(fds[0], arguments)
-    extracted = _extract(feeder, fds[1], arguments, "plain")
+    feeder = Feeder(fds[0], arguments, digesting=False)
+    follow = fds[2] if len(fds) > 2 else -1
+    extracted = _extract(feeder, fds[1], arguments, "plain", follow=follow)
     if feeder.error is not None:
         raise _readable(feeder.error)
     return {"entries": extracted["entries"], "stored": feeder.source.taken}
@@ -249,7 +267,7 @@ def extract_plain(
 
     ``limits``: ``max_bytes``, ``max_entries``; the rest as :func:`boxwood_ext.tar.extract` has it.
     """
-    feeder = Feeder(source, limits)
+    feeder = Feeder(source, limits, digesting=False)
     directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)
     feeder.start()
     try:

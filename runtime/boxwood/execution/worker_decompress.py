@@ -109,25 +109,38 @@ def compression_of(head: bytes) -> str:
 
 
 class Source:
-    """The stream as it comes: counted, and shown to ``watch`` piece by piece."""
+    """The stream as it comes: counted, and shown to ``watch`` piece by piece.
 
-    def __init__(self, fd: int, watch: Callable[[bytes], None]) -> None:
+    ``growing``: ``fd`` is a file that somebody still writes, and this a pipe with a byte for each
+    time that there is more; the end of the pipe says that all is there. -1: ``fd`` says it itself.
+    """
+
+    def __init__(self, fd: int, watch: Callable[[bytes], None], growing: int = -1) -> None:
         self._fd = fd
+        self._growing = growing
         self._head = b""
         self._watch = watch
         self.taken = 0
 
     def peek(self) -> bytes:
         """Return the first bytes, which the next read gives again."""
-        while len(self._head) < 8 and (data := os.read(self._fd, CHUNK)):
+        while len(self._head) < 8 and (data := self._more()):
             self._head += data
         return self._head[:8]
+
+    def _more(self) -> bytes:
+        data = os.read(self._fd, CHUNK)
+        while not data and self._growing >= 0:
+            if not os.read(self._growing, CHUNK):
+                self._growing = -1
+            data = os.read(self._fd, CHUNK)
+        return data
 
     def read(self, size: int = CHUNK) -> bytes:
         """Return the next bytes, nothing at the end."""
         data, self._head = self._head, b""
         if not data:
-            data = os.read(self._fd, CHUNK)
+            data = self._more()
         if len(data) > size:
             data, self._head = data[:size], data[size:]
         self.taken += len(data)

@@ -2,8 +2,9 @@
 
 A layer's files are on disk already; its blob beside them doubles the room that an image takes.
 What the tar's bytes can be made of again beside the files is its *recipe* (``docs/layers.md``). A
-blob is dropped only after its bytes were made again once and had its digest: what does not come
-back the same is kept, whatever the policy.
+compressed blob is dropped only after its bytes were made again once and had its digest: what does
+not come back the same is kept, whatever the policy. An uncompressed one need not be kept at all if
+the pass that unpacked it has accounted for each byte of it (:meth:`LayerBlobs.wants`).
 
 On disk, beside the content store's blobs::
 
@@ -32,6 +33,7 @@ from boxwood.store.piping import opened, read_some
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from boxwood.drivers.storage import Applied
     from boxwood.store.content import ContentStore
 
 log = logging.getLogger(__name__)
@@ -113,6 +115,15 @@ class LayerBlobs:
     def wanted(self) -> bool:
         """Are recipes to be written?"""
         return self._policy != ALWAYS
+
+    def wants(self, found: Applied, recipe: bool) -> bool:
+        """Is the archive of what was just unpacked to be kept, for now at least?
+
+        An uncompressed one is not if its recipe stands for each of its bytes: those of files were
+        written to them by the same pass, that made the digest, too. What a compressor makes of
+        it is another matter: that is tried first, see :meth:`consider`.
+        """
+        return self._policy != NEVER or not recipe or found.compression != ""
 
     def recipe_path(self, chain: str) -> Path:
         """Return where the recipe of a layer is or would be."""

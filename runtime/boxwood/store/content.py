@@ -5,7 +5,7 @@ On disk::
     <root>/blobs/<algorithm>/<hex>   whole, 0600
     <root>/ingest/<name>/            what is coming in; gone after a crash
 
-A blob appears by one rename. Nothing is counted here: who owns blobs says which ones to keep.
+A blob appears by one rename or link. Nothing is counted here: who owns blobs says which to keep.
 """
 
 from __future__ import annotations
@@ -98,16 +98,15 @@ class ContentStore:
         return digest
 
     def adopt(self, file: Path, digest: Digest) -> None:
-        """Take a file of the same file system over as the blob ``digest``: one rename.
+        """Give a file of the same file system a second name, as the blob ``digest``: one link.
 
-        The caller has verified it. Idempotent: one that is here already stays, the file goes.
+        The caller has verified it, and removes the first name when it needs it no more: one file
+        of an archive may be a layer of several images. Idempotent: one that is here stays.
         """
         try:
-            if self.has(digest):
-                file.unlink(missing_ok=True)
-            else:
+            if not self.has(digest):
                 file.chmod(0o600)
-                file.rename(self.path(digest))
+                os.link(file, self.path(digest))
         except OSError as error:
             raise as_boxwood_error("store content", digest, error) from error
 

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from boxwood.model.image import Image
+    from boxwood.store.ahead import Begun
     from boxwood.store.content import ContentStore
     from boxwood.store.database import Database
 
@@ -66,6 +67,14 @@ class Unpacked(msgspec.Struct, frozen=True):
 
     layer: Layer
     fresh: bool
+
+
+class Loose(msgspec.Struct, frozen=True):
+    """A layer that is unpacked, without a parent; its snapshot is ``key``."""
+
+    key: str
+    recipe: Path
+    found: Applied
 
 
 class LayerLimits(msgspec.Struct, frozen=True):
@@ -142,6 +151,11 @@ class LayerStore:
         """Is the layer here?"""
         return chain in self._layers
 
+    def has_archive(self, hex: str) -> bool:
+        """Is a layer here whose tar, as it came or uncompressed, has this SHA-256?"""
+        digest = f"sha256:{hex}"
+        return any(digest in (layer.blob, layer.diff_id) for layer in self._layers.values())
+
     def all(self) -> list[Layer]:
         """Return all layers, in no order."""
         return list(self._layers.values())
@@ -175,6 +189,7 @@ class LayerStore:
         diff_id: str = "",
         digest: str = "",
         keep: Path | None = None,
+        begun: Begun | None = None,
     ) -> Unpacked:
         """Unpack a layer's tar, compressed or not, on ``parent`` and keep it.
 
@@ -183,7 +198,10 @@ class LayerStore:
             source: descriptor of the tar, read from its present offset to its end; a pipe will do.
             diff_id: what the uncompressed tar's digest must be; empty: whatever it is.
             digest: likewise, of the bytes as they come.
-            keep: the file that ``source`` reads, to be taken over as a blob once it is verified.
+            keep: the file that ``source`` reads, to be taken over as a blob once it is verified,
+                unless its bytes are not wanted any more then.
+            begun: what has been begun of the same file (:mod:`boxwood.store.ahead`); with
+                ``diff_id`` only.
 
         With a ``diff_id``, a layer that is here already is not read again, and one that is being
         unpacked for somebody else is waited for. Nothing is left after an error.
@@ -197,14 +215,85 @@ class LayerStore:
         chain = chain_id(parent, diff_id)
         async with self._locked(chain):
             if chain in self._layers:
+                if begun is not None:
+                    begun.stop()
                 return Unpacked(self._layers[chain], False)
+            made = await begun.made() if begun is not None else None
+            if made is not None and (done := await self._use(made, parent, diff_id, digest, keep)):
+                return done
             return await self._unpack(parent, source, diff_id, digest, keep)
+
+    async def unpack_loose(self, source: int, growing: int) -> Loose:
+        """Unpack a layer of which nothing is known yet; errors as :meth:`unpack`.
+
+        ``growing`` as :attr:`ApplyRequest.growing`. The caller makes a layer of it by
+        :meth:`unpack`, or calls :meth:`discard_loose`.
+        """
+        key = f"unpack-{secrets.token_hex(8)}"
+        recipe = self._recipe_of(key)
+        self.blobs.busy += 1
+        try:
+            await self.driver.prepare(key, None)
+            try:
+                found = await self._apply(key, source, "", "", recipe, growing)
+            except BaseException:
+                self._discard(key)
+                recipe.unlink(missing_ok=True)
+                raise
+        finally:
+            self.blobs.busy -= 1
+        fault("load.ahead")
+        return Loose(key, recipe, found)
+
+    def discard_loose(self, made: Loose) -> None:
+        """Throw away what nobody wants."""
+        self._discard(made.key)
+        made.recipe.unlink(missing_ok=True)
+
+    async def _use(
+        self, made: Loose, parent: Digest | None, diff_id: str, digest: str, keep: Path | None
+    ) -> Unpacked | None:
+        """Make it the layer that is wanted; None, and it is gone: it cannot be that."""
+        self.blobs.busy += 1
+        try:
+            # Of a file that was still being written to, no more is known than what was read.
+            whole = keep is None or keep.stat().st_size == made.found.stored
+            if whole and await self._fits(made, parent, diff_id, digest):
+                return await self._finish(made.key, parent, made.found, keep, made.recipe)
+        except BaseException:
+            self._discard(made.key)
+            raise
+        finally:
+            self.blobs.busy -= 1
+            made.recipe.unlink(missing_ok=True)
+        self._discard(made.key)
+        return None
+
+    async def _fits(self, made: Loose, parent: Digest | None, diff_id: str, digest: str) -> bool:
+        """Is this the layer that is wanted, and now on ``parent``?"""
+        found = made.found
+        if found.diff_id != diff_id or (digest and found.digest != digest):
+            return False
+        if parent is None:
+            return True
+        if found.lacked:
+            return False
+        try:
+            await self.driver.rebase(made.key, layer_key(parent))
+        except BoxwoodError as error:
+            log.debug("rebase layer %s: %s", diff_id, error)
+            return False
+        fault("load.rebased")
+        return True
+
+    def _recipe_of(self, key: str) -> Path:
+        return self._content.root / "ingest" / f"recipe.{key}"
 
     async def _unpack(
         self, parent: Digest | None, source: int, diff_id: str, digest: str, keep: Path | None
     ) -> Unpacked:
         key = f"unpack-{secrets.token_hex(8)}"
-        recipe = self._content.root / "ingest" / f"recipe.{key}"
+        recipe = self._recipe_of(key)
         self.blobs.busy += 1
         try:
             await self.driver.prepare(key, layer_key(parent) if parent is not None else None)
@@ -219,11 +308,17 @@ class LayerStore:
             recipe.unlink(missing_ok=True)
 
     async def _apply(
-        self, key: str, source: int, diff_id: str, digest: str, recipe: Path
+        self, key: str, source: int, diff_id: str, digest: str, recipe: Path, growing: int = -1
     ) -> Applied:
         limits = self._limits
         request = ApplyRequest(
-            diff_id, digest, limits.size, limits.entries, limits.ratio, limits.name
+            diff_id,
+            digest,
+            limits.size,
+            limits.entries,
+            limits.ratio,
+            limits.name,
+            growing=growing,
         )
         if not self.blobs.wanted:
             return await self.driver.apply(key, source, request)
@@ -241,18 +336,22 @@ class LayerStore:
         self, key: str, parent: Digest | None, found: Applied, keep: Path | None, recipe: Path
     ) -> Unpacked:
         """Make an unpacked snapshot a layer, unless there is that layer by now."""
+        has_recipe = found.recipe and recipe.exists()
+        known = keep is not None
+        if not self.blobs.wants(found, has_recipe):
+            keep = None
         layer = Layer(
             chain_id=str(chain_id(parent, found.diff_id)),
             diff_id=found.diff_id,
             parent=str(parent or ""),
             size=found.size,
-            blob=found.digest if keep is not None else "",
+            blob=found.digest if known else "",
             kept=keep is not None,
             stored=found.stored,
             tar_size=found.tar_size,
             compression=found.compression,
             compressor=found.compressor,
-            recipe=found.recipe and recipe.exists(),
+            recipe=has_recipe,
         )
         if layer.chain_id in self._layers:
             self._discard(key)

@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 PIPE_SIZE = 1 << 20
-"""Bytes of the pipe, and of one piece (the limit for the unprivileged, fs.pipe-max-size)."""
+"""Bytes of a pipe, and of one piece (the limit for the unprivileged, fs.pipe-max-size): at the
+usual 64 KiB either side waits for the other after each piece."""
 
 Job = Callable[[int], Awaitable[Any]]
 """Given the descriptor to write to, runs until all is written. The descriptor stays ours."""
@@ -68,10 +69,11 @@ async def read_some(fd: int) -> bytes:
         try:
             return os.read(fd, PIPE_SIZE)
         except BlockingIOError:
-            await _readable(fd)
+            await readable(fd)
 
 
-async def _readable(fd: int) -> None:
+async def readable(fd: int) -> None:
+    """Wait until there is something to read, or the end."""
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
     loop.add_reader(fd, _done, ready)
@@ -79,6 +81,17 @@ async def _readable(fd: int) -> None:
         await ready
     finally:
         loop.remove_reader(fd)
+
+
+async def writable(fd: int) -> None:
+    """Wait until there is room, or nobody reads any more."""
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_writer(fd, _done, ready)
+    try:
+        await ready
+    finally:
+        loop.remove_writer(fd)
 
 
 def _done(future: asyncio.Future[None]) -> None:

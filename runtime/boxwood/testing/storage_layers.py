@@ -15,7 +15,14 @@ from pathlib import Path
 import pytest
 
 from boxwood.drivers.storage import PARALLEL_APPLY, Applied, ApplyRequest, StorageDriver
-from boxwood.errors import BoxwoodError, InvalidArgument, TooLarge
+from boxwood.errors import (
+    BoxwoodError,
+    Conflict,
+    InvalidArgument,
+    NotFound,
+    TooLarge,
+    Unsupported,
+)
 from boxwood.testing.storage_kit import (
     StorageKit,
     apply_layer,
@@ -360,6 +367,36 @@ class ApplyLaws(StorageKit):
         assert target is not None, "parallel-apply without a place to unpack into"
         assert target.whiteouts != "delete", "whiteouts cannot delete what is not there yet"
         apply_layer(driver, "two-new", archive((".wh.gone", b""), ("two", b"2")))
+        self.apply(driver, "one", None, archive(("gone", b"g"), ("one", b"1")))
+        run(driver.rebase("two-new", "one"))
+        assert driver.stat("two-new").parent == "one"
+        with pytest.raises(Conflict):  # it has a parent now
+            driver.remove("one")
+        with pytest.raises(Conflict):
+            run(driver.rebase("two-new", "one"))
+        run(driver.commit("two-new", "two"))
+        with shown(driver, "two") as tree:
+            assert names_below(tree) == ["one", "two"]
+        driver.remove("two")
+        driver.remove("one")
+
+    def test_rebase(self, driver: StorageDriver) -> None:
+        """Who does not claim `parallel-apply` refuses; keys and parents are looked at."""
+        run(driver.prepare("new", None))
+        self.apply(driver, "one", None, archive(("one", b"1")))
+        if PARALLEL_APPLY not in driver.capabilities:
+            with pytest.raises(Unsupported):
+                run(driver.rebase("new", "one"))
+            return
+        for key, parent, error in (
+            ("nothing", "one", NotFound),
+            ("new", "nothing", NotFound),
+            ("new", "new", InvalidArgument),
+            ("one", "one", Conflict),
+        ):
+            with pytest.raises(error):
+                run(driver.rebase(key, parent))
+        assert driver.stat("new").parent is None
 
     def test_errors_of_apply_and_diff(self, driver: StorageDriver) -> None:
         """Neither knows keys that are not there; a committed snapshot takes no layer."""

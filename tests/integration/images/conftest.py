@@ -63,6 +63,7 @@ class Home:
 
     async def left(self) -> dict[str, list[str]]:
         """Return all that is there once it has settled: snapshots, blobs, records, rests."""
+        await self.layers.blobs.idle()
         await self.layers.idle()
         return {
             "snapshots": sorted(

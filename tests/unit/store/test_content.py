@@ -45,6 +45,7 @@ def test_files_are_taken_over(store: ContentStore) -> None:
         with store.ingest() as directory:
             (directory / "file").write_bytes(b"x")
             store.adopt(directory / "file", digest)
+            assert (directory / "file").exists()  # whose name it was, removes it
         fd = store.open(digest)
         assert os.read(fd, 10) == b"x"
         os.close(fd)

@@ -57,7 +57,8 @@ Capabilities
 ``mounts-only``      the driver says what to mount and keeps no mount or process of its own;
                      without it, :meth:`StorageDriver.mounts` may raise Unsupported, and
                      :meth:`StorageDriver.open_root` is the driver's own
-``parallel-apply``   layers of one image may be unpacked side by side, parents need not be there
+``parallel-apply``   layers of one image may be unpacked side by side, parents need not be there:
+                     prepared without one, they get it by :meth:`StorageDriver.rebase`
 ``volatile``         honours :attr:`SnapshotOptions.volatile`
 ``id-map``           honours :attr:`SnapshotOptions.id_map`
 ``quota``            honours :attr:`SnapshotOptions.size_limit`

@@ -32,9 +32,7 @@ from boxwood.drivers.storage.values import (
     Usage,
     open_directory,
 )
-from boxwood.errors import (
-    Internal,
-)
+from boxwood.errors import Internal, Unsupported
 
 
 async def _no_offload(job: str, arguments: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
@@ -85,6 +83,19 @@ class StorageDriver(abc.ABC):
         Raises:
             NotFound, AlreadyExists (``name``), Conflict (not active)
         """
+
+    async def rebase(self, key: str, parent: str) -> None:
+        """Put the active ``key``, which was prepared without a parent, on ``parent``.
+
+        Afterwards all is as if it had been prepared on it. For layers that are unpacked before it
+        is known what they stand on: a driver that declares ``parallel-apply`` does this.
+
+        Raises:
+            NotFound, InvalidArgument (``parent`` is not committed), Unsupported
+            Conflict: ``key`` is not active or has a parent, or what is in it would be something
+                else had it been made on this parent: the caller makes it again.
+        """
+        raise Unsupported(f"rebase snapshot: {key}: {self.name} needs to know the parent before")
 
     @abc.abstractmethod
     def remove(self, key: str) -> None:
@@ -207,8 +218,9 @@ class StorageDriver(abc.ABC):
             "devices": True,
             **msgspec.to_builtins(request),
             "recipe": request.recipe >= 0,
+            "growing": request.growing >= 0,
         }
-        extra = [request.recipe] if request.recipe >= 0 else []
+        extra = [fd for fd in (request.recipe, request.growing) if fd >= 0]
         async with AsyncExitStack() as stack:
             if target is None:
                 root = await stack.enter_async_context(self.opened(key))

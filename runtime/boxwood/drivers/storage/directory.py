@@ -20,6 +20,7 @@ import msgspec
 from boxwood.drivers.storage.contract import StorageDriver
 from boxwood.drivers.storage.values import (
     ID_MAP,
+    PARALLEL_APPLY,
     QUOTA,
     Kind,
     Mount,
@@ -87,6 +88,14 @@ class DirectoryDriver(StorageDriver):
         """Return the mounts of the snapshot that :meth:`fill` made in ``directory``."""
         raise NotImplementedError
 
+    def stack(self, directory: Path, parents: Sequence[Path], info: SnapshotInfo) -> None:
+        """Put what :meth:`fill` made without parents on these: for ``parallel-apply``.
+
+        Raises:
+            Conflict: it would have been made differently.
+        """
+        raise NotImplementedError
+
     def measured(self, directory: Path) -> Path:
         """Return the directory below which :meth:`usage` counts."""
         return directory
@@ -123,6 +132,26 @@ class DirectoryDriver(StorageDriver):
         self._rename(self._directory(info), self._place(Kind.COMMITTED, name), "commit snapshot")
         self._forget(info)
         self._remember(msgspec.structs.replace(info, key=name, kind=Kind.COMMITTED))
+
+    async def rebase(self, key: str, parent: str) -> None:
+        """Write another description, which takes the first one's place; see the contract."""
+        if PARALLEL_APPLY not in self.capabilities:
+            await super().rebase(key, parent)
+        info = self.stat(key)
+        if info.kind is not Kind.ACTIVE or info.parent is not None:
+            raise Conflict(f"rebase snapshot: {key}: not active, or on a parent already")
+        parents = self._parents(parent)
+        changed = msgspec.structs.replace(info, parent=parent)
+        directory = self._directory(info)
+        self.stack(directory, parents, changed)
+        fresh = directory / "info.json.new"
+        try:
+            fresh.write_bytes(msgspec.json.encode(changed))
+            fresh.rename(directory / "info.json")
+        except OSError as error:
+            raise as_boxwood_error("rebase snapshot", key, error) from error
+        self._forget(info)
+        self._remember(changed)
 
     def remove(self, key: str) -> None:
         """Move a snapshot to the trash: one rename; see the contract."""

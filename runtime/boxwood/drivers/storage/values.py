@@ -154,6 +154,9 @@ class ApplyRequest(msgspec.Struct, frozen=True):
     recipe: int = -1
     """A descriptor of an empty file: gets what the tar's very bytes can be made of again, beside
     the files themselves (see ``docs/layers.md``); -1: not wanted."""
+    growing: int = -1
+    """A pipe: the stream is a file that is still being written, there is more of it after each byte
+    that comes here, and all of it once this has ended; -1: the stream ends where it ends."""
 
 
 class Applied(msgspec.Struct, frozen=True):
@@ -175,6 +178,8 @@ class Applied(msgspec.Struct, frozen=True):
     """What makes the very same compressed bytes of the tar; empty: nothing known does."""
     recipe: bool = False
     """Is what was written to :attr:`ApplyRequest.recipe` complete?"""
+    lacked: bool = False
+    """Does the layer build on what its parent has, and there was no parent to look at?"""
 
 
 class Diffed(msgspec.Struct, frozen=True):

@@ -1,8 +1,10 @@
 """``docker load``: from a client's stream to images with names.
 
 The stream goes through a pipe to a worker, which decompresses it and splits it into files of a
-private directory: members may come in any order. Then each image's layers are unpacked by workers,
-which verify their digests, and the image is recorded. Nothing is visible before.
+private directory: members may come in any order. Meanwhile other workers unpack what may be layers
+from those files as they grow (:mod:`boxwood.store.ahead`). Then the archive says what belongs
+where, the layers are put there by their digests, and the image is recorded. Nothing is visible
+before.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from boxwood.faultpoints import fault
 from boxwood.model.digest import Digest, chain_ids
 from boxwood.model.image import Image
 from boxwood.services.images.archive import Archive, ArchivedImage
+from boxwood.services.images.following import Following
+from boxwood.store.ahead import Ahead
 
 if TYPE_CHECKING:
     from boxwood.services.images.service import Emit, ImagesService
@@ -37,6 +41,8 @@ class Load:
     def __init__(self, service: ImagesService, emit: Emit) -> None:
         self._service = service
         self._emit = emit
+        self._ahead = Ahead(service.layers)
+        self._single = False
 
     async def run(self, stream: AsyncIterator[bytes]) -> list[Image]:
         """Load all; see :meth:`ImagesService.load`."""
@@ -44,28 +50,42 @@ class Load:
             try:
                 files = ingest / "files"
                 files.mkdir(mode=0o700)
-                await self._split(stream, files)
-                with Archive(files) as archive:
-                    images = archive.images()
-                    if not images:
-                        raise InvalidArgument("load image: the archive holds no image")
-                    return [await self._load_one(archive, image) for image in images]
+                async with Ahead(self._service.layers) as self._ahead:
+                    with Archive(files) as archive:
+                        return await self._load(archive, stream)
             finally:
                 self._service.layers.clean_later()
 
-    async def _split(self, stream: AsyncIterator[bytes], files: Path) -> None:
+    async def _load(self, archive: Archive, stream: AsyncIterator[bytes]) -> list[Image]:
+        await self._split(stream, archive)
+        images = archive.images()
+        if not images:
+            raise InvalidArgument("load image: the archive holds no image")
+        self._single = len(images) == 1
+        return [await self._load_one(archive, image) for image in images]
+
+    async def _split(self, stream: AsyncIterator[bytes], archive: Archive) -> None:
         arguments = {"max_bytes": ARCHIVE_BYTES, "max_entries": ARCHIVE_ENTRIES}
         offload = self._service.offload
-        with open_directory(files) as directory:
-            await fed(
-                stream, lambda source: offload("split_archive", arguments, [source, directory])
-            )
+        with open_directory(archive.directory) as directory:
+
+            async def split(source: int, *told: int) -> None:
+                await offload("split_archive", arguments, [source, directory, *told])
+
+            if not Ahead.possible(self._service.layers):
+                await fed(stream, split)
+                return
+            following = Following(archive, self._ahead, self._service.layers)
+            async with following.told() as told:
+                await fed(stream, lambda source: split(source, told))
 
     async def _load_one(self, archive: Archive, found: ArchivedImage) -> Image:
         service = self._service
         with service.lease(chain_ids(found.config.rootfs.diff_ids)):
             try:
                 await self._unpack(archive, found)
+                if self._single:
+                    await self._clear(archive)
                 service.content.put(found.document)
                 chains = chain_ids(found.config.rootfs.diff_ids)
                 # Now, so that no create has to wait for it.
@@ -79,6 +99,12 @@ class Load:
         self._say(image, found, moved)
         return image
 
+    async def _clear(self, archive: Archive) -> None:
+        """Delete what was split: else the barrier would wait until all of it is on the disk."""
+        await self._ahead.close()
+        with open_directory(archive.directory.parent) as ingest:
+            await self._service.offload("remove_tree", {"name": archive.directory.name}, [ingest])
+
     def _undo(self, found: ArchivedImage) -> None:
         digest = Digest.of(found.document)
         if self._service.catalog.by_id(digest) is None:
@@ -90,7 +116,7 @@ class Load:
         parent: Digest | None = None
         chains = chain_ids(found.config.rootfs.diff_ids)
         with ExitStack() as stack:
-            # All at once: one file may be several layers, and is moved away by the first.
+            # All at once: one that is not there is found before anything is done.
             files = [archive.open(layer.path) for layer in found.layers]
             for fd in files:
                 stack.callback(os.close, fd)
@@ -98,13 +124,13 @@ class Load:
                 found.layers, files, found.config.rootfs.diff_ids, chains, strict=True
             ):
                 os.lseek(fd, 0, os.SEEK_SET)
-                path = Path(os.readlink(f"/proc/self/fd/{fd}"))
                 await self._service.layers.unpack(
                     parent,
                     fd,
                     diff_id=diff_id,
                     digest=layer.digest,
-                    keep=path if path.exists() else None,
+                    keep=Path(os.readlink(f"/proc/self/fd/{fd}")),
+                    begun=self._ahead.take(fd),
                 )
                 parent = chain
 
