@@ -12,6 +12,7 @@ from boxwood import facts
 from boxwood.configuration import Configuration, pairs
 from boxwood.drivers import choice, extensions, manager
 from boxwood.errors import BoxwoodError, Unavailable
+from boxwood.execution.egress import Egress, tag_of
 from boxwood.execution.helper import Helper
 from boxwood.execution.mounting import open_root
 from boxwood.execution.names import Names
@@ -159,7 +160,9 @@ class Engine:
         )
         self.helper = Helper(self.exec_root)
         self.names = Names(self.helper)
-        self.endpoints = Endpoints(self.networks, self.names, Ports(self.helper))
+        self.egress = Egress(self.exec_root, self.helper, tag_of(self.exec_root))
+        self.endpoints = Endpoints(self.networks, self.names, Ports(self.helper), self.egress)
+        self.helper.on_asked = self.endpoints.limits.asked.note
         self.namespaces = NetnsPool()
         self.log_driver(self.config.log_driver).validate(self.config.log_opts)
         self.containers = ContainersService(self._context())
@@ -171,6 +174,7 @@ class Engine:
         await self._reconcile()
         self._register_metrics()
         self._background.append(asyncio.ensure_future(self._checkpoints()))
+        self._background.append(asyncio.ensure_future(self.egress.guard(self._restored)))
 
     def _make_directories(self) -> None:
         for path, mode in (
@@ -376,6 +380,10 @@ class Engine:
         self.namespaces.fill()
         await self.containers.restore()
 
+    def _restored(self, sentence: str) -> None:
+        log.warning("%s", sentence)
+        self.events.publish("network", "restore", "egress", {"type": "", "message": sentence})
+
     async def _checkpoints(self) -> None:
         while True:
             await asyncio.sleep(CHECKPOINT_INTERVAL)
@@ -398,6 +406,7 @@ class Engine:
         await self.namespaces.close()
         await self.helper.close()
         self.names.release()
+        self.egress.release()
         self.events.close()
         Shim.drop_spare()
         await self.layers.close()

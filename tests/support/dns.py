@@ -201,18 +201,20 @@ class Server:
     ``respond`` gets a question and returns the reply, several (all are sent), or None: silence.
     """
 
-    def __init__(self, respond: Respond, address: str = "127.0.0.1", netns: int = -1) -> None:
+    def __init__(
+        self, respond: Respond, address: str = "127.0.0.1", netns: int = -1, port: int = 0
+    ) -> None:
         self.respond = respond
         self.asked: list[bytes] = []
         self.sources: set[tuple[str, int]] = set()
         self._stop = threading.Event()
-        self.udp, self.tcp = self._sockets(address, netns)
+        self.udp, self.tcp = self._sockets(address, netns, port)
         self.address = address
         self.port = self.udp.getsockname()[1]
         self._threads = [threading.Thread(target=run) for run in (self._serve_udp, self._serve_tcp)]
 
     @staticmethod
-    def _sockets(address: str, netns: int) -> tuple[socket.socket, socket.socket]:
+    def _sockets(address: str, netns: int, port: int) -> tuple[socket.socket, socket.socket]:
         for _ in range(100):
             made = []
             for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
@@ -221,7 +223,7 @@ class Server:
                 made.append(socket.socket(socket.AF_INET, kind, 0, fd))
                 made[-1].settimeout(0.05)
             udp, tcp = made
-            udp.bind((address, 0))
+            udp.bind((address, port))
             try:
                 tcp.bind((address, udp.getsockname()[1]))
             except OSError:

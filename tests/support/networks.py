@@ -6,6 +6,7 @@ import hashlib
 import subprocess
 from pathlib import Path
 
+from boxwood.execution import egress
 from boxwood_ext import net, rtnl
 
 LINKS = Path("/sys/class/net")
@@ -39,6 +40,8 @@ def clear_networks(exec_root: Path) -> None:
                 link.batch([rtnl.delete_link(name)])
             except net.NetlinkError:
                 continue  # its other end was removed
-    for family in ("inet", "bridge"):
-        command = ["nft", "delete", "table", family, tag_of(exec_root)]
+    tables = [(family, tag_of(exec_root)) for family in ("inet", "bridge")]
+    tables.append(("inet", f"boxwood-egress{egress.tag_of(exec_root)}"))
+    for family, table in tables:
+        command = ["nft", "delete", "table", family, table]
         subprocess.run(command, capture_output=True, check=False)

@@ -62,6 +62,11 @@ CREATE_FLAGS = (
     Flag("dns-option", "list", "Set a resolver option", aliases=("dns-opt",)),
     Flag("dns-search", "list", "Search this DNS domain"),
     Flag("domainname", "string", "The container's NIS domain name"),
+    Flag(
+        "egress",
+        "list",
+        "What it may reach outside: deny, learn, or allow=HOST[:PORT][,...] (docs/egress.md)",
+    ),
     Flag("entrypoint", "string", "Replace the image's entrypoint; empty for none"),
     Flag(
         "env", "list", "Set an environment variable (KEY=VALUE; KEY alone takes the caller's)", "e"

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import ipaddress
 import logging
 import os
 import socket
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -44,6 +45,12 @@ log = logging.getLogger(__name__)
 
 SOCKET: Final = "broker.sock"
 TIMEOUT: Final = 10.0
+USUAL_ROOT: Final = Path("/run/boxwood")
+_GROUP_NFTABLES: Final = 7
+_REMOVALS: Final = frozenset(10 << 8 | kind for kind in (2, 5, 8, 11))
+"""Of a table, a chain, a rule, a set."""
+_PAUSE: Final = 0.2
+"""Seconds between two looks, whatever others do."""
 _PROTOCOLS: Final = {"": 6, "tcp": 6, "udp": 17}
 
 
@@ -179,7 +186,10 @@ class Egress:
         old = self._limited.pop(sandbox, None)
         if old is None:
             return
-        await asyncio.to_thread(self._apply, self._forget(old))
+        if self._limited:
+            await asyncio.to_thread(self._apply, self._forget(old))
+        else:
+            await asyncio.to_thread(self._remove)
         if self.broker.connected:
             await self.broker.request("close", sandbox)
 
@@ -197,6 +207,33 @@ class Egress:
         await self.broker.request("keep", tuple(self._limited))
         for sandbox, limited in self._limited.items():
             await self._tell(sandbox, limited)
+
+    async def guard(self, tell: Callable[[str], None]) -> None:
+        """Put the table back whenever somebody else takes it, or a part of it, away.
+
+        ``tell`` is given a sentence each time. What names had opened has to be asked for again.
+        """
+        loop = asyncio.get_running_loop()
+        watch = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, NETLINK_NETFILTER
+        )
+        with watch:
+            watch.bind((0, 1 << (_GROUP_NFTABLES - 1)))
+            while True:
+                try:
+                    data = await loop.sock_recv(watch, 1 << 16)
+                except OSError as error:
+                    if error.errno != errno.ENOBUFS:
+                        raise
+                    data = b""  # some were lost: look
+                if data and not _removes(data, self.table):
+                    continue
+                try:
+                    if await self.restore():
+                        tell(f"egress: table {self.table}: put back")
+                except BoxwoodError as error:
+                    log.error("egress: put the table back: %s", error)
+                await asyncio.sleep(_PAUSE)
 
     async def restore(self) -> bool:
         """Put the table back if it is gone. True: it was. For who watches the packet filter."""
@@ -259,15 +296,21 @@ class Egress:
             nft.close()
 
     def _is_there(self) -> bool:
+        nft = Nft()
         try:
-            self._apply(f"list chain inet {self.table} forward")
-        except Unavailable:
+            there = nft.query(f"list table inet {self.table}")
+        except NftError:
             return False
-        return True
+        finally:
+            nft.close()
+        rules = [line for line in _table(self.table).splitlines() if not line.startswith(_OTHER)]
+        return sum("rule" in one for one in there) == len(rules)
 
     def _make(self) -> None:
         elements = "".join(self._elements(one, "add") for one in self._limited.values())
-        self._apply(_table(self.table) + elements)
+        # The first of the two lines makes the other one possible.
+        anew = f"table inet {self.table}\ndelete table inet {self.table}\n"
+        self._apply(anew + _table(self.table) + elements)
 
     def _settle(self) -> None:
         """Have the wanted elements in the table that is there, and no others of the daemon's; what
@@ -280,8 +323,19 @@ class Egress:
         self._apply(clear + "".join(self._elements(one, "add") for one in self._limited.values()))
 
     def _remove(self) -> None:
-        if self._is_there():
-            self._apply(f"delete table inet {self.table}")
+        """Remove the table; where there is no nftables, there is none."""
+        nft = None
+        try:
+            nft = Nft()
+            tables = nft.query("list tables inet")
+        except NftError:
+            return
+        finally:
+            if nft is not None:
+                nft.close()
+        if not any(one.get("table", {}).get("name") == self.table for one in tables):
+            return
+        self._apply(f"table inet {self.table}\ndelete table inet {self.table}\n")
 
     def _forget(self, limited: Limited | None) -> str:
         """Commands that take a container's elements away; what names opened runs out by itself, and
@@ -303,10 +357,36 @@ class Egress:
         return "\n".join([*lines, ""])
 
 
+def tag_of(exec_root: Path) -> str:
+    """What tells an engine's table from another's: nothing for the usual place."""
+    if exec_root == USUAL_ROOT:
+        return ""
+    return "_" + hashlib.sha256(str(exec_root).encode()).hexdigest()[:8]
+
+
+def _removes(data: bytes, table: str) -> bool:
+    """Do these notifications tell that something of the table was removed?"""
+    at = 0
+    while at + 24 <= len(data):
+        length, kind = struct.unpack_from("=IH", data, at)
+        if length < 24:
+            break
+        size = struct.unpack_from("=H", data, at + 20)[0]
+        name = data[at + 24 : at + 20 + size].rstrip(b"\0")
+        if kind in _REMOVALS and name == table.encode():
+            return True
+        at += length + 3 & ~3
+    return False
+
+
 def _ports(rule: Rule) -> str:
     if not rule.port:
         return "0-255 . 0-65535"
     return f"{_PROTOCOLS[rule.protocol]} . {rule.port}"
+
+
+_OTHER: Final = ("table ", "set ", "chain ", "}")
+"""How lines of the table begin that are no rules."""
 
 
 def _table(name: str) -> str:

@@ -74,7 +74,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
     def inside(self) -> frozenset[int]:
         """The families of the servers that are asked from inside."""
-        if self.egress is not None and not self.egress.learn:
+        if self.egress is not None:
             return frozenset()
         return frozenset(_family(server.address) for server in self.upstreams if server.inside)
 

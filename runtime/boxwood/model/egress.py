@@ -10,6 +10,9 @@ import msgspec
 
 from boxwood.errors import InvalidArgument
 
+KEY: Final = "boxwood.egress"
+"""The annotation of a container, or the label of a network: values of ``--egress``, between them
+blanks."""
 _LABEL: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 _MAX_NAME: Final = 253
 MAX_RULES: Final = 256
@@ -45,6 +48,12 @@ class Policy(msgspec.Struct, frozen=True):
 
     rules: tuple[Rule, ...] = ()
     learn: bool = False
+
+    def text(self) -> str:
+        """Return a value that says the same."""
+        if self.learn:
+            return "learn"
+        return "allow=" + ",".join(map(str, self.rules)) if self.rules else "deny"
 
 
 def parse(values: list[str] | tuple[str, ...]) -> Policy | None:

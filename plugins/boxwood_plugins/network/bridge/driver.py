@@ -19,6 +19,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from boxwood.drivers.network import (
+    CROSSES_HOST,
     ISOLATES,
     MULTIPLE,
     NEW,
@@ -77,7 +78,9 @@ class BridgeNetwork(NetworkDriver):
     """A bridge for each network, a veth for each endpoint, one nftables table for all."""
 
     name = "bridge"
-    capabilities = frozenset({ISOLATES, MULTIPLE, PRESERVES_SOURCE_IP, PUBLISHES_PORTS})
+    capabilities = frozenset(
+        {CROSSES_HOST, ISOLATES, MULTIPLE, PRESERVES_SOURCE_IP, PUBLISHES_PORTS}
+    )
 
     def __init__(self, root: Path, options: Mapping[str, str]) -> None:
         self._driver_options = opts.read_driver(options)

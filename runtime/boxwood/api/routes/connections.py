@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from boxwood.api.http.message import Response
+from boxwood.api.http.message import Response, json_response
 from boxwood.api.routing import JSON_BODY, OWN, Route
 from boxwood.errors import InvalidArgument
+from boxwood.model import times
 from boxwood.model.config import EndpointSettings, PortBinding
 from boxwood.model.wire import Wire
 
@@ -65,7 +66,36 @@ async def publish(call: Call) -> Response:
     return Response(204, b"", "")
 
 
+async def egress(call: Call) -> Response:
+    """``GET /boxwood/containers/{id}/egress``: its egress policy, and the names it asked for"""
+    container = call.engine.containers.get(call.params["id"])
+    limits = call.engine.endpoints.limits
+    policy = limits.policy(container)
+    return json_response(
+        {
+            "Policy": None if policy is None else policy.text(),
+            "Names": [
+                {
+                    "Name": one.name,
+                    "Allowed": one.allowed,
+                    "Count": one.count,
+                    "Last": times.rfc3339(one.last),
+                }
+                for one in limits.asked.of(container.id)
+            ],
+        }
+    )
+
+
 ROUTES = (
+    Route(
+        "GET",
+        "/boxwood/containers/{id}/egress",
+        egress,
+        action="container.logs",
+        about="id",
+        state=OWN,
+    ),
     Route(
         "POST",
         "/networks/{id}/connect",

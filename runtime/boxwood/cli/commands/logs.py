@@ -19,11 +19,26 @@ MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
 def run(ctx: Context, values: Values, args: list[str]) -> int:
     """Print the log, the container's stdout and stderr each to our own."""
     path = f"/containers/{quote(args[0])}"
+    if values["network"]:
+        return _network(ctx, path)
     response = ctx.client.request("GET", f"{path}/logs", query=_query(values))
     sink = _sink(ctx, path, response)
     for piece in response.pieces():
         sink.feed(memoryview(piece))
     sink.finish()
+    return 0
+
+
+def _network(ctx: Context, path: str) -> int:
+    """Print the names that a container under an egress policy asked for, the latest last."""
+    found = ctx.client.get(f"/boxwood{path}/egress")
+    if found["Policy"] is None:
+        raise CliError("the container has no egress policy: nothing is written down")
+    for one in found["Names"]:
+        verdict = "allowed" if one["Allowed"] else "refused"
+        ctx.out(f"{one['Last']} {verdict} {one['Count']} {one['Name']}")
+    if found["Policy"] == "learn" and found["Names"]:
+        ctx.out("--egress allow=" + ",".join(sorted(one["Name"] for one in found["Names"])))
     return 0
 
 
@@ -67,6 +82,7 @@ COMMAND = Command(
     (
         Flag("details", "bool", "Show what else the log driver was told to keep"),
         Flag("follow", "bool", "Go on with what is printed from now on", "f"),
+        Flag("network", "bool", "Show the names it asked for, under an egress policy"),
         Flag("since", "string", "Show what came after a time (RFC 3339) or a duration ago (42m)"),
         Flag("tail", "string", "Show this many lines of the end", "n", default="all"),
         Flag("timestamps", "bool", "Show the time of each line", "t"),

@@ -302,6 +302,8 @@ class _Builder:
     def host_options(self, host: dict[str, Any]) -> None:
         """The fields that HostConfig has only when they were asked for."""
         annotations = limits.to_map(self.items("annotation"))
+        if self.items("egress"):
+            annotations["boxwood.egress"] = " ".join(self.items("egress"))
         tmpfs = {}
         for text in self.items("tmpfs"):
             path, _, options = text.partition(":")

@@ -19,6 +19,7 @@ from boxwood.execution.spec import (
     namespaces,
     security,
 )
+from boxwood.model import egress
 from boxwood.model.config import ContainerConfig, HostConfig, Ulimit
 
 MIN_MEMORY = 6 * 1024 * 1024
@@ -296,7 +297,7 @@ def _life(_: ContainerConfig, host: HostConfig, __: Machine, ___: list[str]) -> 
             raise InvalidArgument(
                 "invalid Annotations: the empty string is not permitted as an annotation key"
             )
-        if name.startswith(_RESERVED):
+        if name.startswith(_RESERVED) and name != egress.KEY:
             raise InvalidArgument(f"annotation {name}: names below {_RESERVED} are reserved")
     if host.isolation not in ("", "default"):
         raise InvalidArgument(f'invalid isolation "{host.isolation}" on linux')

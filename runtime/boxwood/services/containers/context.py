@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from boxwood.execution.trash import Trash
     from boxwood.execution.worker import WorkerPool
     from boxwood.model.container import Container
+    from boxwood.model.egress import Policy
     from boxwood.model.endpoint import SandboxState
     from boxwood.model.image import Image
     from boxwood.model.volume import VolumeRecord
@@ -74,9 +75,17 @@ class Networks(Protocol):
     def resolve(self, mode: str) -> tuple[NetworkInfo | None, NetworkDriver]: ...
 
 
+class Limits(Protocol):
+    """What the service needs of the containers' egress policies."""
+
+    def policy(self, container: Container) -> Policy | None: ...
+
+
 class Endpoints(Protocol):
     """What the service needs of the places in networks."""
 
+    @property
+    def limits(self) -> Limits: ...
     def check(self, container: Container) -> list[str]: ...
     def connects(self, container: Container) -> bool: ...
     async def join(self, container: Container, netns: int, view: View | None) -> SandboxState: ...

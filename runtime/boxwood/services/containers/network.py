@@ -103,21 +103,23 @@ def identity_of(context: Context, container: Container) -> sandbox.Identity:
         links=tuple(link_lines(context, container)),
         host_network=host.network_mode == "host",
         connected=bool(attachments),
-        resolver=asks_resolver(container),
+        resolver=asks_resolver(context, container),
         nameservers=host.dns or settings.dns,
         search=host.dns_search or settings.dns_search,
         options=host.dns_options or settings.dns_options,
     )
 
 
-def asks_resolver(container: Container) -> bool:
-    """Whether a container asks the engine's name server: it is in a user network."""
-    return any(name not in PREDEFINED for name in container.networks)
+def asks_resolver(context: Context, container: Container) -> bool:
+    """Whether a container asks the engine's name server: it is in a user network, or limited."""
+    if any(name not in PREDEFINED for name in container.networks):
+        return True
+    return bool(container.networks) and context.endpoints.limits.policy(container) is not None
 
 
 def view_of(context: Context, container: Container) -> View | None:
     """Return what the name server shows a container, but for zones; None: it is not asked."""
-    if not asks_resolver(container):
+    if not asks_resolver(context, container):
         return None
     identity = sandbox.Identity(
         hostname=container.config.hostname,
@@ -130,6 +132,7 @@ def view_of(context: Context, container: Container) -> View | None:
             for address, inside in sandbox.upstreams(identity)
         ),
         ndots=sandbox.sets_ndots(identity),
+        egress=context.endpoints.limits.policy(container),
     )
 
 

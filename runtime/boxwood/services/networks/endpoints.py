@@ -20,11 +20,13 @@ from boxwood.model.endpoint import SandboxState
 from boxwood.services.networks import placing, publishing
 from boxwood.services.networks.announcing import Announcer
 from boxwood.services.networks.checks import check_settings
+from boxwood.services.networks.limiting import Limits
 from boxwood.services.networks.placing import Place
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 
+    from boxwood.execution.egress import Egress
     from boxwood.execution.names import Names, View
     from boxwood.execution.ports import Ports
     from boxwood.model.config import EndpointSettings
@@ -38,8 +40,11 @@ log = logging.getLogger(__name__)
 class Endpoints:
     """The places of containers in networks."""
 
-    def __init__(self, networks: NetworksService, names: Names, ports: Ports) -> None:
+    def __init__(
+        self, networks: NetworksService, names: Names, ports: Ports, egress: Egress
+    ) -> None:
         self._networks = networks
+        self.limits = Limits(networks, egress)
         self._announcer = Announcer(names)
         self._ports = ports
         self._users: dict[str, dict[str, tuple[str, str]]] = {}
@@ -53,6 +58,7 @@ class Endpoints:
             NotFound: no such network. InvalidArgument: in Docker's words.
         """
         warnings: list[str] = []
+        self.limits.check(container)
         wanted = publishing.requests_of(container)
         publishes = not wanted
         for name, at in container.networks.items():
@@ -111,6 +117,7 @@ class Endpoints:
             fault("net.attached")
             state = _state(places, ports)
             await self._serve(container.id, places, ports)
+            await self.limits.limit(container, places)
             await self._announcer.announce(container, places, netns, view)
             fault("net.named")
         except BaseException as error:
@@ -135,6 +142,7 @@ class Endpoints:
         work: list[Awaitable[None]] = [
             self._announcer.close(container.id),
             self._ports.release(container.id),
+            self.limits.lift(container.id),
         ]
         for place in places:
             self._unuse(container.id, place)
@@ -175,6 +183,7 @@ class Endpoints:
             await self._attach(container, place, netns)
             fault("connect.attached")
             await self._serve(container.id, everything, ports)
+            await self.limits.limit(container, everything)
             await self._announcer.announce(container, everything, netns, view)
         except BaseException:
             placing.share(places, before.ports)
@@ -382,6 +391,8 @@ class Endpoints:
         done = await self._networks.restore(wanted)
         with _logged("name server"):
             await self._announcer.reconcile(there, views)
+        with _logged("egress"):
+            await self.limits.reconcile(there)
         with _logged("published ports"):
             done += await self._ports.reconcile(held)
         return done
