@@ -12,6 +12,7 @@ from boxwood import facts
 from boxwood.configuration import Configuration, pairs
 from boxwood.drivers import choice, extensions, manager
 from boxwood.errors import BoxwoodError, Unavailable
+from boxwood.execution import helper_metrics
 from boxwood.execution.egress import Egress, tag_of
 from boxwood.execution.helper import Helper
 from boxwood.execution.mounting import open_root
@@ -357,6 +358,7 @@ class Engine:
             word = state.lower()
             count = functools.partial(self._count, f"Containers{state}")
             self.metrics.add("gauge", f"boxwood_containers_{word}", f"Containers {word}.", count)
+        helper_metrics.register(self.names, self.metrics.add)
         extensions.register_metrics(
             self.extensions, self.metrics.of, lambda name: self.metrics.drop(prefix_of(name))
         )

@@ -77,3 +77,18 @@ def test_compiled_parts_under_sanitizers() -> None:
         timeout=600,
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
+
+
+def test_helper_under_sanitizers() -> None:
+    """The tests of names and ports pass with a helper built with both."""
+    need_root()
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/integration/names"],
+        cwd=ROOT,
+        env=os.environ | {"BOXWOOD_SANITIZE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]

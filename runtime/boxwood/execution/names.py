@@ -94,6 +94,7 @@ class Names:
 
     def __init__(self, helper: Helper) -> None:
         self._helper = helper
+        self.measured: dict[str, int] = {}
         self._sandboxes: dict[str, _Sandbox] = {}
         self._zones: dict[str, _Zone] = {}
         self._inside: dict[
@@ -222,6 +223,13 @@ class Names:
     async def metrics(self) -> dict[str, int]:
         """The helper's counters; empty when there is no helper."""
         return await self._helper.count() if self._helper.connected else {}
+
+    async def measure(self) -> None:
+        """Take the counters into ``measured``; a helper that does not answer leaves the last."""
+        try:
+            self.measured = await self.metrics() or self.measured
+        except BoxwoodError as error:
+            log.warning("names: %s", error)
 
     def release(self) -> None:
         """Close what is kept here (the daemon's end); the helper goes on."""

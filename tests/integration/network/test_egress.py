@@ -78,6 +78,10 @@ def test_a_policy_is_held_and_gone(engine: Engine, server: Server, network: str)
         assert TARGET in asked.stdout
         (opened,) = listed(engine, "elem", "ports4")
         assert opened["elem"]["val"]["concat"] == [address[0], TARGET, "tcp", 443]
+        metrics = engine.api("GET", "/boxwood/metrics").body.decode().splitlines()
+        measured = dict(line.split() for line in metrics if not line.startswith("#"))
+        assert int(measured["boxwood_dns_answered_total"]) >= 1
+        assert float(measured["boxwood_dns_seconds_total"]) > 0
         log = engine.cli("logs", "--network", box).stdout
         assert " refused 1 bad.example\n" in log
         refused = engine.cli("exec", box, "nc", "-w", "5", TARGET, "80", check=False)

@@ -46,6 +46,7 @@ async def launch(call: Call) -> Response:
 
 async def metrics(call: Call) -> Response:
     """``GET /boxwood/metrics``: what the engine and its extensions measure, for Prometheus."""
+    await call.engine.names.measure()
     return Response(200, call.engine.metrics.render().encode(), TEXT)
 
 
