@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from boxwood.drivers.hookspecs import hookimpl
-from boxwood.drivers.network import NEW, EndpointRequest, Namespace, NetworkDriver, NetworkSpec
+from boxwood.drivers.network import (
+    NEW,
+    OWN_ADDRESSES,
+    Attachment,
+    EndpointRequest,
+    Namespace,
+    NetworkDriver,
+    NetworkSpec,
+)
 from boxwood.errors import Conflict, InvalidArgument, PermissionDenied
 
 KNOWN = ("com.example.note", "com.example.fail", "com.docker.network.driver.mtu")
@@ -60,7 +68,29 @@ class ToyNetwork(NetworkDriver):
         return {"file": str(self.root / network.id)}
 
 
+class ToyOwn(ToyNetwork):
+    """One that gives out addresses itself, of a subnet that only it knows; it makes no link."""
+
+    name = "toyown"
+    capabilities = frozenset({OWN_ADDRESSES})
+
+    async def attach(self, request: EndpointRequest, netns: int) -> Attachment:
+        asked = [address.partition("/")[0] for address in request.addresses]
+        return Attachment(
+            network=request.network,
+            sandbox=request.sandbox,
+            endpoint=request.endpoint,
+            interface=request.interface,
+            mac_address="02:00:00:00:00:09",
+            addresses=tuple(f"{address}/24" for address in asked or ["10.99.7.9"]),
+            gateways=("10.99.7.1",),
+        )
+
+
 @hookimpl
 def network_driver(name: str, root: Path, options: Any) -> NetworkDriver | None:
     """Hand over the driver."""
-    return ToyNetwork(root) if name == ToyNetwork.name else None
+    for kind in (ToyNetwork, ToyOwn):
+        if name == kind.name:
+            return kind(root)
+    return None

@@ -25,7 +25,9 @@ def make(tmp_path: Path) -> Iterator[Make]:
     need_root()
     folder = tmp_path / "packages"
     source = Path(toynet.__file__).read_text()
-    install(folder, "toynet", {"toynet": source}, "[boxwood.network]\ntoy = toynet\n")
+    install(
+        folder, "toynet", {"toynet": source}, "[boxwood.network]\ntoy = toynet\ntoyown = toynet\n"
+    )
     made: list[Engine] = []
 
     def make(*flags: str, **variables: str) -> Engine:
@@ -252,6 +254,28 @@ def test_what_is_on_the_host(engine: Engine) -> None:
     assert Path(found["Host"]["file"]).read_text() == "mine"
     one = engine.cli("network", "inspect", "--host", "-f", "{{.Host.file}}", "mine").stdout
     assert Path(one.strip()).name == found["Id"]
+
+
+def test_addresses_that_the_driver_gives_out(engine: Engine) -> None:
+    """What it says the endpoint has is what clients and the hosts file see, over a kill too."""
+    engine.add_busybox()
+    engine.docker("network", "create", "-d", "toyown", "mine")
+    assert shown(engine, "mine")["IPAM"]["Config"] == []
+    sleep = ("--network", "mine", "busybox", "sleep", "1000")
+    engine.docker("run", "-d", "--name", "any", *sleep)
+    engine.docker("run", "-d", "--name", "certain", "--ip", "10.99.7.40", *sleep)
+    for name, address in (("any", "10.99.7.9"), ("certain", "10.99.7.40")):
+        at = engine.api("GET", f"/containers/{name}/json").json()["NetworkSettings"]["Networks"]
+        found = at["mine"]
+        assert (found["IPAddress"], found["IPPrefixLen"]) == (address, 24)
+        assert (found["Gateway"], found["MacAddress"]) == ("10.99.7.1", "02:00:00:00:00:09")
+        assert address in engine.docker("exec", name, "cat", "/etc/hosts").stdout
+    engine.restart()
+    refused = engine.docker("network", "rm", "mine", check=False)
+    assert 'name:"any"' in refused.stderr
+    assert 'name:"certain"' in refused.stderr
+    engine.remove_containers()
+    engine.docker("network", "rm", "mine")
 
 
 @pytest.mark.parametrize("point", NETWORK_POINTS)

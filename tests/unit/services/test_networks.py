@@ -25,7 +25,7 @@ from boxwood.model.network import IPAM, ConfigReference, IPAMConfig, NetworkCrea
 from boxwood.services.events import EventsService
 from boxwood.services.networks import Endpoint, NetworkSettings, NetworksService
 from boxwood.store.database import Database
-from tests.support.toynet import ToyNetwork
+from tests.support.toynet import ToyNetwork, ToyOwn
 
 
 class Bridge(ToyNetwork):
@@ -63,8 +63,9 @@ class Room:
 
     def select(self, name: str) -> NetworkDriver:
         root = self.root / name
-        if name == "toy":
-            return ToyNetwork(root)
+        for kind in (ToyNetwork, ToyOwn):
+            if name == kind.name:
+                return kind(root)
         if name == "bridge" and self.bridge:
             return Bridge(root)
         if name == "bridge":
@@ -394,6 +395,29 @@ async def test_an_engine_without_a_bridge_driver(room: Room) -> None:
     assert driver.name == "none"
     assert service.resolve("container:x")[0] is None
     assert await service.restore() == []
+
+
+async def test_a_driver_that_gives_out_addresses_itself(room: Room) -> None:
+    """The core chooses nothing, hands on what is asked for, and counts the owners."""
+    service = await room.start()
+    made, _ = await service.create(wanted(driver="toyown"))
+    assert made.ipam.config == ()
+    for again in (service, await room.start()):
+        addresses = again.addresses
+        assert addresses.allocate(made.id, "a") == ()
+        addresses.check(made.id, "10.1.2.3")
+        with pytest.raises(InvalidArgument):
+            addresses.check(made.id, "nonsense")
+        assert addresses.allocate(made.id, "b", "10.1.2.3", "fd00::3") == (
+            "10.1.2.3/32", "fd00::3/128",
+        )  # fmt: skip
+        addresses.claim(made.id, "c", ["10.99.7.9/24"])
+        assert addresses.owners(made.id) == {"a", "b", "c"}
+        with pytest.raises(PermissionDenied, match="active endpoints"):
+            await again.remove("mine")
+        for owner in "abc":
+            addresses.release(made.id, owner)
+    await again.remove("mine")
 
 
 async def test_a_driver_that_is_gone(room: Room) -> None:

@@ -97,8 +97,9 @@ def edges(subnet: ipaddress.IPv4Network | ipaddress.IPv6Network) -> set[int]:
 class _Open:
     """A network whose addresses are given out: its pools, and what each owner has."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, *, own: bool) -> None:
         self.label = f"{network.name} ({network.id})"
+        self.own = own
         self.pools = tuple(
             AddressPool(config)
             for config in network.ipam.config or ()
@@ -123,9 +124,12 @@ class Addresses:
     def __init__(self) -> None:
         self._open: dict[str, _Open] = {}
 
-    def open(self, network: Network) -> None:
-        """Begin to give out the addresses of a network. Idempotent."""
-        self._open.setdefault(network.id, _Open(network))
+    def open(self, network: Network, *, own: bool = False) -> None:
+        """Begin to give out the addresses of a network. Idempotent.
+
+        ``own``: its driver does that itself; what is asked for is handed on as it is.
+        """
+        self._open.setdefault(network.id, _Open(network, own=own))
 
     def close(self, network_id: str) -> None:
         """A network is gone, or about to go: nothing is given out any more. Idempotent."""
@@ -157,6 +161,9 @@ class Addresses:
             if all(not text or str(_parse(text)) in plain for text in wanted.values()):
                 return held
             self.release(network_id, owner)
+        if network.own:
+            network.owners[owner] = tuple(_single(text) for text in (v4, v6) if text)
+            return network.owners[owner]
         given: list[str] = []
         try:
             for version in (4, 6):
@@ -178,6 +185,9 @@ class Addresses:
             Conflict: another owner has one of them.
         """
         network = self._of(network_id)
+        if network.own:
+            network.owners[owner] = tuple(addresses)
+            return
         held: list[str] = []
         for text in addresses:
             address = _parse(text.partition("/")[0])
@@ -196,7 +206,9 @@ class Addresses:
         """Take back what an owner has. Idempotent, also for a network that is gone."""
         network = self._open.get(network_id)
         if network is not None:
-            self._give_back(network, network.owners.pop(owner, ()))
+            held = network.owners.pop(owner, ())
+            if not network.own:
+                self._give_back(network, held)
 
     def check(self, network_id: str, v4: str = "", v6: str = "") -> None:
         """Say whether addresses could be asked for; whether they are free shows at the start.
@@ -207,7 +219,9 @@ class Addresses:
         """
         network = self._of(network_id)
         for version, text in ((4, v4), (6, v6)):
-            if text:
+            if text and network.own:
+                _parse(text)
+            elif text:
                 _inside(network, version, text)
 
     def owners(self, network_id: str) -> frozenset[str]:
@@ -267,6 +281,11 @@ def _parse(text: str) -> Address:
         return ipaddress.ip_address(text)
     except ValueError:
         raise InvalidArgument(f"invalid address: {text}") from None
+
+
+def _single(text: str) -> str:
+    """Return an address as a subnet of its own: which one it lies in, the driver knows."""
+    return str(ipaddress.ip_interface(str(_parse(text))))
 
 
 def _inside(network: _Open, version: int, text: str) -> tuple[AddressPool, Address]:

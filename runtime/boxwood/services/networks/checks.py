@@ -21,13 +21,18 @@ _INTERFACE = re.compile(r"[^\s/:]{1,15}\Z")
 _SYSCTL = re.compile(r"net\.(ipv4|ipv6|mpls)\.[a-z]+\.IFNAME\.[a-z0-9_]+=\S+\Z")
 
 
-def check_settings(name: str, spec: NetworkSpec, at: EndpointSettings) -> None:
+def check_settings(
+    name: str, spec: NetworkSpec, at: EndpointSettings, *, own: bool = False
+) -> None:
     """Check the settings of one endpoint.
+
+    Args:
+        own: the network's driver gives out addresses itself, of subnets that the core knows not.
 
     Raises:
         InvalidArgument: all that is wrong, a line each.
     """
-    found = [*_addresses(name, spec, at.ipam_config), *_names(name, at), *_options(at)]
+    found = [*_addresses(name, spec, at.ipam_config, own), *_names(name, at), *_options(at)]
     if at.mac_address and _MAC.match(at.mac_address) is None:
         found.append(f"invalid MAC address: {at.mac_address}")
     if found:
@@ -37,7 +42,9 @@ def check_settings(name: str, spec: NetworkSpec, at: EndpointSettings) -> None:
         )
 
 
-def _addresses(name: str, spec: NetworkSpec, asked: EndpointIPAMConfig | None) -> Iterator[str]:
+def _addresses(
+    name: str, spec: NetworkSpec, asked: EndpointIPAMConfig | None, own: bool
+) -> Iterator[str]:
     wanted = [(4, asked.ipv4_address), (6, asked.ipv6_address)] if asked else []
     given = [(version, text) for version, text in wanted if text]
     if given and name in PREDEFINED:
@@ -50,7 +57,9 @@ def _addresses(name: str, spec: NetworkSpec, asked: EndpointIPAMConfig | None) -
             address = None
         if address is None or address.version != version:
             yield f"invalid IPv{version} address: {text}"
-        elif not any(address in ipaddress.ip_network(pool.subnet) for pool in spec.pools):
+        elif not own and not any(
+            address in ipaddress.ip_network(pool.subnet) for pool in spec.pools
+        ):
             yield f"no configured subnet contains IP address {text}"
     for text in (asked.link_local_ips or ()) if asked else ():
         try:

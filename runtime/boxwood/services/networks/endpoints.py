@@ -12,7 +12,7 @@ import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from boxwood.drivers.network import NEW, PUBLISHES_PORTS, EndpointRequest
+from boxwood.drivers.network import NEW, OWN_ADDRESSES, PUBLISHES_PORTS, EndpointRequest
 from boxwood.errors import BoxwoodError, Conflict, NotFound
 from boxwood.faultpoints import fault
 from boxwood.model import ids
@@ -65,7 +65,8 @@ class Endpoints:
             network, driver = self._networks.resolve(name)
             if network is None:
                 continue
-            check_settings(network.name, self._networks.spec(network), at)
+            own = OWN_ADDRESSES in driver.capabilities
+            check_settings(network.name, self._networks.spec(network), at, own=own)
             driver.namespace(self._ask(container))
             publishes = publishes or PUBLISHES_PORTS in driver.capabilities
         if not publishes and container.host_config.network_mode != "host":
@@ -343,6 +344,9 @@ class Endpoints:
 
     async def _attach(self, container: Container, place: Place, netns: int) -> None:
         place.attachment = await place.driver.attach(place.request(container), netns)
+        if place.own:
+            place.addresses = place.attachment.addresses
+            self._networks.addresses.claim(place.spec.id, place.endpoint, place.addresses)
         text = (place.asked.driver_opts or {}).get(placing.SYSCTLS, "")
         if text:
             await asyncio.to_thread(placing.set_sysctls, netns, text, place.interface)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from boxwood.drivers.network import OWN_ADDRESSES
 from boxwood.errors import BoxwoodError, NotFound
 from boxwood.model.network import NONE
 from boxwood.services.networks.records import spec_of
@@ -77,6 +78,13 @@ class Makers:
             if not network.default:
                 raise
             return self.driver(NONE)  # an engine on which nothing else is installed
+
+    def own_addresses(self, network: Network) -> bool:
+        """Whether a network's driver gives out addresses itself; False where it is not there."""
+        try:
+            return OWN_ADDRESSES in self.of(network).capabilities
+        except NotFound:
+            return False
 
     def note_use(self, name: str) -> None:
         """Remember a driver beyond its last network: what a crash leaves is its own to remove."""

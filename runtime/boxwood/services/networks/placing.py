@@ -6,7 +6,7 @@ import ipaddress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from boxwood.drivers.network import PUBLISHES_PORTS, EndpointRequest, NetworkDriver
+from boxwood.drivers.network import OWN_ADDRESSES, PUBLISHES_PORTS, EndpointRequest, NetworkDriver
 from boxwood.errors import ResourceExhausted
 from boxwood.model.wire import replace
 from boxwood.services.networks.publishing import requests_of
@@ -46,8 +46,15 @@ class Place:
     attachment: Attachment | None = None
 
     @property
+    def own(self) -> bool:
+        """Whether the driver gives out addresses and gateways itself."""
+        return OWN_ADDRESSES in self.driver.capabilities
+
+    @property
     def known_gateways(self) -> tuple[str, ...]:
         """The gateways of its network that it could use, whether its default route or not."""
+        if self.own:
+            return self.attachment.gateways if self.attachment else ()
         if self.spec.internal:
             return ()
         own = families(self.addresses)
@@ -132,6 +139,8 @@ def share(places: Sequence[Place], ports: Iterable[PortRequest]) -> None:
         for version, leading in found.items()
         if leading is not None and leading[0].publishes
     }
+    if not publishing:  # a gateway that the driver chooses is not known before
+        publishing = {4: place for place in places if place.own and place.publishes}
     if not publishing:
         return
     for port in ports:
@@ -162,7 +171,8 @@ def plain(address: str) -> str:
 def wanted(container: Container, places: Sequence[Place]) -> tuple[PortRequest, ...]:
     """Return what is to be published; nothing where no network publishes."""
     share(places, ())
-    leading = next((one for one in places if one.gateways and one.publishes), None)
+    able = [one for one in places if one.publishes]
+    leading = next((one for one in able if one.gateways or one.own), None)
     if leading is None:
         return ()
     found = requests_of(container)

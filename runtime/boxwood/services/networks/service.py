@@ -116,9 +116,9 @@ class NetworksService:
         for network in self._records:
             if network.config_only or network.name in (HOST, NONE):
                 continue
-            self.addresses.open(network)
             with contextlib.suppress(BoxwoodError):  # named in the log
                 await self._makers.make(network)
+            self.addresses.open(network, own=self._makers.own_addresses(network))
         return []
 
     def _put_default(self) -> None:
@@ -299,7 +299,8 @@ class NetworksService:
     async def _realize(self, network: Network) -> Network:
         """Choose subnets, have the driver make the network, and record it; or leave nothing."""
         driver = self.driver(plugin_of(network))
-        async with self._planned(network) as network:
+        own = self._makers.own_addresses(network)
+        async with self._planned(network, own=own) as network:
             try:
                 spec = driver.defaults(spec_of(network))
             except Unsupported as error:
@@ -317,13 +318,19 @@ class NetworksService:
                 await driver.remove_network(spec)
                 raise
             fault("network.create.recorded")
-            self.addresses.open(network)
+            self.addresses.open(network, own=own)
         return network
 
     @contextlib.asynccontextmanager
-    async def _planned(self, network: Network) -> AsyncIterator[Network]:
-        """Hold subnets for a network; for good if the body succeeds."""
+    async def _planned(self, network: Network, *, own: bool) -> AsyncIterator[Network]:
+        """Hold subnets for a network; for good if the body succeeds.
+
+        ``own``: its driver gives out addresses itself, of subnets that it knows.
+        """
         asked = network.ipam.config or ()
+        if own:
+            yield network
+            return
         if network.ipam.driver == _NO_ADDRESSES:
             if asked:
                 raise InvalidArgument("null ipam driver does not support subnets")
@@ -359,7 +366,7 @@ class NetworksService:
                 self._records.delete(network)
             except BaseException:
                 if not network.config_only:
-                    self.addresses.open(network)
+                    self.addresses.open(network, own=self._makers.own_addresses(network))
                 raise
             fault("network.remove.recorded")
             self._pools.free(network.id)
