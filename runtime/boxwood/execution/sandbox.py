@@ -119,19 +119,26 @@ def _content(path: Path) -> bytes:
         raise ResourceExhausted(f"read file: {path}: {error.strerror}") from error
 
 
-def change_hosts(directory: Path, drop: Iterable[str], add: Iterable[tuple[str, str]]) -> None:
+def change_hosts(
+    directory: Path, drop: Iterable[str], add: Iterable[tuple[str, str]], alias: str = ""
+) -> None:
     """Change ``hosts`` while it is used: other lines, also those that a user wrote, stay.
 
     Args:
         drop: addresses whose lines go.
         add: (address, names) of lines that come.
+        alias: lines whose first name this is go too.
 
     Raises:
         ResourceExhausted: the disk is full.
     """
     path, gone = directory / HOSTS, set(drop)
     before = _host_file(path)
-    kept = [line for line in before.splitlines() if line.split()[:1] not in [[a] for a in gone]]
+    kept = []
+    for line in before.splitlines():
+        address, first, *_ = (*line.split(), "", "")
+        if address not in gone and (not alias or first != alias):
+            kept.append(line)
     kept += [f"{address}\t{names}" for address, names in add]
     _write(path, "".join(f"{line}\n" for line in kept).encode())
 

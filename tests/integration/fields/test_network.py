@@ -226,6 +226,10 @@ def test_other_names(api: Api) -> None:
         with api.living(host=host) as box:
             line = f"{address}\tdb {target.id[:12]} {name}"
             assert line in box.sh("cat /etc/hosts").splitlines()
+            api.ok("POST", f"/containers/{target.id}/restart?t=0")
+            address = target.inspect()["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
+            linked = [line for line in box.sh("cat /etc/hosts").splitlines() if "\tdb " in line]
+            assert linked == [f"{address}\tdb {target.id[:12]} {name}"], "where it is by now"
             own = box.inspect()
             assert own["HostConfig"]["Links"] == [f"/{name}:{own['Name']}/db"]
         target.api.ok("POST", f"/containers/{target.id}/kill")

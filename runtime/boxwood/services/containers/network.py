@@ -147,15 +147,37 @@ def link_lines(context: Context, container: Container) -> Iterator[tuple[str, st
     for link in container.host_config.links or ():
         name, alias = split_link(link)
         target = linked(context, name)
-        attachment = target.sandbox.attachments.get(DEFAULT_BRIDGE)
-        if not target.state.running or attachment is None:
+        if not target.state.running or DEFAULT_BRIDGE not in target.sandbox.attachments:
             raise Conflict(
                 f"Cannot link to a non running container: /{target.name} AS "
                 f"/{container.name}/{alias}"
             )
-        names = dict.fromkeys((alias, target.config.hostname, target.name))
-        for address in attachment.addresses:
-            yield address.partition("/")[0], " ".join(names)
+        yield from _lines(target, alias)
+
+
+def relink(context: Context, container: Container) -> None:
+    """Write a container that has just started into the files of those that are linked to it."""
+    attachment = container.sandbox.attachments.get(DEFAULT_BRIDGE)
+    if attachment is None:
+        return
+    for other in context.store:
+        host = other.host_config
+        if not other.state.running or host.network_mode != DEFAULT_BRIDGE:
+            continue
+        for name, alias in map(split_link, host.links or ()):
+            try:
+                if context.store.get(name).id == container.id:
+                    lines = _lines(container, alias)
+                    sandbox.change_hosts(context.data / other.id, (), lines, alias)
+            except BoxwoodError as error:
+                log.error("container %s: link %s: %s", ids.short(other.id), name, error)
+
+
+def _lines(target: Container, alias: str) -> list[tuple[str, str]]:
+    """Return the lines of ``/etc/hosts`` for a link to a container that runs."""
+    names = " ".join(dict.fromkeys((alias, target.config.hostname, target.name)))
+    addresses = target.sandbox.attachments[DEFAULT_BRIDGE].addresses
+    return [(address.partition("/")[0], names) for address in addresses]
 
 
 def linked(context: Context, name: str) -> Container:

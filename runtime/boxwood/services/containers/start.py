@@ -34,6 +34,7 @@ from boxwood.services.containers.network import (
     identity_of,
     make_key,
     namespace_of,
+    relink,
     shares,
 )
 
@@ -272,6 +273,7 @@ class Starter:
         )
         running = replace(container, state=state)
         make_key(context, running)
+        relink(context, running)
         context.store.keep(running)
         self._exits.watch(running, live)
         self.publish_network(running, "connect")
