@@ -120,7 +120,11 @@ def test_everybody_reaches_everybody(engine: Engine, soak: bool) -> None:
     def ask(key: str) -> list[str]:
         api = Api(engine)
         try:
-            return Box(api, key).sh(f"for n in {names}; do nc $n 80 </dev/null || echo $n failed; done").splitlines()
+            return (
+                Box(api, key)
+                .sh(f"for n in {names}; do nc $n 80 </dev/null || echo $n failed; done")
+                .splitlines()
+            )
         finally:
             api.connection.close()
 

@@ -1,21 +1,35 @@
-"""`port`: where a container's ports are published."""
+"""`port`: where a container's ports are published, and who can reach them."""
 
 from __future__ import annotations
 
-from boxwood.cli.command import Command
-from boxwood.cli.errors import CliError
+from boxwood.cli.command import Command, Flag
+from boxwood.cli.errors import CliError, UsageError
+from boxwood.cli.listing import chosen_format, format_flag, show
 from boxwood.client.client import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from boxwood.cli.command import Values
     from boxwood.cli.context import Context
 
 
+HEADERS = {
+    "Container": "CONTAINER",
+    "Port": "PORT",
+    "Published": "PUBLISHED",
+    "ReachedBy": "REACHED BY",
+}
+
+
 def run(ctx: Context, values: Values, args: list[str]) -> int:
     """Print `80/tcp -> 0.0.0.0:8080` for all ports, or the addresses of one."""
+    if values["exposed"]:
+        return _exposed(ctx, values, args)
+    if not args:
+        raise UsageError("'boxwood port' requires a container, unless it is --exposed")
     container = ctx.client.get(f"/containers/{quote(args[0])}/json")
     ports = (container.get("NetworkSettings") or {}).get("Ports") or {}
     if len(args) > 1:
@@ -28,6 +42,46 @@ def run(ctx: Context, values: Values, args: list[str]) -> int:
     for _, line in sorted(lines):
         ctx.out(line)
     return 0
+
+
+def _exposed(ctx: Context, values: Values, args: list[str]) -> int:
+    """Print who can reach the ports of the containers that run, or of one."""
+    containers = ctx.client.get("/containers/json") or ()
+    if args:
+        key = ctx.client.get(f"/containers/{quote(args[0])}/json")["Id"]
+        containers = [one for one in containers if one["Id"] == key]
+    rows = (row for one in containers for row in _rows(one))
+    show(
+        sorted(rows, key=lambda row: (row["Container"], _order(row["Port"]), row["Published"])),
+        template=chosen_format(ctx, values["format"], "portsFormat", quiet=False),
+        table="{{.Container}}\t{{.Port}}\t{{.Published}}\t{{.ReachedBy}}",
+        headers=HEADERS,
+        quiet=None,
+    )
+    return 0
+
+
+def _rows(container: dict[str, Any]) -> Iterator[dict[str, str]]:
+    networks = sorted((container.get("NetworkSettings") or {}).get("Networks") or {})
+    neighbours = "containers in " + ", ".join(networks)
+    for port in container.get("Ports") or ():
+        number = port.get("PublicPort")
+        host = {"HostIp": port.get("IP", ""), "HostPort": str(number)}
+        yield {
+            "Container": container["Names"][0].removeprefix("/"),
+            "Port": f"{port['PrivatePort']}/{port['Type']}",
+            "Published": _address(host) if number else "",
+            "ReachedBy": f"{_reach(host['HostIp'])}, {neighbours}" if number else neighbours,
+        }
+
+
+def _reach(address: str) -> str:
+    """Who reaches an address of this machine, as far as its firewall lets them."""
+    if address.startswith("127.") or address == "::1":
+        return "this machine"
+    if address in ("0.0.0.0", "::"):
+        return "everybody"
+    return f"who reaches {address}"
 
 
 def _one(ctx: Context, args: list[str], ports: dict[str, Any]) -> int:
@@ -53,7 +107,10 @@ def _address(binding: dict[str, str]) -> str:
 COMMAND = Command(
     run,
     "List port mappings or a specific mapping for the container",
-    "CONTAINER [PRIVATE_PORT[/PROTO]]",
-    least=1,
+    "[OPTIONS] [CONTAINER [PRIVATE_PORT[/PROTO]]]",
+    (
+        Flag("exposed", "bool", "Show who can reach the ports of all containers, or of one"),
+        format_flag(),
+    ),
     most=2,
 )
