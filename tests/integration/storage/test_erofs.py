@@ -109,6 +109,18 @@ def test_every_size_at_a_block_s_edge(tmp_path: Path) -> None:
     compare(tree, tmp_path / "image")
 
 
+def test_the_last_inode_is_not_the_end_of_the_image(tmp_path: Path) -> None:
+    """Wherever in a block it ends: fsck.erofs looks a little further."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "a").touch()
+    (tree / "z").touch()
+    for length in range(1, 4000, 32):
+        (tree / "m").symlink_to("t" * length)
+        compare(tree, tmp_path / "image")
+        (tree / "m").unlink()
+
+
 def test_holes_stay_holes(tmp_path: Path) -> None:
     """In the image as on disk, and where they are."""
     tree = tmp_path / "tree"
