@@ -140,7 +140,8 @@ def share(places: Sequence[Place], ports: Iterable[PortRequest]) -> None:
         if leading is not None and leading[0].publishes
     }
     if not publishing:  # a gateway that the driver chooses is not known before
-        publishing = {4: place for place in places if place.own and place.publishes}
+        own = [place for place in places if place.own and place.publishes]
+        publishing = dict(zip((4,), own, strict=False))
     if not publishing:
         return
     for port in ports:
