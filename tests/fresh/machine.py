@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.needs import need_program
+from tests.support.networks import DEFAULT, clear_networks
 from tests.support.paths import ROOT, clean_environment, clear_room, make_room
 
 RELEASE = "bookworm"
@@ -124,6 +125,8 @@ class FreshMachine:
         self.room = make_room("fresh")
         self.tree = self.room / "tree"
         self._settings = pip_settings()
+        self._alone = not (DEFAULT / "boxwood.sock").exists()
+        """No engine of this machine itself has the default names."""
 
     def build(self) -> None:
         """Make the tree, with what a person has who has just cloned."""
@@ -186,6 +189,9 @@ class FreshMachine:
             timeout=timeout,
             check=False,
         )
+        # Its network is this machine's: packages come through it. Its engine has ended with it.
+        if self._alone:
+            clear_networks(DEFAULT)
         return Walk(done.returncode, done.stdout, done.stderr, time.monotonic() - began)
 
     def close(self) -> None:

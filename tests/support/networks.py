@@ -10,10 +10,14 @@ from boxwood.execution import egress
 from boxwood_ext import net, rtnl
 
 LINKS = Path("/sys/class/net")
+DEFAULT = Path("/run/boxwood")
+"""The exec-root of an engine that was told of none: its names are plain."""
 
 
 def tag_of(exec_root: Path) -> str:
     """What the tables and the aliases of links of an engine begin with."""
+    if exec_root == DEFAULT:
+        return "boxwood"
     root = str(exec_root / "network" / "bridge")
     return f"boxwood_{hashlib.sha256(root.encode()).hexdigest()[:8]}"
 
