@@ -51,6 +51,7 @@ cdef extern from "<linux/netlink.h>" nogil:
         uint32_t nlmsg_seq
         uint32_t nlmsg_pid
     const int NETLINK_ROUTE, NLMSG_ERROR, NLMSG_DONE, SOL_NETLINK, NETLINK_CAP_ACK, NETLINK_EXT_ACK
+    const int NETLINK_GET_STRICT_CHK
     const int NLM_F_REQUEST, NLM_F_ACK, NLM_F_MULTI, NLM_F_DUMP, NLM_F_ACK_TLVS, NLM_F_DUMP_INTR
     const int NLMSGERR_ATTR_MSG
 
@@ -267,6 +268,8 @@ cdef class Netlink:
         setsockopt(self._fd, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof(buffer))
         setsockopt(self._fd, SOL_NETLINK, NETLINK_CAP_ACK, &one, sizeof(one))
         setsockopt(self._fd, SOL_NETLINK, NETLINK_EXT_ACK, &one, sizeof(one))
+        # A dump honours what it is asked for (the index of a link).
+        setsockopt(self._fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, &one, sizeof(one))
 
     def __dealloc__(self):
         self.close()

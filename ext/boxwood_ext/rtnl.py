@@ -334,9 +334,9 @@ def get_link(index: int) -> bytes:
     return message(_GETLINK, 0, _LINK.pack(AF_UNSPEC, 0, index, 0, 0))
 
 
-def get_addresses() -> bytes:
-    """Ask (``query``) for all addresses: :func:`addresses` reads the answers."""
-    return message(_GETADDR, _DUMP, _ADDRESS.pack(AF_UNSPEC, 0, 0, 0, 0))
+def get_addresses(index: int = 0) -> bytes:
+    """Ask (``query``) for all addresses, or a link's: :func:`addresses` reads the answers."""
+    return message(_GETADDR, _DUMP, _ADDRESS.pack(AF_UNSPEC, 0, 0, 0, index))
 
 
 def get_routes() -> bytes:

@@ -131,12 +131,17 @@ def test_a_veth_between_two_namespaces_in_batches(netns: int, peer: int) -> None
             ]
         )
         routes = set(rtnl.routes(inside.query(rtnl.get_routes())))
+        own = {found.address for found in rtnl.addresses(inside.query(rtnl.get_addresses(index)))}
+        (alone,) = rtnl.links(inside.query(rtnl.get_link(index)))
         addresses = {found.address for found in rtnl.addresses(inside.query(rtnl.get_addresses()))}
     assert {("0.0.0.0/0", "10.9.0.1"), ("::/0", "fd09::1"), ("10.99.0.0/16", "")} <= {
         (route.destination, route.gateway) for route in routes
     }
     assert {"10.9.0.2/24", "fd09::2/64", "127.0.0.1/8"} <= addresses
+    assert {"10.9.0.2/24", "fd09::2/64"} <= own
+    assert "127.0.0.1/8" not in own
     there = names(peer)["eth0"]
+    assert (alone.index, alone.name) == (there.index, there.name)
     assert (there.mac, there.mtu, there.kind, there.up) == ("02:42:0a:09:00:02", 1400, "veth", True)
     out = names(netns)["out"]
     assert (out.master, out.alias, out.up) == (bridge, "whose", True)

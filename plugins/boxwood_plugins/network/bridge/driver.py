@@ -171,7 +171,7 @@ class BridgeNetwork(NetworkDriver):
 
     def _remove(self, network: NetworkSpec) -> None:
         with _told(f"remove network {network.name}"):
-            self._links.remove_bridge(network)
+            self._links.remove_bridge(network, self._read(network))
         self._filter.put(network.id, frozenset())
         self._networks.pop(network.id, None)
         self._settle_foreign()

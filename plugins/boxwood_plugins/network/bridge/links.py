@@ -81,6 +81,16 @@ class Links:
         """Return all links of the host."""
         return list(rtnl.links(self.host.query(rtnl.get_links())))
 
+    def find(self, name: str) -> rtnl.Link | None:
+        """Return a link of the host, or None."""
+        try:
+            ask = rtnl.get_link(self.host.index(name))
+            return next(rtnl.links(self.host.query(ask)), None)
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            return None
+
     def ours(self) -> list[rtnl.Link]:
         """Return this engine's bridges and veths: ``alias`` ends with whose they are."""
         return [link for link in self.all() if link.alias.startswith(f"{self._tag}:")]
@@ -96,7 +106,7 @@ class Links:
         """
         alias = f"{self._tag}:{network.id}"
         name = options.bridge
-        found = next((link for link in self.all() if link.name == name), None)
+        found = self.find(name)
         addresses = gateways(network, options)
         foreign = False
         if found is None:
@@ -142,18 +152,18 @@ class Links:
 
     def _addresses(self, index: int) -> list[rtnl.Address]:
         """Return the addresses of a link that somebody gave it (link-local ones are its own)."""
-        found = rtnl.addresses(self.host.query(rtnl.get_addresses()))
+        found = rtnl.addresses(self.host.query(rtnl.get_addresses(index)))
         return [
             one
             for one in found
             if one.index == index and not ipaddress.ip_interface(one.address).is_link_local
         ]
 
-    def remove_bridge(self, network: NetworkSpec) -> None:
+    def remove_bridge(self, network: NetworkSpec, options: Options) -> None:
         """Remove a network's bridge, if it is one that we made. Idempotent."""
-        for link in self.ours():
-            if link.alias == f"{self._tag}:{network.id}":
-                self.delete(link.name)
+        link = self.find(options.bridge)
+        if link is not None and link.alias == f"{self._tag}:{network.id}":
+            self.delete(link.name)
 
     def delete(self, name: str) -> bool:
         """Delete a link; return whether it was there."""
