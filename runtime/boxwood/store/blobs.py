@@ -171,6 +171,31 @@ class LayerBlobs:
             return str(error)
         return ""
 
+    def kept(self) -> list[tuple[Layer, int, str]]:
+        """Return the layers whose archives are kept: each with its bytes, and why it is."""
+        return [
+            (layer, layer.stored or self._size_of(layer), self._why_kept(layer))
+            for layer in self._all()
+            if layer.kept and layer.blob
+        ]
+
+    def _size_of(self, layer: Layer) -> int:
+        try:
+            return self._content.size(Digest.parse(layer.blob))
+        except NotFound:
+            return 0  # fsck says so
+
+    def _why_kept(self, layer: Layer) -> str:
+        if self._policy == ALWAYS:
+            return "keep-blobs is always"
+        if not layer.recipe:
+            return "no complete recipe: its bytes cannot be made again of its files"
+        if not can_rebuild(layer):
+            return f"{layer.compression} of a program whose bytes cannot be made again"
+        if not self._droppable(layer):
+            return "keep-blobs is until-pushed, and no registry has it"
+        return "goes as soon as its bytes were made again once"
+
     def digests(self) -> set[str]:
         """Return the digests of the blobs that are kept."""
         return {layer.blob for layer in self._all() if layer.blob and layer.kept}

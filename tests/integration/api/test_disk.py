@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
+import io
 import json
+import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +55,40 @@ def test_usage(full: Engine) -> None:
     volumes = {entry["Name"] == "named": entry["UsageData"] for entry in shown["Volumes"]}
     assert volumes == {True: {"Size": 5, "RefCount": 1}, False: {"Size": 5, "RefCount": 1}}
     assert shown["BuildCache"] == []
+
+
+def tree(*contents: bytes) -> bytes:
+    """Return a layer's tar of one file, which comes as often as there are contents."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for content in contents:
+            info = tarfile.TarInfo("file")
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def import_image(engine: Engine, name: str, layer: bytes) -> None:
+    answer = engine.api("POST", f"/images/create?fromSrc=-&repo={name}", layer)
+    assert b"errorDetail" not in answer.body, answer.body
+
+
+def reasons(engine: Engine) -> set[str]:
+    return {entry["Reason"] for entry in engine.api("GET", "/boxwood/archives").json()}
+
+
+def test_why_archives_are_kept(make_engine: Callable[..., Engine]) -> None:
+    """Of a foreign compressor, of a file that comes twice, by policy; plain ones are not."""
+    engine = make_engine()
+    import_image(engine, "plain", tree(b"plain"))
+    import_image(engine, "packed", bz2.compress(tree(b"packed")))
+    import_image(engine, "twice", tree(b"one", b"two"))
+    lost = "no complete recipe: its bytes cannot be made again of its files"
+    assert reasons(engine) == {lost, "bzip2 of a program whose bytes cannot be made again"}
+    assert lost in engine.cli("system", "df", "-v").stdout
+    other = make_engine("--keep-blobs", "always")
+    import_image(other, "plain", tree(b"plain"))
+    assert reasons(other) == {"keep-blobs is always"}
 
 
 def test_usage_of_one_kind(full: Engine) -> None:

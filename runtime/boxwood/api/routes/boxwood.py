@@ -38,6 +38,16 @@ async def fsck(call: Call) -> Response:
     return json_response(msgspec.to_builtins(report))
 
 
+async def archives(call: Call) -> Response:
+    """``GET /boxwood/archives``: layers whose archives are kept beside their files, and why."""
+    return json_response(
+        [
+            {"Layer": layer.diff_id, "Size": size, "Reason": reason}
+            for layer, size, reason in call.engine.images.layers.blobs.kept()
+        ]
+    )
+
+
 async def launch(call: Call) -> Response:
     """``GET /boxwood/launch/{id}``: the launch program of a container, readably."""
     text = await call.engine.containers.launch_program(call.params["id"])
@@ -56,6 +66,7 @@ ROUTES = (
     Route("GET", "/boxwood/doctor", doctor, action="system.doctor", state=OWN),
     Route("GET", "/boxwood/fsck", fsck, action="system.fsck", state=OWN),
     Route("POST", "/boxwood/fsck", fsck, action="system.repair", state=OWN),
+    Route("GET", "/boxwood/archives", archives, action="system.df", state=OWN),
     Route("GET", "/boxwood/metrics", metrics, action="system.metrics", state=OWN),
     Route("GET", "/boxwood/launch/{id}", launch, action="container.inspect", about="id", state=OWN),
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from boxwood.cli.command import Command, Flag
 from boxwood.cli.listing import format_flag, show
 
@@ -38,7 +40,20 @@ def run(ctx: Context, values: Values, args: list[str]) -> int:
     ]
     table = "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}"
     show(rows, template=values["format"], table=table, headers=HEADERS)
+    if values["verbose"] and not values["format"]:
+        _show_archives(ctx)
     return 0
+
+
+def _show_archives(ctx: Context) -> None:
+    from boxwood.cli.format import human_size
+
+    kept = ctx.client.get("/boxwood/archives")
+    rows = [{**entry, "Size": human_size(entry["Size"], 4)} for entry in kept]
+    sys.stdout.write("\nArchives kept beside the files of their layers:\n\n")
+    table = "{{.Layer}}\t{{.Size}}\t{{.Reason}}"
+    headers = {"Layer": "LAYER", "Reason": "REASON", "Size": "SIZE"}
+    show(rows, template=None, table=table, headers=headers)
 
 
 def _size(item: dict[str, Any]) -> int:
@@ -67,6 +82,6 @@ COMMAND = Command(
     run,
     "Show disk usage",
     "[OPTIONS]",
-    (format_flag(), Flag("verbose", "bool", "Show what each thing takes", "v", hidden=True)),
+    (format_flag(), Flag("verbose", "bool", "Say of each archive that is kept why it is", "v")),
     most=0,
 )
