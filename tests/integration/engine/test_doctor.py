@@ -12,18 +12,19 @@ import pytest
 
 from tests.support.engine import Engine
 from tests.support.needs import need_program, need_root
+from tests.support.networks import links_of
 from tests.support.paths import BOXWOOD, clean_environment
 
 NOBODY = 65534
-SECCOMP = find_library("seccomp")
 
 
-def without_seccomp() -> list[str]:
+def without(library: str) -> list[str]:
     """A command that runs another where the library is there by name only."""
     need_root()
-    assert SECCOMP is not None
+    name = find_library(library)
+    assert name is not None
     cache = subprocess.run(["ldconfig", "-p"], capture_output=True, text=True, check=True).stdout
-    paths = [line.split()[-1] for line in cache.splitlines() if line.strip().startswith(SECCOMP)]
+    paths = [line.split()[-1] for line in cache.splitlines() if line.strip().startswith(name)]
     hide = "".join(f"mount --bind /dev/null {path} && " for path in paths)
     return [need_program("unshare"), "--mount", "sh", "-c", f'{hide}exec "$@"', "sh"]
 
@@ -43,7 +44,7 @@ def test_all_is_well_where_it_is(engine: Engine) -> None:
 
 def test_doctor_misses_the_library_without_an_engine(tmp_path: Path) -> None:
     nowhere = clean_environment(BOXWOOD_HOST=f"unix://{tmp_path}/no.sock")
-    command = [*without_seccomp(), str(BOXWOOD), "doctor"]
+    command = [*without("seccomp"), str(BOXWOOD), "doctor"]
     done = subprocess.run(command, env=nowhere, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     lines = done.stdout.splitlines()
@@ -55,7 +56,7 @@ def test_doctor_misses_the_library_without_an_engine(tmp_path: Path) -> None:
 @pytest.fixture
 def crippled() -> Iterator[Engine]:
     """An engine without the library."""
-    engine = Engine(before=without_seccomp())
+    engine = Engine(before=without("seccomp"))
     try:
         engine.start()
         engine.add_busybox()
@@ -73,6 +74,28 @@ def test_an_engine_without_the_library_says_what_to_install(crippled: Engine) ->
     assert "libseccomp" in refused.stderr
     open_one = ("run", "--rm", "--security-opt", "seccomp=unconfined", "busybox", "echo", "on")
     assert crippled.docker(*open_one).stdout == "on\n"
+
+
+def test_an_engine_without_nftables_says_what_to_install() -> None:
+    """It starts, runs what needs no bridge, and says what the rest needs."""
+    engine = Engine(before=without("nftables"))
+    try:
+        engine.start()
+        engine.add_busybox()
+        found = checks(engine.cli("doctor", "--format", "json", check=False).stdout)
+        assert found["network bridge"]["state"] == "fail"
+        assert "libnftables1" in found["network bridge"]["advice"]
+        refused = engine.docker("run", "--rm", "busybox", "true", check=False)
+        assert refused.returncode == 125
+        assert "install the package libnftables1" in refused.stderr
+        refused = engine.docker("network", "create", "web", check=False)
+        assert "install the package libnftables1" in refused.stderr
+        assert "web" not in engine.docker("network", "ls", "--format", "{{.Name}}").stdout
+        alone = ("run", "--rm", "--network", "none", "busybox", "echo", "on")
+        assert engine.docker(*alone).stdout == "on\n"
+        assert links_of(engine.exec_root) == {}
+    finally:
+        engine.close()
 
 
 def test_a_socket_that_one_may_not_use(engine: Engine) -> None:
