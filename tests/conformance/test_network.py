@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
 
 import pytest
 
+from boxwood.drivers.network import NetworkDriver
 from boxwood.testing.network import NetworkSuite
 from boxwood_ext import net, rtnl
 from tests.support.cni import need_plugins, write_list
 from tests.support.needs import need_root
+from tests.support.paths import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -64,3 +67,15 @@ class TestCni(NetworkSuite):
 
 class TestMacvlanAlone(NetworkSuite):
     driver_name = "macvlan"
+
+
+class TestRouted(NetworkSuite):
+    """The example of a stranger's package."""
+
+    driver_name = "routed"
+
+    def make(self, root: Path) -> NetworkDriver:
+        path = ROOT / "examples/network-routed/boxwood_routed.py"
+        found = runpy.run_path(str(path))["network_driver"]("routed", root, {})
+        assert isinstance(found, NetworkDriver)
+        return found

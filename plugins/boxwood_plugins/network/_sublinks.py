@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 import msgspec
 
+from boxwood.drivers import links as _links
 from boxwood.drivers.network import (
     MULTIPLE,
     NEW,
@@ -31,7 +32,6 @@ from boxwood.drivers.network import (
 )
 from boxwood.errors import Conflict, InvalidArgument, NotFound, Unsupported
 from boxwood_ext import net, rtnl
-from boxwood_plugins.network import _links
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from boxwood.drivers import links as _links
 from boxwood.drivers.network import (
     MULTIPLE,
     NEW,
@@ -33,7 +34,6 @@ from boxwood.errors import (
     Unsupported,
 )
 from boxwood_ext import net, rtnl
-from boxwood_plugins.network import _links
 from boxwood_plugins.network.cni import calls, config
 from boxwood_plugins.network.cni.calls import Call
 from boxwood_plugins.network.cni.config import ConfigList, Result

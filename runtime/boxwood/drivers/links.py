@@ -1,4 +1,4 @@
-"""Links as network drivers of Boxwood's meet them: errors, and what is done inside a sandbox."""
+"""Links as network drivers meet them: errors, and what is done inside a sandbox."""
 
 from __future__ import annotations
 
