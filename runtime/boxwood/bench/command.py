@@ -50,12 +50,21 @@ def main(wanted: Wanted) -> int:
     """
     drivers, kinds = _check(wanted)
     old = frame.read_report(Path(wanted.compare)) if wanted.compare else None
-    previous = signal.signal(signal.SIGTERM, _interrupt)
+    previous = signal.signal(signal.SIGTERM, interrupt)
     try:
         report = asyncio.run(_measure(wanted, drivers, kinds))
     finally:
         signal.signal(signal.SIGTERM, previous)
-        _tell("")
+        tell("")
+    return show(report, old, wanted)
+
+
+def show(report: frame.Report, old: frame.Report | None, wanted: Wanted) -> int:
+    """Print a report, beside an older one where there is one, and write the files asked for.
+
+    Returns:
+        The exit status: 1 when nothing at all could be measured.
+    """
     sys.stdout.write(text.describe(report))
     if old is not None:
         sys.stdout.write("\n" + text.compare(old, report))
@@ -67,36 +76,46 @@ def main(wanted: Wanted) -> int:
     return 0 if any(not result.error for result in report.results) else 1
 
 
-def _interrupt(number: int, _: object) -> None:
+def interrupt(number: int, _: object) -> None:
+    """Handle a signal as an interrupt from the keyboard is."""
     raise KeyboardInterrupt(number)
 
 
 def _check(wanted: Wanted) -> tuple[Sequence[str], Sequence[str]]:
     if os.geteuid() != 0:
         raise PermissionDenied("bench storage: it mounts file systems: be root")
-    installed = [info.name for info in manager.available("storage")]
+    kinds = list(dict.fromkeys(wanted.file_systems)) or list(DEFAULT_PLACES)
+    for kind in kinds:
+        places.check(kind)
+    return chosen("storage", wanted), kinds
+
+
+def chosen(kind: str, wanted: Wanted) -> list[str]:
+    """Return the drivers to measure; what is wrong with the command line is said here.
+
+    Raises:
+        InvalidArgument
+    """
+    installed = [info.name for info in manager.available(kind)]
     drivers = list(dict.fromkeys(wanted.drivers)) or installed
     for name in drivers:
         if name not in installed:
             listed = ", ".join(installed) or "none"
             raise InvalidArgument(f"bench: --driver {name}: not installed; there are {listed}")
-    kinds = list(dict.fromkeys(wanted.file_systems)) or list(DEFAULT_PLACES)
-    for kind in kinds:
-        places.check(kind)
     if wanted.rounds < 0:
         raise InvalidArgument(f"bench: --rounds {wanted.rounds}: not a number of rounds")
     for path in filter(None, (wanted.json, wanted.html)):
         # Said before minutes of measuring, not after.
         if not Path(path).absolute().parent.is_dir():
             raise InvalidArgument(f"bench: {path}: its folder is not there")
-    return drivers, kinds
+    return drivers
 
 
 async def _measure(wanted: Wanted, drivers: Sequence[str], kinds: Sequence[str]) -> frame.Report:
     seed = wanted.seed if wanted.seed >= 0 else secrets.randbelow(1 << 31)
     shape = trees.QUICK if wanted.quick else trees.Shape()
     rounds = wanted.rounds or (QUICK_ROUNDS if wanted.quick else ROUNDS)
-    run = frame.Run("storage", rounds, seed, _tell)
+    run = frame.Run("storage", rounds, seed, tell)
     size = _QUICK_BYTES if wanted.quick else _PLACE_BYTES
     room = Path(tempfile.mkdtemp(prefix="boxwood-bench-", dir=wanted.folder or None))
     workers = WorkerPool()
@@ -146,7 +165,7 @@ async def _measure_on(
         await run.measure(cases)
 
 
-def _tell(line: str) -> None:
+def tell(line: str) -> None:
     """Show a line of progress in place of the last one; on a terminal only."""
     if sys.stderr.isatty():
         width = shutil.get_terminal_size().columns - 1

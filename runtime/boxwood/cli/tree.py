@@ -58,7 +58,10 @@ TOP: dict[str, str] = {
 
 # Management commands: name -> what it says of itself, and its commands.
 GROUPS: dict[str, tuple[str, dict[str, str]]] = {
-    "bench": ("Measure what this machine and its drivers can do", {"storage": "bench_storage"}),
+    "bench": (
+        "Measure what this machine and its drivers can do",
+        {"network": "bench_network", "storage": "bench_storage"},
+    ),
     "builder": ("Manage builds", {"build": "build", "prune": "builder_prune"}),
     "container": (
         "Manage containers",
