@@ -28,4 +28,4 @@ class RoutedDriver(CableDriver):
 @hookimpl
 def network_driver(name, root, options):
     """Hand the driver over when it is asked for by its name."""
-    return RoutedDriver() if name == RoutedDriver.name else None
+    return RoutedDriver(root) if name == RoutedDriver.name else None

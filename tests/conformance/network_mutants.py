@@ -295,6 +295,12 @@ class SourceLost(BridgeNetwork):
         )  # fmt: skip
 
 
+@planted("another_engine")
+class OneTagForAll(MacvlanDriver):
+    def __init__(self, root: Path) -> None:
+        super().__init__()
+
+
 class _Mutated(NetworkSuite):
     """The kit on one of them."""
 
@@ -308,7 +314,7 @@ class _Mutated(NetworkSuite):
 
     def make(self, root: Path) -> NetworkDriver:
         driver: NetworkDriver = (
-            self.mutant() if issubclass(self.mutant, MacvlanDriver) else self.mutant(root, {})
+            self.mutant(root) if issubclass(self.mutant, MacvlanDriver) else self.mutant(root, {})
         )
         return driver
 

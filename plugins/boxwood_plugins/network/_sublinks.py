@@ -1,8 +1,8 @@
 """What macvlan and ipvlan share: links that hang on a parent of the host's, one in each sandbox.
 
 There is nothing of a sandbox on the host: its link is made where it is used. It is marked by its
-alias (``boxwood:ENDPOINT``), so that one which a crash left behind in a sandbox that lived on is
-known, and gives way to the next.
+alias (the engine's tag and the endpoint), so that one which a crash left behind in a sandbox that
+lived on is known, and gives way to the next.
 
 Without ``parent`` the network has one of its own that leads nowhere (``dm-`` and 12 digits of the
 network's id): a dummy, or an empty bridge where the kernel has none; it is internal then, as
@@ -15,6 +15,7 @@ import asyncio
 import errno
 import struct
 from abc import abstractmethod
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import msgspec
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 MTU: Final = "com.docker.network.driver.mtu"
-_MARK: Final = "boxwood:"
 _PASSING: Final = "bw-"
 """Of a link inside a sandbox that has not got its name yet."""
 _IFLA_VLAN_ID: Final = 1
@@ -53,7 +53,8 @@ class SubLinkDriver(NetworkDriver):
     kind: ClassVar[str]
     own_options: ClassVar[frozenset[str]]
 
-    def __init__(self) -> None:
+    def __init__(self, root: Path | None = None) -> None:
+        self._mark = f"{_links.engine_tag(root) if root else 'boxwood'}:"
         self._networks: dict[str, NetworkSpec] = {}
         self._attached: set[str] = set()
 
@@ -117,7 +118,7 @@ class SubLinkDriver(NetworkDriver):
     async def remove_network(self, network: NetworkSpec) -> None:
         """Remove the parent link, if it was made for this network."""
         self._networks.pop(network.id, None)
-        await asyncio.to_thread(_delete_in, f"{_MARK}{network.id}")
+        await asyncio.to_thread(_delete_in, f"{self._mark}{network.id}")
 
     async def attach(self, request: EndpointRequest, netns: int) -> Attachment:
         """Make the sandbox's link.
@@ -142,7 +143,7 @@ class SubLinkDriver(NetworkDriver):
         """Remove the link of a sandbox that lives on; another's goes with its namespace."""
         self._attached.discard(attachment.endpoint)
         if netns is not None:
-            await asyncio.to_thread(_delete_in, f"{_MARK}{attachment.endpoint}", netns)
+            await asyncio.to_thread(_delete_in, f"{self._mark}{attachment.endpoint}", netns)
 
     async def update(
         self,
@@ -169,7 +170,7 @@ class SubLinkDriver(NetworkDriver):
             parent = _links.find(channel).get(network.options.get("parent", ""))
         if parent is None:
             return {"parent": None}
-        ours = parent.alias == f"{_MARK}{network.id}"
+        ours = parent.alias == f"{self._mark}{network.id}"
         return {"parent": parent.name, "mtu": parent.mtu, "up": parent.up, "made": ours}
 
     # In a thread: the kernel's lock of all links may be somebody else's for a while
@@ -181,7 +182,7 @@ class SubLinkDriver(NetworkDriver):
                 links = _links.find(channel)
                 if name not in links:
                     self._new_parent(channel, network, links)
-                elif links[name].alias == f"{_MARK}{network.id}":
+                elif links[name].alias == f"{self._mark}{network.id}":
                     channel.batch([rtnl.set_link(name, up=True)])
         except OSError as error:
             raise _links.failed("create network", f"parent {name}", error) from error
@@ -191,7 +192,7 @@ class SubLinkDriver(NetworkDriver):
     ) -> None:
         name = network.options["parent"]
         base, dot, number = name.rpartition(".")
-        mark = rtnl.set_link(name, alias=f"{_MARK}{network.id}", up=True)
+        mark = rtnl.set_link(name, alias=f"{self._mark}{network.id}", up=True)
         mtu = _mtu(network.options)
         if network.internal and not (dot and base in links):
             for kind in ("dummy", "bridge"):
@@ -233,7 +234,7 @@ class SubLinkDriver(NetworkDriver):
                                    parent=index, netns=netns, mac=mac, mtu=mtu)]
                 )  # fmt: skip
                 try:
-                    there.batch([rtnl.set_link(passing, alias=f"{_MARK}{request.endpoint}")])
+                    there.batch([rtnl.set_link(passing, alias=f"{self._mark}{request.endpoint}")])
                     link = there.index(passing)
                     _links.furnish(netns, there, link, request)
                     direct = self.routes_itself(network.options)
@@ -241,7 +242,7 @@ class SubLinkDriver(NetworkDriver):
                     mac = _links.find(there)[request.interface].mac
                 except BaseException:
                     _undo(there, passing)
-                    _delete_marked(there, f"{_MARK}{request.endpoint}")
+                    _delete_marked(there, f"{self._mark}{request.endpoint}")
                     raise
         except OSError as error:
             what = f"{request.interface} on {parent}"
@@ -257,7 +258,7 @@ class SubLinkDriver(NetworkDriver):
     def _clear_sandbox(self, channel: net.Netlink, interface: str) -> None:
         """Remove what a crash left in a sandbox that lives on, and nobody knows."""
         for link in _links.find(channel).values():
-            endpoint = link.alias.removeprefix(_MARK)
+            endpoint = link.alias.removeprefix(self._mark)
             marked = endpoint != link.alias and endpoint not in self._attached
             unnamed = link.kind == self.kind and link.name.startswith(_PASSING)
             if unnamed or (marked and link.name == interface):
@@ -279,7 +280,7 @@ class SubLinkDriver(NetworkDriver):
         told = []
         with net.Netlink() as channel:
             for link in _links.find(channel).values():
-                network = link.alias.removeprefix(_MARK)
+                network = link.alias.removeprefix(self._mark)
                 if network == link.alias or network in self._networks:
                     continue
                 if link.name == f"dm-{network[:12]}" or link.kind == "vlan":

@@ -70,4 +70,4 @@ class IpvlanDriver(SubLinkDriver):
 @hookimpl
 def network_driver(name: str, root: Path, options: Mapping[str, str]) -> NetworkDriver | None:  # noqa: ARG001
     """Hand over the driver."""
-    return IpvlanDriver() if name == IpvlanDriver.name else None
+    return IpvlanDriver(root) if name == IpvlanDriver.name else None

@@ -49,4 +49,4 @@ class MacvlanDriver(SubLinkDriver):
 @hookimpl
 def network_driver(name: str, root: Path, options: Mapping[str, str]) -> NetworkDriver | None:  # noqa: ARG001
     """Hand over the driver."""
-    return MacvlanDriver() if name == MacvlanDriver.name else None
+    return MacvlanDriver(root) if name == MacvlanDriver.name else None

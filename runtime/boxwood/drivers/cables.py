@@ -1,9 +1,9 @@
 """A base for network drivers that plug each sandbox in by a veth pair.
 
 The base makes the pair, furnishes the sandbox's end, unmakes what failed, and clears up after a
-crash by the names of the host's ends: the first three letters of the driver's name, a dash, and
-digits of the endpoint's id. A driver says in :meth:`CableDriver.connect` what the host's end is
-plugged into.
+crash by the host's ends: their aliases name the engine and the endpoint. Their names are the first
+three letters of the driver's, a dash, and digits of the endpoint's id. A driver says in
+:meth:`CableDriver.connect` what the host's end is plugged into.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import asyncio
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from pathlib import Path
 from typing import ClassVar
 
 import msgspec
@@ -40,6 +41,9 @@ class CableDriver(NetworkDriver):
     capabilities = frozenset({MULTIPLE})
     options: ClassVar[frozenset[str]] = frozenset()
     """Of a network, that the driver knows."""
+
+    def __init__(self, root: Path) -> None:
+        self._mark = f"{links.engine_tag(root)}:"
 
     @abstractmethod
     def connect(self, host: net.Netlink, cable: str, request: EndpointRequest) -> None:
@@ -83,7 +87,15 @@ class CableDriver(NetworkDriver):
         mac = request.mac_address or "02:" + ":".join(digits[at : at + 2] for at in range(0, 10, 2))
         try:
             with net.Netlink() as host, net.Netlink(netns) as inside:
-                host.batch([rtnl.veth(cable, request.interface, netns=netns, mac=mac, up=True)])
+                # In one call: nobody dies between the link and its mark.
+                veth = rtnl.veth(cable, request.interface, netns=netns, mac=mac, up=True)
+                mark = rtnl.set_link(cable, alias=f"{self._mark}{request.endpoint}")
+                try:
+                    host.batch([veth, mark])
+                except net.NetlinkError as error:
+                    if error.index:
+                        host.batch([rtnl.delete_link(cable)])
+                    raise
                 try:
                     self.connect(host, cable, request)
                     end = inside.index(request.interface)
@@ -106,8 +118,8 @@ class CableDriver(NetworkDriver):
     async def detach(self, attachment: Attachment, netns: int | None = None) -> None:
         """Take the cable out of a sandbox that lives on; with a namespace it goes by itself."""
         if netns is not None:
-            cable = self.cable(attachment.endpoint)
-            await asyncio.to_thread(self._clear, lambda name: name == cable)
+            endpoint = attachment.endpoint
+            await asyncio.to_thread(self._clear, lambda found: found == endpoint)
 
     async def update(
         self,
@@ -125,12 +137,8 @@ class CableDriver(NetworkDriver):
 
     async def reconcile(self, wanted: Iterable[Attachment]) -> list[str]:
         """Take out the cables that nobody wants."""
-        keep = {self.cable(attachment.endpoint) for attachment in wanted}
-        prefix, length = self.cable(""), len(self.cable("0" * _DIGITS))
-        return await asyncio.to_thread(
-            self._clear,
-            lambda name: name.startswith(prefix) and len(name) == length and name not in keep,
-        )
+        keep = {attachment.endpoint for attachment in wanted}
+        return await asyncio.to_thread(self._clear, lambda found: found not in keep)
 
     def _reroute(self, attachment: Attachment, netns: int, gateways: tuple[str, ...]) -> None:
         try:
@@ -141,12 +149,15 @@ class CableDriver(NetworkDriver):
             raise links.failed("update", attachment.interface, error) from error
 
     def _clear(self, unwanted: Callable[[str], bool]) -> list[str]:
+        """Remove our cables whose endpoint is unwanted."""
         try:
             with net.Netlink() as host:
                 gone = [
                     name
                     for name, link in links.find(host).items()
-                    if link.kind == "veth" and unwanted(name)
+                    if link.kind == "veth"
+                    and link.alias.startswith(self._mark)
+                    and unwanted(link.alias.removeprefix(self._mark))
                 ]
                 for name in gone:
                     with suppress(net.NetlinkError):  # it went by itself

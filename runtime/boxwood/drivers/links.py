@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from boxwood.errors import (
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from boxwood.drivers.network import EndpointRequest
 
+_PLAIN: Final = Path("/run/boxwood/network")
 _CLASSES: Final[dict[int, type[BoxwoodError]]] = {
     errno.EEXIST: Conflict,
     errno.EBUSY: Conflict,
@@ -31,6 +34,17 @@ _CLASSES: Final[dict[int, type[BoxwoodError]]] = {
     errno.ENODEV: NotFound,
     errno.EPERM: PermissionDenied,
 }
+
+
+def engine_tag(root: Path) -> str:
+    """Return what the aliases of an engine's links begin with, from a driver's root.
+
+    Two engines on one host have different ones, and leave each other's links alone. That of the
+    engine which was told of no place of its own is plain.
+    """
+    if root.parent == _PLAIN:
+        return "boxwood"
+    return f"boxwood_{hashlib.sha256(str(root).encode()).hexdigest()[:8]}"
 
 
 def failed(operation: str, target: str, error: OSError) -> BoxwoodError:

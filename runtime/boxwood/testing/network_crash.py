@@ -53,6 +53,17 @@ class ReconcileLaws(NetworkKit):
         assert settled(before) == []
         run(driver.detach(member.made))
 
+    def test_another_engine_leaves_it_alone(self, bed: Bed) -> None:
+        """Of two engines on one host, each reconciles what is its own."""
+        network = bed.network()
+        one, two = bed.join(network), bed.join(network)
+        made = world.look()
+        other = self.make(bed.root.with_name("other"))
+        assert run(other.reconcile([])) == []
+        assert compared(made, world.look()) == []
+        with world.serving(one.netns, 80) as door:
+            door.visited_from(two.netns, one.address, 80)
+
     def test_sandboxes_that_ended_meanwhile(self, bed: Bed) -> None:
         """Their namespace is gone and nobody wants them: nothing of them is left."""
         network = bed.network()
