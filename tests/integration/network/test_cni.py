@@ -87,8 +87,6 @@ def test_a_list_is_found_by_its_name(tmp_path: Path) -> None:
         driver.defaults(spec("kit7"))
     with pytest.raises(InvalidArgument, match="needs -o conflist="):
         driver.defaults(NetworkSpec(id="ab" * 32, name="lan"))
-    with pytest.raises(InvalidArgument, match="no option conflits"):
-        CniDriver(tmp_path, {"conflits": "x"})
 
 
 def test_a_plugin_that_is_missing(tmp_path: Path) -> None:

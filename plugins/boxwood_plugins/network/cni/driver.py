@@ -55,9 +55,7 @@ class CniDriver(NetworkDriver):
     capabilities = frozenset({MULTIPLE, OWN_ADDRESSES, PUBLISHES_PORTS})
 
     def __init__(self, root: Path, options: Mapping[str, str]) -> None:
-        unknown = sorted(options.keys() - {"conf-dir", "path"})
-        if unknown:
-            raise InvalidArgument(f"driver cni has no option {unknown[0]}")
+        # The engine gives every network driver what the configuration says of the host.
         self._folder = Path(options.get("conf-dir") or CONF_DIR)
         self._path = options.get("path") or PATH
         self._results = Results(root)

@@ -1,0 +1,61 @@
+"""Networks of other drivers than `bridge` in a running engine: macvlan and cni."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.cni import need_plugins, write_list
+from tests.support.engine import Engine
+
+pytestmark = pytest.mark.root
+
+SERVE = "echo over the wire >/index.html; exec httpd -f -h /"
+FETCH = "for i in 1 2 3 4 5 6 7 8 9; do wget -qO- web && exit; sleep 1; done; exit 1"
+
+
+def speak(engine: Engine, network: str) -> dict[str, str]:
+    """Two containers reach each other by name; returns what inspect says of the first's place."""
+    run = ("run", "-d", "--network", network, "--name", "web", "busybox", "sh", "-c", SERVE)
+    engine.cli(*run)
+    client = ("run", "--rm", "--network", network, "busybox", "sh", "-c", FETCH)
+    assert engine.cli(*client).stdout == "over the wire\n"
+    (told,) = json.loads(engine.cli("inspect", "web").stdout)
+    place: dict[str, str] = told["NetworkSettings"]["Networks"][network]
+    found = engine.cli("exec", "web", "ip", "-4", "addr", "show", "eth0").stdout
+    assert f"inet {place['IPAddress']}/{place['IPPrefixLen']} " in found
+    assert place["MacAddress"] in engine.cli("exec", "web", "ip", "link", "show", "eth0").stdout
+    engine.cli("rm", "-f", "web")
+    engine.cli("network", "rm", network)
+    return place
+
+
+def links() -> set[str]:
+    return {path.name for path in Path("/sys/class/net").iterdir()}
+
+
+def test_macvlan(make_engine: Callable[..., Engine]) -> None:
+    """Without a parent it is internal; its link goes with it."""
+    engine = make_engine()
+    identity = engine.cli("network", "create", "-d", "macvlan", "--subnet", "10.97.4.0/24", "lan")
+    parent = f"dm-{identity.stdout[:12]}"
+    assert parent in links()
+    (told,) = json.loads(engine.cli("network", "inspect", "lan").stdout)
+    assert told["Internal"] is True
+    assert speak(engine, "lan")["IPAddress"].startswith("10.97.4.")
+    assert parent not in links()
+
+
+def test_cni(make_engine: Callable[..., Engine], tmp_path: Path) -> None:
+    """The addresses are the plugins', and the engine tells them."""
+    need_plugins()
+    engine = make_engine()
+    file = write_list(tmp_path, 0)
+    engine.cli("network", "create", "-d", "cni", "-o", f"conflist={file}", "pods")
+    place = speak(engine, "pods")
+    assert place["IPAddress"].startswith("10.214.0.")
+    assert place["Gateway"] == "10.214.0.1"
+    assert "kit-cni0" not in links()
