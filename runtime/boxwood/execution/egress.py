@@ -22,6 +22,7 @@ import logging
 import os
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib import resources
@@ -49,6 +50,8 @@ USUAL_ROOT: Final = Path("/run/boxwood")
 _GROUP_NFTABLES: Final = 7
 _REMOVALS: Final = frozenset(10 << 8 | kind for kind in (2, 5, 8, 11))
 """Of a table, a chain, a rule, a set."""
+_REVIVE_WAIT: Final = 10.0
+"""Seconds between two brokers that die."""
 _PAUSE: Final = 0.2
 """Seconds between two looks, whatever others do."""
 _PROTOCOLS: Final = {"": 6, "tcp": 6, "udp": 17}
@@ -69,7 +72,10 @@ class Broker:
         self._socket: socket.socket | None = None
         self._lock = asyncio.Lock()
         self._number = 0
+        self._pidfd = -1
         self.pid = 0
+        self.on_end: Callable[[], None] = _nothing
+        """Called when the process that is spoken to has ended."""
 
     @property
     def connected(self) -> bool:
@@ -83,21 +89,42 @@ class Broker:
         """
         self.close()
         connection = connect(self._directory, SOCKET)
-        fresh = connection is None
-        if connection is None:
-            if not spawn:
-                return False
-            connection = self._spawn()
+        if connection is not None and await self._greeted(connection):
+            credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+            self.pid = struct.unpack("iII", credentials)[0]
+            self._watch()
+            return False
+        # None, or one that was just about to end.
+        if not spawn:
+            return False
+        if not await self._greeted(self._spawn()):
+            raise Unavailable("egress broker: does not answer")
+        self._watch()
+        return True
+
+    async def _greeted(self, connection: socket.socket) -> bool:
+        """Use a connection, if the broker at its end says that it is there."""
         connection.setblocking(False)
         self._socket = connection
         try:
-            message = await self._receive()
-        except BoxwoodError:
-            self.close()
-            raise
-        if message.name != "ready":
-            raise Unavailable(f"egress broker: said {message.name}")
-        return fresh
+            if (await self._receive()).name == "ready":
+                return True
+        except Unavailable as error:
+            log.info("%s", error)
+        self.close()
+        return False
+
+    def _watch(self) -> None:
+        """Hear of its end; it is our child, or was another daemon's."""
+        with contextlib.suppress(ProcessLookupError):
+            self._pidfd = os.pidfd_open(self.pid)
+            asyncio.get_running_loop().add_reader(self._pidfd, self._ended)
+
+    def _ended(self) -> None:
+        with contextlib.suppress(ChildProcessError):
+            os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
+        self.close()
+        self.on_end()
 
     def _spawn(self) -> socket.socket:
         executable, build = _executable()
@@ -107,12 +134,12 @@ class Broker:
             args = (b"boxwood-broker", build.encode(), self._table.encode())
             fds = [listener.fileno(), netlink.fileno()]
             self.pid, pidfd = launch.spawn_shim(executable, fds, args)
+            os.close(pidfd)
         except OSError as error:
             raise Unavailable(f"egress broker: start: {error.strerror}") from error
         finally:
             listener.close()
             netlink.close()
-        _reap_later(pidfd)
         connection = connect(self._directory, SOCKET)
         if connection is None:
             raise Unavailable("egress broker: it ended at once")
@@ -153,6 +180,10 @@ class Broker:
         connection, self._socket = self._socket, None
         if connection is not None:
             connection.close()
+        if self._pidfd >= 0:
+            asyncio.get_running_loop().remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
 
 
 class Egress:
@@ -163,6 +194,9 @@ class Egress:
         self.table = f"boxwood-egress{tag}"
         self.broker = Broker(directory, self.table)
         self._helper = helper
+        self.broker.on_end = self._lost
+        self._revived = 0.0
+        self._reviving: asyncio.Task[None] | None = None
         self._limited: dict[str, Limited] = {}
         helper.restorers.append(self._introduce)
 
@@ -214,11 +248,19 @@ class Egress:
         ``tell`` is given a sentence each time. What names had opened has to be asked for again.
         """
         loop = asyncio.get_running_loop()
-        watch = socket.socket(
-            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, NETLINK_NETFILTER
-        )
+        try:
+            watch = socket.socket(
+                socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, NETLINK_NETFILTER
+            )
+        except OSError as error:
+            log.info("egress: no packet filter to watch: %s", error.strerror)
+            return
         with watch:
-            watch.bind((0, 1 << (_GROUP_NFTABLES - 1)))
+            try:
+                watch.bind((0, 1 << (_GROUP_NFTABLES - 1)))
+            except OSError as error:
+                log.info("egress: the packet filter is not watched: %s", error.strerror)
+                return
             while True:
                 try:
                     data = await loop.sock_recv(watch, 1 << 16)
@@ -244,9 +286,27 @@ class Egress:
 
     def release(self) -> None:
         """Let go (the daemon's end): the policies stay."""
+        if self._reviving is not None:
+            self._reviving.cancel()
         self.broker.close()
 
     # ---- the broker
+
+    def _lost(self) -> None:
+        """It has ended: as long as there are policies there is another, at once or, when that one
+        too did not last, after a while."""
+        if self._limited:
+            log.warning("egress: the broker is gone: a new one is started")
+            self._reviving = asyncio.get_running_loop().create_task(self._revive())
+
+    async def _revive(self) -> None:
+        if time.monotonic() - self._revived < _REVIVE_WAIT:
+            await asyncio.sleep(_REVIVE_WAIT)
+        self._revived = time.monotonic()
+        try:
+            await self._ensure()
+        except BoxwoodError as error:
+            log.error("egress: start the broker again: %s", error)
 
     async def _ensure(self) -> None:
         if not await asyncio.to_thread(self._is_there):
@@ -438,13 +498,5 @@ def _executable() -> tuple[int, str]:
     return seal(path), hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
-def _reap_later(pidfd: int) -> None:
-    loop = asyncio.get_running_loop()
-
-    def ended() -> None:
-        loop.remove_reader(pidfd)
-        with contextlib.suppress(ChildProcessError):
-            os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
-        os.close(pidfd)
-
-    loop.add_reader(pidfd, ended)
+def _nothing() -> None:
+    """Nobody wants to hear of it."""

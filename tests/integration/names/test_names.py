@@ -302,7 +302,8 @@ async def in_flight(daemon, count: int) -> None:
 
 async def test_too_many_at_once_are_refused(daemon, netns: int) -> None:
     with Server(silence) as silent:
-        await daemon.names.open("c1", netns, View(upstreams=from_host(silent)))
+        # Asked three times: the first must wait until the last is sent, on the slowest machine.
+        await daemon.names.open("c1", netns, View(upstreams=from_host(silent, silent, silent)))
         client = Client(netns)
         with client.socket(socket.SOCK_DGRAM) as made:
             made.settimeout(10)
