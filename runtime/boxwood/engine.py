@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from boxwood.model.config import ContainerConfig
     from boxwood.model.container import Container
     from boxwood.model.image import Image
+    from boxwood.model.network import Network
 
 log = logging.getLogger(__name__)
 
@@ -171,6 +172,8 @@ class Engine:
         self.volumes.users_of = self.containers.of_volume
         self.volumes.mounted_by = self.containers.mounting
         self.networks.endpoints_of = self._endpoints_of
+        self.networks.choose_subnet = self._choose_subnet
+        self.networks.addresses.choose = self._choose_address
         await warm
         await self._reconcile()
         self._register_metrics()
@@ -343,6 +346,14 @@ class Engine:
         if self.config.host_gateway_ip:
             return (self.config.host_gateway_ip,)
         return self.networks.addresses.gateways(self.networks.get(DEFAULT).id)
+
+    def _choose_subnet(self, network: Network, version: int) -> str:
+        arguments = {"network": network, "version": version}
+        return extensions.choose(self.extensions, "choose_subnet", **arguments)
+
+    def _choose_address(self, network: Network, endpoint: str, version: int) -> str:
+        arguments = {"network": network, "endpoint": endpoint, "version": version}
+        return extensions.choose(self.extensions, "choose_address", **arguments)
 
     def _volume_driver(self, name: str) -> VolumeDriver:
         driver: VolumeDriver = manager.select(

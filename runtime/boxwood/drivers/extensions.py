@@ -52,6 +52,28 @@ def adjust_spec(plugins: pluggy.PluginManager, spec: dict[str, Any], container: 
             raise PluginError(f"adjust spec: {container.id[:12]}: {name}: {error}") from error
 
 
+def choose(plugins: pluggy.PluginManager, hook: str, /, **arguments: Any) -> str:
+    """Return the first answer to ``choose_subnet`` or ``choose_address``; empty: nobody chooses.
+
+    Raises:
+        PluginError: one failed, or answered with no text; names it.
+        BoxwoodError: what an extension raised of our own errors, as it is.
+    """
+    for name, call in implementations(plugins, hook):
+        try:
+            found = call(**arguments)
+        except BoxwoodError:
+            raise
+        except Exception as error:  # a stranger's code: whatever it raises gets its name
+            raise PluginError(f"{hook}: {name}: {error}") from error
+        if found is None:
+            continue
+        if not isinstance(found, str) or not found:
+            raise PluginError(f"{hook}: {name}: not a text: {found!r}")
+        return found
+    return ""
+
+
 class Observer:
     """Shows events to the extensions; the failure of one is logged once and changes nothing."""
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from boxwood.drivers.volume import VolumeDriver
     from boxwood.model.container import Container
     from boxwood.model.event import Event
+    from boxwood.model.network import Network
 
 PROJECT = "boxwood"
 VERSION = 1
@@ -125,6 +126,28 @@ class ExtensionHooks:
 
         Called in the daemon's thread: it must not wait for anything. An exception refuses the
         start with :class:`boxwood.errors.PluginError`.
+        """
+
+    @hookspec
+    def choose_subnet(self, network: Network, version: int) -> str | None:
+        """Return the subnet (CIDR form) of a new network that asked for none of this family.
+
+        None: the next plugin, or the engine, chooses. It is checked as a client's would be: one
+        that overlaps another network refuses the creation. Called in the daemon's thread, as
+        :meth:`choose_address` is: neither may wait for anything. When a network or an endpoint
+        goes, :meth:`on_event` sees it.
+
+        Args:
+            network: as it will be recorded; its id is known to nobody yet.
+            version: 4 or 6.
+        """
+
+    @hookspec
+    def choose_address(self, network: Network, endpoint: str, version: int) -> str | None:
+        """Return the address of an endpoint that asked for none of this family, at each start.
+
+        None: the next plugin, or the engine, chooses. It is checked as a client's would be: one
+        that is taken, or lies in no subnet of the network, refuses the start.
         """
 
     @hookspec

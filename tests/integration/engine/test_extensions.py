@@ -311,3 +311,45 @@ def test_events_reach_the_journal_in_time(start: Start, folder: Path, tmp_path: 
     engine.docker("volume", "create", "heard")
     until(lambda: "volume create heard" in journal.read_text(), "the journal has it", seconds=5)
     assert time.monotonic() - before < 5
+
+
+CHOOSER = """
+    from boxwood.drivers.hookspecs import hookimpl
+    from boxwood.errors import Unavailable
+
+    @hookimpl
+    def choose_subnet(network, version):
+        if network.name == "wrong":
+            return 5
+        if network.name == "full":
+            raise Unavailable("choose subnet: full: no more")
+        return "10.197.96.0/24" if version == 4 and network.name == "mine" else None
+
+    @hookimpl
+    def choose_address(network, endpoint, version):
+        return "10.197.96.77" if network.name == "mine" else None
+"""
+
+
+def test_subnets_and_addresses_are_chosen(start: Start, folder: Path) -> None:
+    """What it chooses is checked as a client's wish is; what it leaves open, the engine chooses."""
+    install(folder, "chooser", {"chooser": CHOOSER}, "[boxwood.extension]\nchooser = chooser\n")
+    engine = start("chooser")
+
+    def subnet(name: str) -> str:
+        engine.docker("network", "create", name)
+        return str(engine.api("GET", f"/networks/{name}").json()["IPAM"]["Config"][0]["Subnet"])
+
+    assert subnet("mine") == "10.197.96.0/24"
+    assert not subnet("other").startswith("10.197.96.")
+    run = ("run", "--rm", "--network", "mine", "busybox")
+    assert "10.197.96.77/24" in engine.docker(*run, "ip", "-4", "addr", "show", "eth0").stdout
+    engine.docker("run", "-d", "--name", "one", "--network", "mine", "busybox", "sleep", "100")
+    taken = engine.docker(*run, "true", check=False)
+    assert "Address already in use" in taken.stderr
+    own = ("run", "--rm", "--network", "mine", "--ip", "10.197.96.9", "busybox", "ip", "addr")
+    assert "10.197.96.9/24" in engine.docker(*own).stdout
+    wrong = engine.docker("network", "create", "wrong", check=False)
+    assert "choose_subnet: chooser: not a text: 5" in wrong.stderr
+    full = engine.docker("network", "create", "full", check=False)
+    assert "choose subnet: full: no more" in full.stderr

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from boxwood.errors import Conflict, InvalidArgument, NotFound, PermissionDenied, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from boxwood.model.network import IPAMConfig, Network
     from boxwood.services.networks.ranges import Address
@@ -98,6 +98,7 @@ class _Open:
     """A network whose addresses are given out: its pools, and what each owner has."""
 
     def __init__(self, network: Network, *, own: bool) -> None:
+        self.record = network
         self.label = f"{network.name} ({network.id})"
         self.own = own
         self.pools = tuple(
@@ -123,6 +124,8 @@ class Addresses:
 
     def __init__(self) -> None:
         self._open: dict[str, _Open] = {}
+        self.choose: Callable[[Network, str, int], str] = lambda *_: ""
+        """Chooses an address, by network, owner and IP version; empty: the next is taken."""
 
     def open(self, network: Network, *, own: bool = False) -> None:
         """Begin to give out the addresses of a network. Idempotent.
@@ -249,13 +252,14 @@ class Addresses:
         except KeyError:
             raise NotFound(f"network {network_id} not found") from None
 
-    @staticmethod
-    def _one(network: _Open, owner: str, version: int, wanted: str) -> list[str]:
+    def _one(self, network: _Open, owner: str, version: int, wanted: str) -> list[str]:
+        pools = network.of(version)
+        if pools and not wanted:
+            wanted = self.choose(network.record, owner, version)
         if wanted:
             pool, address = _inside(network, version, wanted)
             pool.take(address, owner)
             return [pool.shown(address)]
-        pools = network.of(version)
         for pool in pools:
             found = pool.give(owner)
             if found is not None:

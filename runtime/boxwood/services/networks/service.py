@@ -21,7 +21,7 @@ from boxwood.errors import (
 )
 from boxwood.faultpoints import fault
 from boxwood.model import ids, times
-from boxwood.model.network import DEFAULT, HOST, IPAM, NONE, Network, NetworkCreate
+from boxwood.model.network import DEFAULT, HOST, IPAM, NONE, IPAMConfig, Network, NetworkCreate
 from boxwood.model.wire import replace
 from boxwood.services.locks import KeyedLocks
 from boxwood.services.networks import filters as tests
@@ -90,6 +90,8 @@ class NetworksService:
         self._created = created
         self._pools = pools.Pools(settings.sources or ranges.default_sources(engine_id), routes)
         self._locks = KeyedLocks()
+        self.choose_subnet: Callable[[Network, int], str] = lambda *_: ""
+        """Chooses a subnet of a new network, by IP version; empty: the pools do."""
         self.addresses = Addresses()
         """Gives out the addresses of all networks."""
         self.endpoints_of: Callable[[str], list[Endpoint]] = lambda _: []
@@ -250,7 +252,7 @@ class NetworksService:
             source = wanted.config_from.network if wanted.config_from else ""
             if source:
                 wanted = options.configured(wanted, self._configuration(source))
-            draft, warning = self._draft(wanted, source), ""
+            draft, warning = self._chosen(self._draft(wanted, source)), ""
             asked = draft.ipam.config or ()
             pools.check(asked, ipv6=draft.ipv6)
             if not draft.config_only:
@@ -295,6 +297,19 @@ class NetworksService:
             options={**preset, **(wanted.options or {})},
             labels=dict(wanted.labels or {}),
         )
+
+    def _chosen(self, network: Network) -> Network:
+        """Return a network with the subnets that an extension chooses for it."""
+        without = network.config_only or network.ipam.driver == _NO_ADDRESSES
+        if without or self._makers.own_addresses(network):
+            return network
+        config = network.ipam.config or ()
+        asked = {6 if ":" in one.subnet else 4 for one in config}
+        for version, wanted in ((4, network.ipv4), (6, network.ipv6)):
+            if wanted and version not in asked:
+                subnet = self.choose_subnet(network, version)
+                config += (IPAMConfig(subnet=subnet),) if subnet else ()
+        return replace(network, ipam=replace(network.ipam, config=config))
 
     async def _realize(self, network: Network) -> Network:
         """Choose subnets, have the driver make the network, and record it; or leave nothing."""
