@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -177,7 +178,17 @@ class Reconciler:
     async def _restore_networks(self) -> None:
         """Restore what running containers have of their networks, remove what nobody has."""
         context = self._context
-        running = [container for container in context.store if container.state.running]
+        async with AsyncExitStack() as held:
+            # One that ends just now has left its networks before its record says so.
+            for container in context.store:
+                if container.state.running:
+                    await held.enter_async_context(context.of(container.id).lock)
+            await self._restore_running(
+                [container for container in context.store if container.state.running]
+            )
+
+    async def _restore_running(self, running: list[Container]) -> None:
+        context = self._context
         for path in context.keys.iterdir():
             if path.name not in {ids.short(container.id) for container in running}:
                 path.unlink(missing_ok=True)
