@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 from tests.support.cni import need_plugins, write_list
 from tests.support.engine import Engine
+from tests.support.needs import until
 
 pytestmark = pytest.mark.root
 
@@ -34,7 +37,9 @@ def speak(engine: Engine, network: str) -> dict[str, str]:
 
 
 def links() -> set[str]:
-    return {path.name for path in Path("/sys/class/net").iterdir()}
+    """The links that these drivers leave on the host."""
+    names = {path.name for path in Path("/sys/class/net").iterdir()}
+    return {name for name in names if name.startswith(("dm-", "kit-"))}
 
 
 def test_macvlan(make_engine: Callable[..., Engine]) -> None:
@@ -59,3 +64,32 @@ def test_cni(make_engine: Callable[..., Engine], tmp_path: Path) -> None:
     assert place["IPAddress"].startswith("10.214.0.")
     assert place["Gateway"] == "10.214.0.1"
     assert "kit-cni0" not in links()
+
+
+@pytest.mark.parametrize("driver", ["macvlan", "cni"])
+def test_the_daemon_is_killed(
+    driver: str, make_engine: Callable[..., Engine], tmp_path: Path
+) -> None:
+    """What runs stays joined; what ended meanwhile leaves nothing, and its name may be used."""
+    option = "macvlan_mode=bridge"
+    if driver == "cni":
+        need_plugins()
+        option = f"conflist={write_list(tmp_path, 0)}"
+    engine, before = make_engine(), links()
+    engine.cli("network", "create", "-d", driver, "-o", option, "net")
+    for name in ("web", "gone"):
+        run = ("run", "-d", "--network", "net", "--name", name, "busybox", "sh", "-c", SERVE)
+        engine.cli(*run)
+    (told,) = json.loads(engine.cli("inspect", "gone").stdout)
+    engine.kill()
+    os.kill(told["State"]["Pid"], signal.SIGKILL)
+    engine.start()
+    client = ("run", "--rm", "--network", "net", "busybox", "sh", "-c", FETCH)
+    assert engine.cli(*client).stdout == "over the wire\n"
+    engine.cli("rm", "gone")
+    engine.cli("rm", "-f", "web")
+    engine.cli("network", "rm", "net")
+    # Sandboxes that are going take their own links along.
+    until(lambda: links() <= before, "no link is left")
+    kept = tmp_path / "ipam/kit0"
+    assert not kept.exists() or [one for one in kept.iterdir() if one.name[0].isdigit()] == []
