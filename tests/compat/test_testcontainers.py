@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.needs import until
+
 if TYPE_CHECKING:
     from tests.support.engine import Engine
 
@@ -16,6 +18,15 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
+
+
+def said(address: tuple[str, int]) -> str:
+    """What a server says; nothing while it does not listen yet."""
+    try:
+        with socket.create_connection(address, timeout=10) as client:
+            return client.makefile().readline()
+    except ConnectionError:
+        return ""
 
 
 def test_two_containers_and_a_network(
@@ -37,8 +48,7 @@ def test_two_containers_and_a_network(
         client = DockerContainer("busybox").with_command("sleep 100").with_network(network)
         with server, client:
             address = (server.get_container_host_ip(), int(server.get_exposed_port(80)))
-            with socket.create_connection(address, timeout=10) as asked:
-                assert asked.makefile().readline() == "hello\n"
+            assert until(lambda: said(address), "the server listens") == "hello\n"
             answer = client.exec(["nc", "web", "80"])
             assert (answer.exit_code, answer.output) == (0, b"hello\n")
     assert [one["Name"] for one in clean_engine.api("GET", "/networks").json()] == [

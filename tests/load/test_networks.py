@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -60,7 +61,15 @@ def start(engine: Engine, number: int, **host: Any) -> str:
         key: str = json.loads(answer)["Id"]
         status, answer = api.ask("POST", f"/containers/{key}/start")
         assert status == 204, answer
+    until(lambda: listens(key, engine), f"c{number} listens")
     return key
+
+
+def listens(key: str, engine: Engine) -> bool:
+    """Whether the server of a container has come to listen on port 80."""
+    pid = engine.api("GET", f"/containers/{key}/json").json()["State"]["Pid"]
+    tables = [Path(f"/proc/{pid}/net/{name}").read_text() for name in ("tcp", "tcp6")]
+    return any(re.search(r":0050 \S+ 0A ", table) for table in tables)
 
 
 def start_all(engine: Engine, count: int, **host: Any) -> list[str]:

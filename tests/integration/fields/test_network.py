@@ -15,6 +15,7 @@ import pytest
 from tests.integration.fields.box import Api, Box
 from tests.integration.fields.claims import shows
 from tests.support.engine import Engine
+from tests.support.needs import until
 
 pytestmark = pytest.mark.root
 
@@ -246,10 +247,18 @@ SERVE = ("nc", "-ll", "-p", "80", "-e", "echo", "hello")
 """A server that greets every client."""
 
 
-def greeted(port: int | str, host: str = "127.0.0.1") -> str:
-    """What the server on a port says."""
-    with socket.create_connection((host, int(port)), timeout=10) as client:
-        return client.makefile().readline().strip()
+def greeted(port: str) -> str:
+    """What the server on a port of the loopback says, once it has come to listen."""
+
+    def ask() -> str:
+        try:
+            with socket.create_connection(("127.0.0.1", int(port)), timeout=10) as client:
+                return client.makefile().readline().strip()
+        except ConnectionError:
+            return ""
+
+    found: str = until(ask, "the server greets")
+    return found
 
 
 @shows("HostConfig.PortBindings", "PortBinding.HostIp", "PortBinding.HostPort")

@@ -84,7 +84,7 @@ def part(api: Api, network: str, box: Box) -> None:
 def test_connect_and_disconnect_while_it_runs(api: Api) -> None:
     with api.living(*SERVE, host=host("one", 0)) as box:
         port = port_of(box)
-        assert greeted(port)
+        until(lambda: greeted(port), "it serves")
         for wanted, count in (("80", 1), ("70-90/tcp", 1), ("81", 0), ("80/udp", 0)):
             filters = quote(json.dumps({"publish": [wanted]}))
             assert len(api.ok("GET", f"/containers/json?filters={filters}")) == count
@@ -194,7 +194,7 @@ def test_ports_that_come_and_go(api: Api) -> None:
         add = {"80/tcp": [{"HostIp": "127.0.0.1"}]}
         api.ok("POST", path, {"Add": add})
         port = port_of(box)
-        assert greeted(port)
+        until(lambda: greeted(port), "it serves")
         api.ok("POST", path, {"Add": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(port)}]}})
         assert {port_of(box), port} <= ports_of(box), "that one, and now any other too"
         assert greeted(port)
@@ -222,6 +222,7 @@ def test_the_daemon_comes_back(own: Api) -> None:
     with own.living(*SERVE, host=host("one", 0)) as stays, own.living(host=host("one")) as ends:
         port, before = port_of(stays), networks(stays)
         gone = networks(ends)["one"]["IPAddress"]
+        until(lambda: greeted(port), "it serves")
         pid = ends.pid
         engine.kill()
         os.kill(pid, 9)
@@ -238,4 +239,4 @@ def test_the_daemon_comes_back(own: Api) -> None:
         with own.living(host=host("one"), networking=wanted) as other:
             assert networks(other)["one"]["IPAddress"] == gone
         own.ok("POST", f"/containers/{stays.id}/restart?t=0")
-        assert greeted(port_of(stays))
+        until(lambda: greeted(port_of(stays)), "it serves again")
