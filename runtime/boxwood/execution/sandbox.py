@@ -59,6 +59,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         host_network: the files begin with what the host has.
         connected: it has a network of its own, and asks a name server that is reachable from it.
         resolver: it asks the engine's name server, which asks the others.
+        silent: it asks none of the host's, and nobody in their stead.
         nameservers, search, options: instead of the host's, each where it is not empty.
     """
 
@@ -71,6 +72,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     host_network: bool = False
     connected: bool = False
     resolver: bool = False
+    silent: bool = False
     nameservers: tuple[str, ...] = ()
     search: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
@@ -223,9 +225,9 @@ def resolv_conf(identity: Identity) -> str:
             options = words[1:]
         elif words[0] != "nameserver":
             lines.append(line)
-        elif identity.host_network or _reachable(words[1:], identity):
+        elif not identity.silent and (identity.host_network or _reachable(words[1:], identity)):
             servers += words[1:2]
-    if identity.connected and not servers:
+    if identity.connected and not servers and not identity.silent:
         servers = _fallback(identity)
     if identity.resolver and not any(option.startswith("ndots:") for option in options):
         options.append("ndots:0")

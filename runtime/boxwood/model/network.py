@@ -14,6 +14,11 @@ PREDEFINED = (DEFAULT, HOST, NONE)
 """Networks that every engine has, that nobody makes or removes."""
 RESERVED = (*PREDEFINED, "default")
 """Names that mean something already."""
+DNS_LABEL = "boxwood.dns"
+"""Label of a network: who answers its containers' questions."""
+DNS_ON, DNS_HOST, DNS_OFF = "on", "host", "off"
+"""The engine's name server (the default); the host's servers, without it; nobody."""
+DNS_MODES = (DNS_ON, DNS_HOST, DNS_OFF)
 DEFAULT_BRIDGE_OPTION = "com.docker.network.bridge.default_bridge"
 
 
@@ -87,6 +92,13 @@ class Network(Wire, kw_only=True):
     def predefined(self) -> bool:
         """Whether every engine has it."""
         return self.name in PREDEFINED
+
+    @property
+    def dns(self) -> str:
+        """Who answers its containers' questions: one of ``DNS_MODES``."""
+        if self.predefined:
+            return DNS_HOST
+        return self.labels.get(DNS_LABEL, DNS_ON)
 
     @property
     def default(self) -> bool:

@@ -240,3 +240,26 @@ def test_the_daemon_comes_back(own: Api) -> None:
             assert networks(other)["one"]["IPAddress"] == gone
         own.ok("POST", f"/containers/{stays.id}/restart?t=0")
         until(lambda: greeted(port_of(stays)), "it serves again")
+
+
+def test_who_answers_questions(own: Api) -> None:
+    """A network's label: the engine's name server, the host's servers, nobody; --dns is asked."""
+    ours = "nameserver 127.0.0.11"
+    for mode in ("on", "host", "off"):
+        body = {"Name": f"names-{mode}", "Labels": {"boxwood.dns": mode}}
+        own.ok("POST", "/networks/create", body)
+
+    def said(network: str, **more: Any) -> str:
+        with own.living("sleep", "100", host={"NetworkMode": network, **more}) as box:
+            return box.sh("cat /etc/resolv.conf")
+
+    assert ours in said("names-on")
+    asked = said("names-host")
+    assert "nameserver " in asked
+    assert ours not in asked
+    assert "nameserver" not in said("names-off")
+    assert "nameserver 192.0.2.53" in said("names-off", Dns=["192.0.2.53"])
+    wrong = {"Name": "wrong", "Labels": {"boxwood.dns": "maybe"}}
+    refused = own.call("POST", "/networks/create", wrong)
+    assert refused.status == 400
+    assert refused.message == "label boxwood.dns: maybe: must be one of on, host, off"

@@ -13,7 +13,7 @@ from boxwood.execution import sandbox
 from boxwood.execution.names import Upstream, View
 from boxwood.model import ids
 from boxwood.model.endpoint import SandboxState
-from boxwood.model.network import DEFAULT, PREDEFINED
+from boxwood.model.network import DEFAULT, DNS_OFF, DNS_ON
 from boxwood.model.place import split_link
 from boxwood.model.wire import replace
 
@@ -104,6 +104,7 @@ def identity_of(context: Context, container: Container) -> sandbox.Identity:
         host_network=host.network_mode == "host",
         connected=bool(attachments),
         resolver=asks_resolver(context, container),
+        silent=_modes(context, container) == {DNS_OFF},
         nameservers=host.dns or settings.dns,
         search=host.dns_search or settings.dns_search,
         options=host.dns_options or settings.dns_options,
@@ -111,10 +112,24 @@ def identity_of(context: Context, container: Container) -> sandbox.Identity:
 
 
 def asks_resolver(context: Context, container: Container) -> bool:
-    """Whether a container asks the engine's name server: it is in a user network, or limited."""
-    if any(name not in PREDEFINED for name in container.networks):
+    """Whether a container asks the engine's name server: a network of its has names, or it is
+    limited."""
+    if DNS_ON in _modes(context, container):
         return True
     return bool(container.networks) and context.endpoints.limits.policy(container) is not None
+
+
+def _modes(context: Context, container: Container) -> set[str]:
+    """Return who answers in its networks."""
+    found = set()
+    for name, at in container.networks.items():
+        try:
+            network, _ = context.networks.resolve(at.network_id or name)
+        except NotFound:
+            continue  # its start says so
+        if network is not None:
+            found.add(network.dns)
+    return found
 
 
 def view_of(context: Context, container: Container) -> View | None:

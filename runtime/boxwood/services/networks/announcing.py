@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from boxwood.model.network import PREDEFINED
 from boxwood.model.place import names_of, split_link
 from boxwood.model.wire import replace
 from boxwood.services.networks import placing
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Announcer:
-    """What the name server knows of containers. Names are served in user networks alone."""
+    """What the name server knows of containers: of those in networks that have names."""
 
     def __init__(self, names: Names) -> None:
         self._names = names
@@ -30,7 +29,7 @@ class Announcer:
 
     def know(self, container: Container, place: Place) -> bool:
         """Note a container's names in a network, or note them anew; whether it has any there."""
-        if not _has_names(place):
+        if not place.named:
             return False
         self._directory.add(
             place.spec.id,
@@ -108,7 +107,7 @@ class Announcer:
             self._links[container.id] = links
         return replace(
             view,
-            zones=tuple(place.spec.id for place in places if _has_names(place)),
+            zones=tuple(place.spec.id for place in places if place.named),
             names=self._link_names(links),
             forward=any(not place.spec.internal for place in places),
         )
@@ -122,12 +121,8 @@ def _links_of(container: Container, places: Iterable[Place]) -> Iterator[Link]:
     """Yield the links of a container in user networks."""
     host = container.host_config
     for place in places:
-        if _has_names(place):
+        if place.named:
             own = host.links if place.name == host.network_mode else ()
             for text in dict.fromkeys((*(place.asked.links or ()), *(own or ()))):
                 target, alias = split_link(text)
                 yield Link(place.spec.id, target, alias)
-
-
-def _has_names(place: Place) -> bool:
-    return place.name not in PREDEFINED

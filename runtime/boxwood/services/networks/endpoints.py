@@ -17,6 +17,7 @@ from boxwood.errors import BoxwoodError, Conflict, NotFound
 from boxwood.faultpoints import fault
 from boxwood.model import ids
 from boxwood.model.endpoint import SandboxState
+from boxwood.model.network import DNS_ON
 from boxwood.services.networks import placing, publishing
 from boxwood.services.networks.announcing import Announcer
 from boxwood.services.networks.checks import check_settings
@@ -294,7 +295,8 @@ class Endpoints:
         network, driver = self._networks.resolve(at.network_id or name)
         if network is None:
             raise NotFound(f"network {name} not found")
-        return Place(name, at, self._networks.spec(network), driver, ids.new_id())
+        spec = self._networks.spec(network)
+        return Place(name, at, spec, driver, ids.new_id(), named=network.dns == DNS_ON)
 
     def _places(self, container: Container) -> list[Place]:
         """Return the places of a running container, from its record."""

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from boxwood.errors import InvalidArgument, PermissionDenied, Unavailable
-from boxwood.model.network import DEFAULT_BRIDGE_OPTION, IPAM, RESERVED, IPAMConfig
+from boxwood.model.network import (
+    DEFAULT_BRIDGE_OPTION,
+    DNS_LABEL,
+    DNS_MODES,
+    DNS_ON,
+    IPAM,
+    RESERVED,
+    IPAMConfig,
+)
 from boxwood.model.wire import replace
 from boxwood.services.networks.ranges import PoolSource
 
@@ -47,6 +55,13 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
     ip_masq: bool = True
     publish: str = ""
     options: Mapping[str, Mapping[str, str]] = {}
+
+
+def check_labels(labels: Mapping[str, str]) -> None:
+    """Raise InvalidArgument for a label that means something to the engine, and says nonsense."""
+    mode = labels.get(DNS_LABEL, DNS_ON)
+    if mode not in DNS_MODES:
+        raise InvalidArgument(f"label {DNS_LABEL}: {mode}: must be one of {', '.join(DNS_MODES)}")
 
 
 def default_options(settings: NetworkSettings) -> dict[str, str]:

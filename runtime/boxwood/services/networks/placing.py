@@ -44,6 +44,8 @@ class Place:
     gateways: tuple[str, ...] = ()
     ports: tuple[PortRequest, ...] = ()
     attachment: Attachment | None = None
+    named: bool = False
+    """Whether the engine serves names in it."""
 
     @property
     def own(self) -> bool:

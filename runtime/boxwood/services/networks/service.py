@@ -246,6 +246,7 @@ class NetworksService:
             InvalidArgument: a subnet, an address, an option; no subnet is left.
         """
         options.refuse(wanted)
+        options.check_labels(wanted.labels or {})
         async with self._locks.hold(wanted.name):
             if wanted.name in self._records:
                 raise AlreadyExists(f"network with name {wanted.name} already exists")
