@@ -97,6 +97,7 @@ def work(seed: int) -> None:
 
     From ``begun`` on both are right, that the image is there and that it is not.
     """
+    say(up=True)
     engine = DiskEngine()
     engine.start()
     job = Work(engine, seed)
@@ -125,6 +126,7 @@ def work(seed: int) -> None:
 
 def look(seed: int, acknowledged: dict[str, list[str]]) -> None:
     """Say what is wrong with what the power cut left; an empty list, it is hoped."""
+    say(up=True)
     engine = DiskEngine()
     engine.start()
     wrong = [f"after the start: {finding}" for finding in _findings(engine)]
