@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import subprocess
 from pathlib import Path
 
 from boxwood.execution import egress
-from boxwood_ext import net, rtnl
+from boxwood_ext import net, nft, rtnl
 
 LINKS = Path("/sys/class/net")
 DEFAULT = Path("/run/boxwood")
@@ -47,5 +47,5 @@ def clear_networks(exec_root: Path) -> None:
     tables = [(family, tag_of(exec_root)) for family in ("inet", "bridge")]
     tables.append(("inet", f"boxwood-egress{egress.tag_of(exec_root)}"))
     for family, table in tables:
-        command = ["nft", "delete", "table", family, table]
-        subprocess.run(command, capture_output=True, check=False)
+        with contextlib.suppress(nft.NftError):  # there is none, or no library for any
+            nft.Nft().run(f"delete table {family} {table}")
