@@ -41,6 +41,8 @@ MTU: Final = "com.docker.network.driver.mtu"
 _PASSING: Final = "bw-"
 """Of a link inside a sandbox that has not got its name yet."""
 _IFLA_VLAN_ID: Final = 1
+_WAITS: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+"""Seconds between two tries at an address that is still a dying namespace's."""
 _VLANS: Final = range(1, 4095)
 _MTUS: Final = range(68, 65536)
 """Below 68 no IPv4 host may be (RFC 791)."""
@@ -135,9 +137,26 @@ class SubLinkDriver(NetworkDriver):
         network = self._networks.get(request.network)
         if network is None:
             raise NotFound(f"attach: network {request.network[:12]}: not made")
-        made = await asyncio.to_thread(self._attach, network, request, netns)
+        made = await self._attached_soon(network, request, netns)
         self._attached.add(request.endpoint)
         return made
+
+    async def _attached_soon(
+        self, network: NetworkSpec, request: EndpointRequest, netns: int
+    ) -> Attachment:
+        """Attach; an address of a sandbox that has just gone is waited for.
+
+        The kernel takes a namespace apart in the background, and until then its ipvlan link has
+        the address: a tenth of a second, more on a busy machine.
+        """
+        for delay in _WAITS:
+            try:
+                return await asyncio.to_thread(self._attach, network, request, netns)
+            except Conflict as error:
+                if getattr(error.__cause__, "errno", 0) != errno.EADDRINUSE:
+                    raise
+            await asyncio.sleep(delay)
+        return await asyncio.to_thread(self._attach, network, request, netns)
 
     async def detach(self, attachment: Attachment, netns: int | None = None) -> None:
         """Remove the link of a sandbox that lives on; another's goes with its namespace."""

@@ -304,7 +304,8 @@ async def test_udp_is_led(daemon, echo: Echo, host: str) -> None:
     assert await run(ask, int(large)) == b">" + large
     answers = await asyncio.gather(*(run(ask, n) for n in range(30)))
     assert answers == [b">%d" % n for n in range(30)]
-    assert (await daemon.helper.count())["flows_now"] == 31
+    # One for each sender; the kernel may have given a sender the port of an earlier one.
+    assert 0 < (await daemon.helper.count())["flows_now"] <= 31
     await daemon.ports.release("c1")
     assert (await daemon.helper.count())["flows_now"] == 0
 

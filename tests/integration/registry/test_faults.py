@@ -224,7 +224,8 @@ def test_a_token(house: Engine, registry: Scripted) -> None:
     registry.script = script
     assert error_of(pull(house, registry.image)) == ""
     asked = registry.asked("GET", "/token")
-    assert len(tokens) == 2
+    # Each of the two layers may have been on its way with the old one.
+    assert 2 <= len(tokens) <= 4
     assert all("scope=repository:x/y:pull" in one.replace("%3A", ":").replace("%2F", "/")
                for one in asked)  # fmt: skip
 

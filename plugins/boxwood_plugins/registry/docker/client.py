@@ -214,7 +214,8 @@ class Client:
         scope = request.scope or asked.get("scope", "")
         key = (realm, service, scope, *_identity(login))
         found = self._tokens.get(key)
-        if found is not None and found.fresh and not request.refused:
+        # One that was refused may have been replaced by another request meanwhile.
+        if found is not None and found.fresh and f"Bearer {found.text}" != request.refused:
             return found
         secure = request.base.startswith("https:") and not self.hosts.insecure(
             request.host.authority
@@ -268,8 +269,8 @@ class _Request:
         self.scope, self.credentials, self.body = scope, credentials, body
         self.headers = dict(headers)
         self.base = ""
-        self.refused = False
-        """A token was used and not taken: it has expired, or never was enough."""
+        self.refused = ""
+        """What was shown and not taken: it has expired, or never was enough."""
         self._authorization = ""
 
     async def send(self) -> Answer:
@@ -286,7 +287,7 @@ class _Request:
                     self.client._logins[key] = self._authorization
                 return answer
             async with answer:
-                self.refused = bool(self._authorization)
+                self.refused = self._authorization
                 fresh = await self.client.authorize(self, answer)
                 if fresh == self._authorization:
                     raise await failure(answer)
