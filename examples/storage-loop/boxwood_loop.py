@@ -30,6 +30,7 @@ _CONFIGURE, _GET_FREE = 0x4C0A, 0x4C82
 _READ_ONLY, _AUTOCLEAR = 1, 4
 _CONFIG = struct.Struct("=II52xI240x")
 """struct loop_config: the file, the block size, and of loop_info64 the flags."""
+_GONE = (errno.ENOENT, errno.ENODEV, errno.ENXIO)
 _TRIES = 50
 """To get a loop device that others want too."""
 
@@ -135,17 +136,29 @@ def _mounted(image, *, read_only):
 def _device_of(image, read_only):
     """Return the open loop device of an image: the one that it has, or a new one."""
     for file in Path("/sys/block").glob("loop*/loop/backing_file"):
-        try:
-            if file.read_text().rstrip("\n") != str(image.resolve()):
-                continue
-            device = os.open(f"/dev/{file.parts[3]}", os.O_RDWR | os.O_CLOEXEC)
-            # Held open it cannot go any more; it may have gone, and come for another, before.
-            if file.read_text().rstrip("\n") == str(image.resolve()):
-                return device
-            os.close(device)
-        except FileNotFoundError:
+        if _backing(file) != image.resolve():
             continue
+        try:
+            device = os.open(f"/dev/{file.parts[3]}", os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
+            continue
+        # Held open it cannot go any more; it may have gone, and come for another, before.
+        if _backing(file) == image.resolve():
+            return device
+        os.close(device)
     return _new_device(image, read_only)
+
+
+def _backing(file):
+    """Return the file behind a loop device; None: the device has gone."""
+    try:
+        return Path(file.read_text().rstrip("\n"))
+    except OSError as error:
+        if error.errno not in _GONE:
+            raise
+        return None
 
 
 def _new_device(image, read_only):
