@@ -128,6 +128,7 @@ def apply_ours(grounds: Grounds, form: str) -> Measure:
     arguments = {
         **msgspec.to_builtins(ApplyRequest()),
         "recipe": False,
+        "growing": False,
         "whiteouts": "overlay",
         "user_xattr": False,
         "devices": True,
@@ -388,7 +389,7 @@ def peak():
 before = peak()
 fds = [os.open(sys.argv[1], os.O_RDONLY), os.open(sys.argv[2], os.O_RDONLY)]
 arguments = msgspec.to_builtins(ApplyRequest()) | {
-    "recipe": False, "whiteouts": "overlay", "user_xattr": False, "devices": True}
+    "recipe": False, "growing": False, "whiteouts": "overlay", "user_xattr": False, "devices": True}
 JOBS["unpack_layer"].run(arguments, fds)
 print(before * 1024, peak() * 1024)
 """
