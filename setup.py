@@ -37,8 +37,8 @@ BIN = Path("boxwood_ext/bin")
 # The static programs, and the C files of each.
 PROGRAMS = {
     "boxwood-shim": ["*.c"],
-    "boxwood-helper": ["helper/*.c", "decode.c"],
-    "boxwood-broker": ["broker/*.c", "helper/dns.c", "decode.c"],
+    "boxwood-helper": ["helper/*.c", "decode.c", "message.c"],
+    "boxwood-broker": ["broker/*.c", "helper/dns.c", "decode.c", "message.c"],
 }
 DEBUG = os.environ.get("BOXWOOD_DEBUG", "") not in ("", "0")
 

@@ -8,25 +8,16 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
+#include "message.h"
 #include "shim.h"
 
 static const struct bx_row rows[BXM_LIMIT] = {BXM_TABLE(BX_ROW)};
 static int control = -1, listener = -1, folder = -1;
 static ino_t inode;
 
-enum { MAX_FDS = 253 };
-
-struct packet {
-    struct bx_op op;
-    int fds[MAX_FDS];
-    unsigned count;
-    uint64_t value; /* for the reply */
-};
-
-struct writer {
-    unsigned char data[8192] __attribute__((aligned(8)));
-    size_t used;
-};
+static const struct bx_protocol protocol = {rows, BXM_VERSION, BXM_LIMIT, BXM_REPLY,
+                                            BX_MESSAGE_FDS};
+_Static_assert(BXM_MAX_MESSAGE == BX_MESSAGE_ROOM, "as protocol.py has it");
 
 int control_connected(void)
 {
@@ -45,45 +36,15 @@ void control_begin(int fd)
     watch(fd, ON_CONTROL, 0, 0, EPOLLIN, EPOLL_CTL_ADD);
 }
 
-static void put_u32s(struct writer *out, uint32_t first, uint32_t second)
+/* Three of them fit a message with room to spare. */
+static void put_string(struct bx_writer *out, const char *text)
 {
-    memcpy(out->data + out->used, &first, 4);
-    memcpy(out->data + out->used + 4, &second, 4);
-    out->used += 8;
+    bx_put_string(out, text, 1024);
 }
 
-static void put_number(struct writer *out, unsigned kind, uint64_t number)
+static void finish(struct bx_writer *out, unsigned code)
 {
-    put_u32s(out, kind, 8);
-    memcpy(out->data + out->used, &number, 8);
-    out->used += 8;
-}
-
-/* Cut at 1 KiB: three of them fit a message with room to spare. */
-static void put_string(struct writer *out, const char *text)
-{
-    size_t length = strnlen(text, 1024), whole = (length + 8) & ~(size_t)7;
-    put_u32s(out, BXP_KIND_STR, (uint32_t)length);
-    memset(out->data + out->used, 0, whole);
-    memcpy(out->data + out->used, text, length);
-    out->used += whole;
-}
-
-static void begin(struct writer *out)
-{
-    out->used = 16;
-}
-
-static void finish(struct writer *out, unsigned code)
-{
-    struct {
-        uint16_t version, reserved;
-        uint32_t size;
-        uint16_t code, count;
-        uint32_t length;
-    } head = {BXM_VERSION, 0, (uint32_t)out->used, (uint16_t)code, rows[code].count,
-              (uint32_t)out->used - 16};
-    memcpy(out->data, &head, sizeof head);
+    bx_end(out, BXM_VERSION, code, rows[code].count);
     /* A daemon that does not read is hung up on: when it connects again it is told the state. */
     if (control >= 0 && send(control, out->data, out->used, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
         hang_up();
@@ -92,68 +53,58 @@ static void finish(struct writer *out, unsigned code)
 void control_reply(uint64_t request, int error, const char *operation, const char *object,
                    uint64_t value)
 {
-    struct writer out;
-    begin(&out);
-    put_number(&out, BXP_KIND_U64, request);
-    put_number(&out, BXP_KIND_I64, (uint64_t)(int64_t)error);
+    struct bx_writer out;
+    bx_begin(&out);
+    bx_put_number(&out, BXP_KIND_U64, request);
+    bx_put_number(&out, BXP_KIND_I64, (uint64_t)(int64_t)error);
     put_string(&out, operation);
     put_string(&out, object);
-    put_number(&out, BXP_KIND_U64, value);
+    bx_put_number(&out, BXP_KIND_U64, value);
     finish(&out, BXM_REPLY);
 }
 
 void control_exited(struct task *task)
 {
-    struct writer out;
-    begin(&out);
+    struct bx_writer out;
+    bx_begin(&out);
     put_string(&out, task->name);
-    put_number(&out, BXP_KIND_U64, (uint64_t)task->code);
-    put_number(&out, BXP_KIND_U64, (uint64_t)task->signal);
-    put_number(&out, BXP_KIND_U64, (uint64_t)task->finished);
+    bx_put_number(&out, BXP_KIND_U64, (uint64_t)task->code);
+    bx_put_number(&out, BXP_KIND_U64, (uint64_t)task->signal);
+    bx_put_number(&out, BXP_KIND_U64, (uint64_t)task->finished);
     finish(&out, BXM_EXITED);
 }
 
 void control_detached(const struct task *task)
 {
-    struct writer out;
-    begin(&out);
+    struct bx_writer out;
+    bx_begin(&out);
     put_string(&out, task->name);
     finish(&out, BXM_DETACHED);
 }
 
 static void tell_state(const struct task *task)
 {
-    struct writer out;
-    begin(&out);
+    struct bx_writer out;
+    bx_begin(&out);
     put_string(&out, task->name);
-    put_number(&out, BXP_KIND_U64, (uint64_t)task->state);
-    put_number(&out, BXP_KIND_U64, (uint64_t)task->pid);
-    put_number(&out, BXP_KIND_U64, (uint64_t)task->code);
-    put_number(&out, BXP_KIND_U64, (uint64_t)task->signal);
-    put_number(&out, BXP_KIND_U64, (uint64_t)task->finished);
+    bx_put_number(&out, BXP_KIND_U64, (uint64_t)task->state);
+    bx_put_number(&out, BXP_KIND_U64, (uint64_t)task->pid);
+    bx_put_number(&out, BXP_KIND_U64, (uint64_t)task->code);
+    bx_put_number(&out, BXP_KIND_U64, (uint64_t)task->signal);
+    bx_put_number(&out, BXP_KIND_U64, (uint64_t)task->finished);
     finish(&out, BXM_STATE);
 }
 
 static void tell_all(void)
 {
-    struct writer out;
+    struct bx_writer out;
     for (unsigned i = 0; i < BXM_MAX_TASKS; i++)
         if (shim.tasks[i])
             tell_state(shim.tasks[i]);
-    begin(&out);
+    bx_begin(&out);
     put_string(&out, shim.id);
     put_string(&out, shim.exit_path);
     finish(&out, BXM_READY);
-}
-
-/* Only root, or who we run as. */
-static int is_allowed(int fd)
-{
-    struct ucred peer;
-    socklen_t size = sizeof peer;
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
-        return 0;
-    return !peer.uid || peer.uid == geteuid();
 }
 
 void control_accept(void)
@@ -164,7 +115,7 @@ void control_accept(void)
         watch(listener, ON_LISTEN, 0, 0, 0, EPOLL_CTL_MOD);
         shim.listen_again = now_ms() + LISTEN_PAUSE;
     }
-    if (fd < 0 || !is_allowed(fd))
+    if (fd < 0 || !bx_peer_is(fd, geteuid()))
         return;
     control_begin(bx_take(&fd));
     tell_all();
@@ -213,7 +164,7 @@ void control_listen(const char *directory)
 #define NUM(i) (packet->op.args[i].number)
 #define STR(i) ((const char *)packet->op.args[i].data)
 
-static int do_configure(struct packet *packet)
+static int do_configure(struct bx_packet *packet)
 {
     char parent[4096];
     const char *slash = strrchr(STR(3), '/');
@@ -242,7 +193,7 @@ static int do_configure(struct packet *packet)
     return 0;
 }
 
-static int do_task(struct packet *packet)
+static int do_task(struct bx_packet *packet)
 {
     if (!shim.configured || !*STR(1) || packet->op.args[1].length >= NAME_LIMIT)
         return -EINVAL;
@@ -254,7 +205,7 @@ static int do_task(struct packet *packet)
 /* The log has every line that was finished by now; a held client gets the rest, that of a line
  * that is not finished first. Output and log are told apart by their times: entries are stamped
  * when they are written, all of it in this one thread. */
-static int hold(struct packet *packet, struct client *client)
+static int hold(struct bx_packet *packet, struct client *client)
 {
     struct timespec now;
     const char *text;
@@ -279,7 +230,7 @@ static int hold(struct packet *packet, struct client *client)
     return 0;
 }
 
-static int do_attach(struct packet *packet, struct task *task)
+static int do_attach(struct bx_packet *packet, struct task *task)
 {
     const struct bx_arg *preread = &packet->op.args[3], *keys = &packet->op.args[4];
     unsigned held = NUM(2) & BXM_CLIENT_HELD;
@@ -300,7 +251,7 @@ static int do_attach(struct packet *packet, struct task *task)
     return 0;
 }
 
-static int do_resize(struct packet *packet, struct task *task)
+static int do_resize(struct bx_packet *packet, struct task *task)
 {
     if (!task->tty || NUM(2) > UINT16_MAX || NUM(3) > UINT16_MAX)
         return -EINVAL;
@@ -309,12 +260,12 @@ static int do_resize(struct packet *packet, struct task *task)
     return task_resize(task);
 }
 
-static int do_signal(struct packet *packet, struct task *task)
+static int do_signal(struct bx_packet *packet, struct task *task)
 {
     return task_signal(task, (int)NUM(2));
 }
 
-static int do_finish(struct packet *packet, struct task *task)
+static int do_finish(struct bx_packet *packet, struct task *task)
 {
     const struct bx_arg *text = &packet->op.args[2];
     if (task->state == BXM_TASK_STARTING || task->state == BXM_TASK_RUNNING)
@@ -347,7 +298,7 @@ static int do_quit(void)
     return 0;
 }
 
-static void do_start(struct packet *packet, struct task *task)
+static void do_start(struct bx_packet *packet, struct task *task)
 {
     if (!packet->count || task->state != BXM_TASK_CREATED || task->report >= 0)
         control_reply(NUM(0), packet->count ? EALREADY : EINVAL, "start", STR(1), 0);
@@ -362,7 +313,7 @@ static void do_acknowledge(struct task *task)
 }
 
 /* Messages about one task; their second argument is its name. */
-static int on_task(struct packet *packet, struct task *task)
+static int on_task(struct bx_packet *packet, struct task *task)
 {
     switch (packet->op.code) {
     case BXM_ATTACH:
@@ -376,7 +327,7 @@ static int on_task(struct packet *packet, struct task *task)
     }
 }
 
-static void dispatch(struct packet *packet)
+static void dispatch(struct bx_packet *packet)
 {
     unsigned code = packet->op.code;
     int status;
@@ -401,71 +352,15 @@ static void dispatch(struct packet *packet)
     control_reply(NUM(0), -status, rows[code].name, "", packet->value);
 }
 
-/* Strict, as the program's: version, size, a message for us, nothing after it. */
-static int parse(const unsigned char *data, size_t size, struct bx_op *op)
-{
-    struct {
-        uint16_t version, reserved;
-        uint32_t size;
-    } head;
-    if (size < sizeof head)
-        return -EPROTO;
-    memcpy(&head, data, sizeof head);
-    if (head.version != BXM_VERSION || head.reserved || head.size != size)
-        return -EPROTO;
-    struct bx_cursor cursor = {.at = data + sizeof head, .end = data + size};
-    if (bx_item(&cursor, rows, BXM_LIMIT, op) < 0 || cursor.at != cursor.end)
-        return -EPROTO;
-    return op->code < BXM_REPLY ? 0 : -EPROTO;
-}
-
-static void take_fds(struct msghdr *message, struct packet *packet)
-{
-    for (struct cmsghdr *head = CMSG_FIRSTHDR(message); head; head = CMSG_NXTHDR(message, head)) {
-        if (head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS)
-            continue;
-        size_t count = (head->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-        if (count > MAX_FDS - packet->count)
-            count = MAX_FDS - packet->count;
-        memcpy(packet->fds + packet->count, CMSG_DATA(head), count * sizeof(int));
-        packet->count += (unsigned)count;
-    }
-}
-
-/* The next message: 1, 0 when none waits, -1 when the daemon is gone or talks nonsense. */
-static int receive(struct packet *packet)
-{
-    static unsigned char data[BXM_MAX_MESSAGE + 8] __attribute__((aligned(8)));
-    static char ancillary[CMSG_SPACE(MAX_FDS * sizeof(int))] __attribute__((aligned(8)));
-    struct iovec part = {.iov_base = data, .iov_len = BXM_MAX_MESSAGE + 1};
-    struct msghdr message = {.msg_iov = &part,
-                             .msg_iovlen = 1,
-                             .msg_control = ancillary,
-                             .msg_controllen = sizeof ancillary};
-    ssize_t size = recvmsg(control, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-    if (size < 0 && (errno == EAGAIN || errno == EINTR))
-        return 0;
-    packet->count = 0;
-    packet->value = 0;
-    if (size <= 0)
-        return -1;
-    take_fds(&message, packet);
-    if (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
-        return -1;
-    return parse(data, (size_t)size, &packet->op) < 0 ? -1 : 1;
-}
-
 void control_event(BX_UNUSED unsigned events)
 {
-    struct packet packet;
+    struct bx_packet packet;
     int status = 1;
     for (int i = 0; i < 16 && status > 0 && control >= 0; i++) {
-        packet.count = 0;
-        status = receive(&packet);
+        status = bx_receive(control, &protocol, &packet);
         if (status > 0)
             dispatch(&packet);
-        for (unsigned n = 0; n < packet.count; n++)
-            bx_close(&packet.fds[n]);
+        bx_packet_close(&packet);
     }
     if (status < 0)
         hang_up();

@@ -169,8 +169,8 @@ def a_leaked_directory_as_working_directory(ground: Ground) -> bool:
 
 
 @attack(
-    bites=(("shim_control.c: MSG_CMSG_CLOEXEC", "payload.c: close_range"),),
-    holds=(("shim_control.c: MSG_CMSG_CLOEXEC",), ("payload.c: close_range",)),
+    bites=(("message.c: MSG_CMSG_CLOEXEC", "payload.c: close_range"),),
+    holds=(("message.c: MSG_CMSG_CLOEXEC",), ("payload.c: close_range",)),
 )
 def a_leaked_descriptor_in_the_payload(ground: Ground) -> bool:
     """CVE-2024-21626: what the engine handed to the launch, still open in the payload."""
@@ -366,7 +366,7 @@ sys.exit(42 if s.recv(100) else 0)
 """
 
 
-@attack(bites=(("shim_control.c: SO_PEERCRED",),))
+@attack(bites=(("message.c: SO_PEERCRED",),))
 def a_stranger_talks_to_the_shim(ground: Ground) -> bool:
     """CVE-2020-15257: another user reaches the shim's socket, whatever its mode is."""
     answered = False

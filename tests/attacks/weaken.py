@@ -70,10 +70,10 @@ GUARDS: dict[str, Edit] = {
     "payload.c: close_range": Edit(
         "payload.c", "syscall(SYS_close_range, 3u, ~0u, 4u /* CLOSE_RANGE_CLOEXEC */);", ""
     ),
-    "shim_control.c: MSG_CMSG_CLOEXEC": Edit(
-        "shim_control.c",
-        "recvmsg(control, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);",
-        "recvmsg(control, &message, MSG_DONTWAIT);",
+    "message.c: MSG_CMSG_CLOEXEC": Edit(
+        "message.c",
+        "recvmsg(fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);",
+        "recvmsg(fd, &message, MSG_DONTWAIT);",
     ),
     "launch.c: not dumpable": Edit(
         "launch.c",
@@ -85,8 +85,8 @@ GUARDS: dict[str, Edit] = {
         "    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);\n    int pid = clone_child",
         "    int pid = clone_child",
     ),
-    "shim_control.c: SO_PEERCRED": Edit(
-        "shim_control.c", "return !peer.uid || peer.uid == geteuid();", "return 1;"
+    "message.c: SO_PEERCRED": Edit(
+        "message.c", "return !peer.uid || peer.uid == owner;", "return 1;"
     ),
     # The kernel's own file systems
     "nodes.c: the null device by number": Edit(

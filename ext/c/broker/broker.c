@@ -19,16 +19,14 @@
 #include <sys/time.h>
 
 #include "broker.h"
+#include "message.h"
 
 enum { LISTENER_FD = 3, NETLINK_FD = 4 };
 enum { ON_LISTEN, ON_DAEMON, ON_HELPER, PLACES };
 
-struct packet {
-    struct bx_op op;
-    int fd;
-};
-
 static const struct bx_row rows[BXE_LIMIT] = {BXE_TABLE(BX_ROW)};
+static const struct bx_protocol protocol = {rows, BXE_VERSION, BXE_LIMIT, BXE_REPLY, 1};
+_Static_assert(BXE_MAX_MESSAGE == BX_MESSAGE_ROOM, "as broker_protocol.py has it");
 static struct policy *policies;
 static int epoll, places[PLACES] = {-1, -1, -1};
 static const char *build;
@@ -57,7 +55,7 @@ static void drop(const char *id)
     }
 }
 
-static int do_keep(struct packet *packet)
+static int do_keep(struct bx_packet *packet)
 {
     static const char *ids[4096];
     int count = bx_list_fill(&packet->op.args[1], ids, sizeof ids / sizeof *ids);
@@ -120,7 +118,7 @@ static int read_rules(struct policy *policy, const struct bx_arg *arg)
     return 0;
 }
 
-static int do_policy(struct packet *packet)
+static int do_policy(struct bx_packet *packet)
 {
     struct policy *policy = calloc(1, sizeof *policy);
     if (!policy)
@@ -169,7 +167,7 @@ static int open_address(const struct policy *policy, const char *name, const str
     return status;
 }
 
-static int do_open(struct packet *packet)
+static int do_open(struct bx_packet *packet)
 {
     const struct policy *policy = find(STR(1));
     const uint8_t *at = ARG(3)->data, *end = at + ARG(3)->length;
@@ -188,53 +186,36 @@ static int do_open(struct packet *packet)
     return status;
 }
 
-static int do_helper(struct packet *packet)
+static int do_helper(struct bx_packet *packet)
 {
-    return packet->fd < 0 ? -EINVAL : use(ON_HELPER, bx_take(&packet->fd));
+    return packet->count ? use(ON_HELPER, bx_take(&packet->fds[0])) : -EINVAL;
 }
 
-static void say(int place, const void *message, size_t size)
+static void say(int place, struct bx_writer *out, unsigned code)
 {
-    if (send(places[place], message, size, MSG_NOSIGNAL) < 0)
+    bx_end(out, BXE_VERSION, code, rows[code].count);
+    if (send(places[place], out->data, out->used, MSG_NOSIGNAL) < 0)
         hang_up(place);
 }
 
-struct head {
-    uint16_t version, reserved;
-    uint32_t size;
-    uint16_t code, count;
-    uint32_t length;
-};
-
 static void reply(int place, uint64_t request, int error)
 {
-    struct {
-        struct head head;
-        uint32_t first_kind, first_length;
-        uint64_t request;
-        uint32_t second_kind, second_length;
-        int64_t error;
-    } out = {{BXE_VERSION, 0, sizeof out, BXE_REPLY, 2, sizeof out - 16},
-             BXP_KIND_U64, 8, request, BXP_KIND_I64, 8, error};
-    say(place, &out, sizeof out);
+    struct bx_writer out;
+    bx_begin(&out);
+    bx_put_number(&out, BXP_KIND_U64, request);
+    bx_put_number(&out, BXP_KIND_I64, (uint64_t)(int64_t)error);
+    say(place, &out, BXE_REPLY);
 }
 
 static void say_ready(void)
 {
-    struct {
-        struct head head;
-        uint32_t kind, length;
-        char build[BXE_MAX_ID];
-    } out = {{BXE_VERSION, 0, 0, BXE_READY, 1, 0}, BXP_KIND_STR, 0, {0}};
-    size_t length = strnlen(build, sizeof out.build - 8), whole = (length + 8) & ~(size_t)7;
-    memcpy(out.build, build, length);
-    out.length = (uint32_t)length;
-    out.head.size = (uint32_t)(offsetof(typeof(out), build) + whole);
-    out.head.length = out.head.size - 16;
-    say(ON_DAEMON, &out, out.head.size);
+    struct bx_writer out;
+    bx_begin(&out);
+    bx_put_string(&out, build, BXE_MAX_ID - 8);
+    say(ON_DAEMON, &out, BXE_READY);
 }
 
-static void dispatch(int place, struct packet *packet)
+static void dispatch(int place, struct bx_packet *packet)
 {
     int status = -EPERM;
     if (packet->op.code == BXE_OPEN)
@@ -252,53 +233,25 @@ static void dispatch(int place, struct packet *packet)
     reply(place, NUM(0), -status);
 }
 
-static int parse(const unsigned char *data, size_t size, struct bx_op *op)
-{
-    struct head head;
-    if (size < 8)
-        return -EPROTO;
-    memcpy(&head, data, 8);
-    if (head.version != BXE_VERSION || head.reserved || head.size != size)
-        return -EPROTO;
-    struct bx_cursor cursor = {.at = data + 8, .end = data + size};
-    if (bx_item(&cursor, rows, BXE_LIMIT, op) < 0 || cursor.at != cursor.end)
-        return -EPROTO;
-    return op->code < BXE_REPLY ? 0 : -EPROTO;
-}
-
 /* One message; who breaks the protocol is hung up on. */
 static void receive(int place)
 {
-    static unsigned char data[BXE_MAX_MESSAGE + 8] __attribute__((aligned(8)));
-    _Alignas(struct cmsghdr) char rights[CMSG_SPACE(sizeof(int))];
-    struct packet packet = {.fd = -1};
-    struct iovec part = {data, BXE_MAX_MESSAGE + 1};
-    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = rights,
-                             .msg_controllen = sizeof rights};
-    ssize_t size = recvmsg(places[place], &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-    if (size < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
-    struct cmsghdr *head = size > 0 ? CMSG_FIRSTHDR(&message) : NULL;
-    if (head && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_RIGHTS)
-        memcpy(&packet.fd, CMSG_DATA(head), sizeof packet.fd);
-    if (size <= 0 || message.msg_flags & (MSG_TRUNC | MSG_CTRUNC) ||
-        parse(data, (size_t)size, &packet.op) < 0)
-        hang_up(place);
-    else
+    struct bx_packet packet;
+    int status = bx_receive(places[place], &protocol, &packet);
+    if (status > 0)
         dispatch(place, &packet);
-    bx_close(&packet.fd);
+    else if (status < 0)
+        hang_up(place);
+    bx_packet_close(&packet);
 }
 
 static uid_t owner;
 
 static void on_daemon(void)
 {
-    struct ucred peer = {0};
     struct timeval patience = {.tv_sec = 5};
-    socklen_t size = sizeof peer;
     BX_FD fd = accept4(LISTENER_FD, NULL, NULL, SOCK_CLOEXEC);
-    if (fd < 0 || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 ||
-        (peer.uid && peer.uid != owner))
+    if (fd < 0 || !bx_peer_is(fd, owner))
         return;
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
     if (!use(ON_DAEMON, fd)) {

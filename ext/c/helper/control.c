@@ -4,26 +4,20 @@
 #include <stdlib.h>
 #include <sys/time.h>
 
-#include "launch.h"
-
 #include "helper.h"
-#include "writer.h"
+#include "message.h"
 
 static const struct bx_row rows[BXH_LIMIT] = {BXH_TABLE(BX_ROW)};
+static const struct bx_protocol protocol = {rows, BXH_VERSION, BXH_LIMIT, BXH_REPLY,
+                                            BX_MESSAGE_FDS};
+_Static_assert(BXH_MAX_MESSAGE == BX_MESSAGE_ROOM, "as helper_protocol.py has it");
 static struct source control = {.fd = -1}, listener = {.fd = -1};
 static char build[BXH_MAX_ID];
 static uid_t owner;
 
 enum {
-    MAX_FDS = 253,
     ASKED_A_SECOND = 200,
     SEND_SECONDS = 5, /* for a daemon that does not read: then it is hung up on */
-};
-
-struct packet {
-    struct bx_op op;
-    int fds[MAX_FDS];
-    unsigned count;
 };
 
 #define NUM(i) (packet->op.args[i].number)
@@ -37,12 +31,17 @@ int control_connected(void)
 
 /* ---- messages out */
 
-static void finish(struct writer *out, unsigned code, const int *fds, unsigned count)
+static void put_string(struct bx_writer *out, const char *text)
+{
+    bx_put_string(out, text, BXH_MAX_ID);
+}
+
+static void finish(struct bx_writer *out, unsigned code, const int *fds, unsigned count)
 {
     _Alignas(struct cmsghdr) char rights[CMSG_SPACE((BXH_MAX_INSIDE + 2) * sizeof(int))] = {0};
     struct iovec part = {out->data, out->used};
     struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
-    put_header(out, BXH_VERSION, code, rows[code].count);
+    bx_end(out, BXH_VERSION, code, rows[code].count);
     if (count) {
         message.msg_control = rights;
         message.msg_controllen = CMSG_SPACE(count * sizeof *fds);
@@ -58,9 +57,10 @@ static void finish(struct writer *out, unsigned code, const int *fds, unsigned c
 
 static void reply(uint64_t request, int error, const char *operation, const char *object)
 {
-    struct writer out = {.used = 16};
-    put_number(&out, BXP_KIND_U64, request);
-    put_number(&out, BXP_KIND_I64, (uint64_t)(int64_t)error);
+    struct bx_writer out;
+    bx_begin(&out);
+    bx_put_number(&out, BXP_KIND_U64, request);
+    bx_put_number(&out, BXP_KIND_I64, (uint64_t)(int64_t)error);
     put_string(&out, operation);
     put_string(&out, object);
     finish(&out, BXH_REPLY, NULL, 0);
@@ -69,11 +69,12 @@ static void reply(uint64_t request, int error, const char *operation, const char
 static void present(unsigned kind, const char *id, const char *key, unsigned inside,
                     const int *fds, unsigned count)
 {
-    struct writer out = {.used = 16};
-    put_number(&out, BXP_KIND_U64, kind);
+    struct bx_writer out;
+    bx_begin(&out);
+    bx_put_number(&out, BXP_KIND_U64, kind);
     put_string(&out, id);
     put_string(&out, key);
-    put_number(&out, BXP_KIND_U64, inside);
+    bx_put_number(&out, BXP_KIND_U64, inside);
     finish(&out, BXH_PRESENT, fds, count);
 }
 
@@ -88,7 +89,8 @@ static void present_sandbox(struct sandbox *sandbox, int give)
 
 static void present_all(int give)
 {
-    struct writer out = {.used = 16};
+    struct bx_writer out;
+    bx_begin(&out);
     for (struct zone *zone = zones; zone; zone = zone->next)
         if (zone->there)
             present(BXH_KIND_ZONE, zone->id, "", 0, NULL, 0);
@@ -106,22 +108,23 @@ void control_asked(const struct sandbox *sandbox, const char *name, int allowed)
 {
     static int64_t second;
     static unsigned told;
-    struct writer out = {.used = 16};
+    struct bx_writer out;
+    bx_begin(&out);
     int64_t now = now_ms() / 1000;
     told = now == second ? told + 1 : 0;
     second = now;
     if (control.fd < 0 || told >= ASKED_A_SECOND)
         return;
     put_string(&out, sandbox->id);
-    put_bytes(&out, BXP_KIND_STR, name, strlen(name));
-    put_number(&out, BXP_KIND_U64, (uint64_t)allowed);
-    put_header(&out, BXH_VERSION, BXH_ASKED, rows[BXH_ASKED].count);
+    bx_put_bytes(&out, BXP_KIND_STR, name, strlen(name));
+    bx_put_number(&out, BXP_KIND_U64, (uint64_t)allowed);
+    bx_end(&out, BXH_VERSION, BXH_ASKED, rows[BXH_ASKED].count);
     send(control.fd, out.data, out.used, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 /* ---- messages in */
 
-static int do_zone(struct packet *packet)
+static int do_zone(struct bx_packet *packet)
 {
     return zone_part(STR(1), STR(2), NUM(3) != 0, ARG(4)->data, ARG(4)->length);
 }
@@ -157,7 +160,7 @@ static uint8_t *copy_of(const struct bx_arg *arg)
     return copy;
 }
 
-static int do_view(struct packet *packet)
+static int do_view(struct bx_packet *packet)
 {
     const char *ids[BXH_MAX_ZONES + 1];
     struct upstream upstreams[BXH_MAX_UPSTREAMS];
@@ -183,7 +186,7 @@ static int do_view(struct packet *packet)
     return -ENOMEM;
 }
 
-static int do_close(struct packet *packet)
+static int do_close(struct bx_packet *packet)
 {
     struct sandbox *sandbox = sandbox_find(STR(1));
     if (sandbox)
@@ -191,9 +194,9 @@ static int do_close(struct packet *packet)
     return 0;
 }
 
-static int fill_keys(struct packet *packet, const char **keys)
+static int fill_keys(struct bx_packet *packet, const char **keys)
 {
-    int count = bx_list_fill(ARG(2), keys, MAX_FDS + 1);
+    int count = bx_list_fill(ARG(2), keys, BX_MESSAGE_FDS + 1);
     if (count < 0 || ARG(1)->length >= BXH_MAX_ID)
         return -EINVAL;
     for (int i = 0; i < count; i++)
@@ -203,9 +206,9 @@ static int fill_keys(struct packet *packet, const char **keys)
 }
 
 /* All or none. */
-static int do_hold(struct packet *packet)
+static int do_hold(struct bx_packet *packet)
 {
-    const char *keys[MAX_FDS + 1];
+    const char *keys[BX_MESSAGE_FDS + 1];
     int count = fill_keys(packet, keys), status = 0, done = 0;
     if (count < 0 || (unsigned)count != packet->count)
         return -EINVAL;
@@ -219,7 +222,7 @@ static int do_hold(struct packet *packet)
     return status;
 }
 
-static int do_serve(struct packet *packet)
+static int do_serve(struct bx_packet *packet)
 {
     struct sockaddr_storage target = {0};
     struct sockaddr_in *v4 = (struct sockaddr_in *)&target;
@@ -246,9 +249,9 @@ static int do_serve(struct packet *packet)
     }
 }
 
-static int do_release(struct packet *packet)
+static int do_release(struct bx_packet *packet)
 {
-    const char *keys[MAX_FDS + 1];
+    const char *keys[BX_MESSAGE_FDS + 1];
     int count = fill_keys(packet, keys);
     struct port *next;
     if (count < 0)
@@ -266,8 +269,9 @@ static int do_release(struct packet *packet)
 
 static int do_count(void)
 {
-    struct writer out = {.used = 16};
-    put_bytes(&out, BXP_KIND_BYTES, counters, sizeof counters);
+    struct bx_writer out;
+    bx_begin(&out);
+    bx_put_bytes(&out, BXP_KIND_BYTES, counters, sizeof counters);
     finish(&out, BXH_COUNTERS, NULL, 0);
     return 0;
 }
@@ -285,7 +289,7 @@ static int do_give(void)
     return 0;
 }
 
-static void dispatch(struct packet *packet)
+static void dispatch(struct bx_packet *packet)
 {
     int status;
     switch (packet->op.code) {
@@ -304,82 +308,18 @@ static void dispatch(struct packet *packet)
     reply(NUM(0), -status, rows[packet->op.code].name, object);
 }
 
-/* Strict: version, size, a message for us, nothing after it. */
-static int parse(const unsigned char *data, size_t size, struct bx_op *op)
-{
-    struct {
-        uint16_t version, reserved;
-        uint32_t size;
-    } head;
-    if (size < sizeof head)
-        return -EPROTO;
-    memcpy(&head, data, sizeof head);
-    if (head.version != BXH_VERSION || head.reserved || head.size != size)
-        return -EPROTO;
-    struct bx_cursor cursor = {.at = data + sizeof head, .end = data + size};
-    if (bx_item(&cursor, rows, BXH_LIMIT, op) < 0 || cursor.at != cursor.end)
-        return -EPROTO;
-    return op->code < BXH_REPLY ? 0 : -EPROTO;
-}
-
-static void take_fds(struct msghdr *message, struct packet *packet)
-{
-    for (struct cmsghdr *head = CMSG_FIRSTHDR(message); head; head = CMSG_NXTHDR(message, head)) {
-        if (head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS)
-            continue;
-        size_t count = (head->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-        if (count > MAX_FDS - packet->count)
-            count = MAX_FDS - packet->count;
-        memcpy(packet->fds + packet->count, CMSG_DATA(head), count * sizeof(int));
-        packet->count += (unsigned)count;
-    }
-}
-
-/* The next message: 1, 0 when none waits, -1 when the daemon is gone or talks nonsense. */
-static int receive(struct packet *packet)
-{
-    static unsigned char data[BXH_MAX_MESSAGE + 8] __attribute__((aligned(8)));
-    static char ancillary[CMSG_SPACE(MAX_FDS * sizeof(int))] __attribute__((aligned(8)));
-    struct iovec part = {.iov_base = data, .iov_len = BXH_MAX_MESSAGE + 1};
-    struct msghdr message = {.msg_iov = &part,
-                             .msg_iovlen = 1,
-                             .msg_control = ancillary,
-                             .msg_controllen = sizeof ancillary};
-    ssize_t size = recvmsg(control.fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-    if (size < 0 && (errno == EAGAIN || errno == EINTR))
-        return 0;
-    if (size <= 0)
-        return -1;
-    take_fds(&message, packet);
-    if (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
-        return -1;
-    return parse(data, (size_t)size, &packet->op) < 0 ? -1 : 1;
-}
-
 static void on_message(struct source *source, BX_UNUSED uint32_t events)
 {
-    struct packet packet;
+    struct bx_packet packet;
     int status = 1;
     for (int i = 0; i < 16 && status > 0 && source->fd >= 0; i++) {
-        packet.count = 0;
-        status = receive(&packet);
+        status = bx_receive(source->fd, &protocol, &packet);
         if (status > 0)
             dispatch(&packet);
-        for (unsigned n = 0; n < packet.count; n++)
-            bx_close(&packet.fds[n]);
+        bx_packet_close(&packet);
     }
     if (status < 0)
         close_source(source);
-}
-
-/* Only root, or who started us. */
-static int is_allowed(int fd)
-{
-    struct ucred peer;
-    socklen_t size = sizeof peer;
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
-        return 0;
-    return !peer.uid || peer.uid == owner;
 }
 
 static void on_daemon(struct source *source, BX_UNUSED uint32_t events)
@@ -390,7 +330,7 @@ static void on_daemon(struct source *source, BX_UNUSED uint32_t events)
         watch_again(source, 0);
         loop_exhausted();
     }
-    if (fd < 0 || !is_allowed(fd))
+    if (fd < 0 || !bx_peer_is(fd, owner))
         return;
     close_source(&control);
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);

@@ -6,7 +6,7 @@
 #include "broker_messages.h"
 #include "helper.h"
 #include "launch.h"
-#include "writer.h"
+#include "message.h"
 
 static struct source broker = {.fd = -1};
 static uint64_t last_request;
@@ -70,7 +70,8 @@ int egress_use(int *fd)
 uint64_t egress_open(const struct sandbox *sandbox, const char *name, const struct found *found,
                      unsigned count)
 {
-    struct writer out = {.used = 16};
+    struct bx_writer out;
+    bx_begin(&out);
     uint8_t addresses[DNS_ADDRESSES * 21];
     size_t size = 0;
     for (unsigned i = 0; i < count; i++) {
@@ -81,11 +82,11 @@ uint64_t egress_open(const struct sandbox *sandbox, const char *name, const stru
         memcpy(addresses + size, &seconds, sizeof seconds);
         size += sizeof seconds;
     }
-    put_number(&out, BXP_KIND_U64, ++last_request);
-    put_string(&out, sandbox->id);
-    put_bytes(&out, BXP_KIND_STR, name, strlen(name));
-    put_bytes(&out, BXP_KIND_BYTES, addresses, size);
-    put_header(&out, BXE_VERSION, BXE_OPEN, 4);
+    bx_put_number(&out, BXP_KIND_U64, ++last_request);
+    bx_put_string(&out, sandbox->id, BXH_MAX_ID);
+    bx_put_bytes(&out, BXP_KIND_STR, name, strlen(name));
+    bx_put_bytes(&out, BXP_KIND_BYTES, addresses, size);
+    bx_end(&out, BXE_VERSION, BXE_OPEN, 4);
     if (broker.fd < 0 || send(broker.fd, out.data, out.used, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
         return 0;
     return last_request;

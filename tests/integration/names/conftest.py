@@ -46,7 +46,8 @@ def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     command = ["gcc", "-std=gnu11", "-O1", "-g", "-fsanitize=address,undefined",
                "-fno-sanitize-recover=all", "-D_GNU_SOURCE", "-DBX_NO_FILTER", f"-I{c}",
                f"-I{c}/generated", "-o", folder / "boxwood-helper", options]  # fmt: skip
-    subprocess.run([*command, *sorted(c.glob("helper/*.c")), c / "decode.c"], check=True)
+    shared = (c / "decode.c", c / "message.c")
+    subprocess.run([*command, *sorted(c.glob("helper/*.c")), *shared], check=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(helper_module, "program_path", lambda: folder / "boxwood-helper")
         helper_module._executable.cache_clear()
