@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from boxwood_ext.wire import Messages, Op, Value, c_messages, operation
+from boxwood_ext.wire import Messages, c_messages, operation
 
 VERSION: Final = 1
 MAX_MESSAGE: Final = 48 << 10
@@ -39,24 +39,8 @@ TABLE: Final = (
 )  # fmt: skip
 
 _MESSAGES: Final = Messages(TABLE, VERSION, MAX_MESSAGE)
-
-
-def encode(name: str, *values: Value) -> bytes:
-    """Encode one message.
-
-    Raises:
-        ProgramError: unknown name, wrong values, or too long.
-    """
-    return _MESSAGES.encode((name, *values))
-
-
-def decode(message: bytes) -> Op:
-    """Read one message.
-
-    Raises:
-        ProgramError: it is none, or of another version.
-    """
-    return _MESSAGES.decode(message)
+encode = _MESSAGES.encode
+decode = _MESSAGES.decode
 
 
 def c_header() -> str:

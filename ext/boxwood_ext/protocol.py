@@ -16,10 +16,9 @@ so that who reads the end of the stream finds the status recorded.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
-from boxwood_ext.wire import Messages, Op, Value, c_messages, operation
+from boxwood_ext.wire import Messages, c_messages, operation
 
 VERSION: Final = 1
 MAX_MESSAGE: Final = 48 << 10
@@ -81,29 +80,8 @@ TABLE: Final = (
 _MESSAGES: Final = Messages(TABLE, VERSION, MAX_MESSAGE)
 BY_NAME: Final = _MESSAGES.by_name
 BY_CODE: Final = _MESSAGES.by_code
-
-
-def encode(name: str, *values: Value) -> bytes:
-    """Encode one message.
-
-    Raises:
-        ProgramError: unknown name, wrong values, or too long.
-    """
-    return _MESSAGES.encode((name, *values))
-
-
-def encode_message(item: Sequence[Value]) -> bytes:
-    """The same from a tuple ``(name, value, ...)``."""
-    return _MESSAGES.encode(item)
-
-
-def decode(message: bytes) -> Op:
-    """Read one message.
-
-    Raises:
-        ProgramError: it is none, or of another version.
-    """
-    return _MESSAGES.decode(message)
+encode = _MESSAGES.encode
+decode = _MESSAGES.decode
 
 
 def c_header() -> str:

@@ -226,7 +226,7 @@ _HEADER = struct.Struct("<HHI")  # version, reserved, bytes of the whole message
 class Messages:
     """A table whose items travel one to a packet: a header (version, size), then the item.
 
-    Both programs of ours that speak in packets (the shim, the helper) have one.
+    Each program of ours that speaks in packets (shim, helper, broker) has one.
     """
 
     def __init__(self, table: Iterable[Operation], version: int, limit: int) -> None:
@@ -237,16 +237,16 @@ class Messages:
         self.limit = limit
         """Bytes of one message."""
 
-    def encode(self, item: Sequence[Value]) -> bytes:
-        """Encode ``(name, value, ...)``.
+    def encode(self, name: str, *values: Value) -> bytes:
+        """Encode one message.
 
         Raises:
             ProgramError: unknown name, wrong values, or too long.
         """
-        body = encode_item(self.by_name, item)
+        body = encode_item(self.by_name, (name, *values))
         size = _HEADER.size + len(body)
         if size > self.limit:
-            raise ProgramError(f"{item[0]!r}: {size} bytes: too long for a message")
+            raise ProgramError(f"{name!r}: {size} bytes: too long for a message")
         return _HEADER.pack(self.version, 0, size) + body
 
     def decode(self, message: bytes) -> Op:

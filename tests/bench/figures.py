@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import compileall
 import json
 import os
 import select
@@ -10,6 +12,9 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from tests.support.paths import ROOT
 
 RESULTS = Path(__file__).with_name("results")
 COMMAND_SECONDS = 60.0
@@ -140,3 +145,29 @@ def keep(name: str, result: object) -> Path:
 def machine() -> dict[str, str | int | None]:
     """Say on what was measured."""
     return {"kernel": os.uname().release, "cpus": os.cpu_count(), "arch": os.uname().machine}
+
+
+def compile_ours() -> None:
+    """Bring the bytecode of our packages up to date, as an installation does: a checkout's may lag
+    behind, and PYTHONDONTWRITEBYTECODE would have every command compile what has changed."""
+    for package in ("runtime", "ext", "plugins"):
+        compileall.compile_dir(ROOT / package, quiet=1)
+
+
+def main(
+    name: str,
+    rounds: int,
+    measure: Callable[[int], dict[str, Any]],
+    report: Callable[[dict[str, Any]], str],
+) -> int:
+    """Run the benchmark ``name`` as the command line says, print and keep what came of it."""
+    parser = argparse.ArgumentParser(prog=f"./dev bench {name}")
+    parser.add_argument(
+        "--rounds", type=int, default=rounds, help=f"runs of each (default: {rounds})"
+    )
+    options = parser.parse_args()
+    compile_ours()
+    result = measure(options.rounds)
+    print(report(result))
+    print(f"\nAll figures: {keep(name, result)}")
+    return 0

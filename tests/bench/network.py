@@ -7,9 +7,7 @@ and what goes through it: between two containers, and from the host through a pu
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import json
 import statistics
 import subprocess
 import sys
@@ -18,10 +16,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tests.bench import figures
-from tests.bench.start import compile_ours
+from tests.bench.start import ApiRun
 from tests.support.dockerd import Dockerd
 from tests.support.engine import Engine, Server, running
-from tests.support.http import UnixConnection
 from tests.support.needs import need_program
 
 HOST = ("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
@@ -50,11 +47,11 @@ class BridgedDockerd(Dockerd):
         ]
 
 
-class Life:
+class Life(ApiRun):
     """A container's life over the API on one connection, with the times of its steps."""
 
     def __init__(self, server: Server, network: str) -> None:
-        self._connection = UnixConnection(server.socket)
+        super().__init__(server)
         self._network = network
         self.starts: list[float] = []
         self.stops: list[float] = []
@@ -71,20 +68,6 @@ class Life:
         self.starts.append((started - began) / 1e6)
         self.stops.append((time.perf_counter_ns() - started) / 1e6)
         self._ask("DELETE", f"/containers/{made}?force=1")
-
-    def _ask(self, method: str, path: str, body: object = None) -> Any:
-        data = None if body is None else json.dumps(body)
-        headers = {"Content-Type": "application/json"} if data else {}
-        self._connection.request(method, path, data, headers)
-        response = self._connection.getresponse()
-        text = response.read()
-        if response.status >= 300 and response.status != 409:
-            raise RuntimeError(f"{method} {path}: {response.status}: {text!r}")
-        return json.loads(text) if text and response.status < 300 else None
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._connection.close()
 
 
 SERVE = """
@@ -175,11 +158,6 @@ def through(pid: int, address: str) -> tuple[float, float, float]:
     return rate, latency, opened
 
 
-def host_pid(server: Server) -> int:
-    """Return a process whose network is the engine's host."""
-    return server.pid
-
-
 def measure(rounds: int) -> dict[str, Any]:
     """Run the whole of it."""
     with contextlib.ExitStack() as stack:
@@ -215,7 +193,7 @@ def measure(rounds: int) -> dict[str, Any]:
                     ("Docker", theirs, them),
                 ):
                     between = through(client, address)
-                    port = through(host_pid(server), "127.0.0.1")
+                    port = through(server.pid, "127.0.0.1")
                     traffic.setdefault(f"{name}, between containers", []).append(between)
                     traffic.setdefault(f"{name}, published port", []).append(port)
     return {
@@ -259,17 +237,5 @@ def _held(holds: bool) -> str:
     return "holds" if holds else "MISSED"
 
 
-def main() -> int:
-    """Measure, print, keep."""
-    parser = argparse.ArgumentParser(prog="./dev bench network")
-    parser.add_argument("--rounds", type=int, default=30, help="runs of each (default: 30)")
-    options = parser.parse_args()
-    compile_ours()
-    result = measure(options.rounds)
-    print(report(result))
-    print(f"\nAll figures: {figures.keep('network', result)}")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(figures.main("network", 30, measure, report))

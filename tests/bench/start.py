@@ -7,8 +7,6 @@ it as JSON.
 
 from __future__ import annotations
 
-import argparse
-import compileall
 import contextlib
 import io
 import json
@@ -27,7 +25,7 @@ from tests.support.dockerd import Dockerd
 from tests.support.engine import Engine, Server, running
 from tests.support.http import UnixConnection
 from tests.support.needs import need_program
-from tests.support.paths import ROOT, clean_environment, clear_room, make_room
+from tests.support.paths import clean_environment, clear_room, make_room
 
 RUN = ("run", "--rm", "--network", "none", "busybox", "true")
 IDLE_SECONDS = 5.0
@@ -144,13 +142,6 @@ def container_pss(server: Server) -> float:
     return cost / CONTAINERS
 
 
-def compile_ours() -> None:
-    """Bring the bytecode of our packages up to date, as an installation does: a checkout's may lag
-    behind, and PYTHONDONTWRITEBYTECODE would have every command compile what has changed."""
-    for package in ("runtime", "ext", "plugins"):
-        compileall.compile_dir(ROOT / package, quiet=1)
-
-
 def measure(rounds: int) -> dict[str, Any]:
     """Run the whole of it."""
     with contextlib.ExitStack() as stack:
@@ -210,17 +201,5 @@ def report(result: dict[str, Any]) -> str:
     return "\n\n".join(figures.table(rows) for rows in (times, memory, bars))
 
 
-def main() -> int:
-    """Measure, print, keep."""
-    parser = argparse.ArgumentParser(prog="./dev bench start")
-    parser.add_argument("--rounds", type=int, default=50, help="runs of each (default: 50)")
-    options = parser.parse_args()
-    compile_ours()
-    result = measure(options.rounds)
-    print(report(result))
-    print(f"\nAll figures: {figures.keep('start', result)}")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(figures.main("start", 50, measure, report))

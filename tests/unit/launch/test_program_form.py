@@ -132,7 +132,7 @@ def test_render_is_for_people() -> None:
 
 @given(st.one_of([item(op) for op in protocol.TABLE]))
 def test_messages_travel(message: tuple[wire.Value, ...]) -> None:
-    op = protocol.decode(protocol.encode_message(message))
+    op = protocol.decode(protocol.encode(*message))
     assert (op.name, *op.values) == message
 
 
