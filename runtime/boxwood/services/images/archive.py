@@ -21,12 +21,12 @@ from boxwood.model.descriptor import (
     INDEXES,
     MANIFESTS,
     Descriptor,
-    Manifest,
 )
 from boxwood.model.digest import Digest
 from boxwood.model.image import LAYER_LIMIT, ImageConfig
 from boxwood.model.platform import Platform
 from boxwood.model.reference import Reference
+from boxwood.services.images.manifests import best, is_attestation, parse
 from boxwood_ext import mount
 
 _IN_ROOT = mount.RESOLVE_IN_ROOT | mount.RESOLVE_NO_MAGICLINKS
@@ -136,12 +136,12 @@ class Archive:
         return _image(document, layers, names)
 
     def _oci(self) -> list[ArchivedImage]:
-        index = _manifest("index.json", self.read("index.json"))
+        index = parse("load image: index.json", self.read("index.json"))
         if index.manifests is None:
             raise InvalidArgument("load image: index.json: no manifests")
         found: list[ArchivedImage] = []
         for descriptor in index.manifests:
-            if _is_attestation(descriptor):
+            if is_attestation(descriptor):
                 continue
             found.append(self._oci_image(descriptor, _names(descriptor), 0))
             if len(found) > _IMAGES_LIMIT:
@@ -152,7 +152,7 @@ class Archive:
         self, descriptor: Descriptor, names: tuple[Reference, ...], depth: int
     ) -> ArchivedImage:
         data = self._blob(descriptor)
-        manifest = _manifest(descriptor.digest, data)
+        manifest = parse(f"load image: {descriptor.digest}", data)
         if manifest.media_type and manifest.media_type != descriptor.media_type:
             raise InvalidArgument(
                 f"load image: {descriptor.digest}: is {manifest.media_type}, its descriptor says "
@@ -172,16 +172,14 @@ class Archive:
     def _chosen(self, manifests: tuple[Descriptor, ...]) -> Descriptor:
         """Return the one for this machine of those that are in the archive."""
         host = Platform.host()
-        ranked = [
-            (rank, at, entry)
-            for at, entry in enumerate(manifests)
-            if not _is_attestation(entry)
-            and self.has(_blob_path(entry.digest))
-            and (rank := host.rank(entry.platform) if entry.platform else 1000) is not None
-        ]
-        if not ranked:
+        there = (
+            entry
+            for entry in manifests
+            if not is_attestation(entry) and self.has(_blob_path(entry.digest))
+        )
+        if (chosen := best(there, host)) is None:
             raise NotFound(f"load image: no image for {host} in the archive")
-        return min(ranked, key=lambda item: item[:2])[2]
+        return chosen
 
     def _blob(self, descriptor: Descriptor) -> bytes:
         digest = Digest.parse(descriptor.digest)
@@ -212,14 +210,6 @@ def _decode(name: str, data: bytes, kind: Any) -> Any:
         raise InvalidArgument(f"load image: {name}: {error}") from error
 
 
-def _manifest(name: str, data: bytes) -> Manifest:
-    manifest: Manifest = _decode(name, data, Manifest)
-    if manifest.manifests is not None and (manifest.layers is not None or manifest.config):
-        # Two readings of one document (CVE-2021-41190).
-        raise InvalidArgument(f"load image: {name}: both an index and a manifest")
-    return manifest
-
-
 def _blob_path(digest: str) -> str:
     parsed = Digest.parse(digest)
     return f"blobs/{parsed.algorithm}/{parsed.hex}"
@@ -234,16 +224,6 @@ def _check_named_by_digest(path: str, document: bytes) -> None:
         return
     if Digest.of(document) != wanted:
         raise InvalidArgument(f"load image: {path}: the config has another digest")
-
-
-def _is_attestation(descriptor: Descriptor) -> bool:
-    platform = descriptor.platform
-    annotations = descriptor.annotations or {}
-    unknown = platform is not None and (platform.os, platform.architecture) == (
-        "unknown",
-        "unknown",
-    )
-    return unknown or annotations.get("vnd.docker.reference.type") == "attestation-manifest"
 
 
 def _tagged(text: str) -> Reference:

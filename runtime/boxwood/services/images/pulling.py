@@ -14,8 +14,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from boxwood.errors import BoxwoodError, DataLoss, InvalidArgument, NotFound, TooLarge
 from boxwood.execution.spool import fed
 from boxwood.faultpoints import fault
@@ -25,6 +23,7 @@ from boxwood.model.image import LAYER_LIMIT, Image, ImageConfig
 from boxwood.model.platform import Platform
 from boxwood.model.reference import Reference
 from boxwood.services.images.downloads import Download, is_wrong
+from boxwood.services.images.manifests import best, parse
 from boxwood.store.piping import read_some
 
 if TYPE_CHECKING:
@@ -137,20 +136,14 @@ class Pull:
 
     def _choose(self, index: Manifest) -> Descriptor:
         machine = self._platform or Platform.host()
-        ranked = [
-            (rank, at, entry)
-            for at, entry in enumerate(index.manifests or ())
-            if entry.media_type in MANIFESTS | INDEXES
-            and not _is_attestation(entry)
-            and (rank := machine.rank(entry.platform) if entry.platform else 1000) is not None
-        ]
-        if not ranked:
+        entries = (one for one in index.manifests or () if one.media_type in MANIFESTS | INDEXES)
+        if (chosen := best(entries, machine)) is None:
             raise NotFound(
                 f"no matching manifest for {machine} in the manifest list entries"
                 if self._platform is None
                 else f"no match for platform in manifest: not found ({machine})"
             )
-        return min(ranked, key=lambda item: item[:2])[2]
+        return chosen
 
     async def _document(self, descriptor: Descriptor) -> bytes:
         """Return a small document, verified; from here, if it is here."""
@@ -380,13 +373,7 @@ def _detail(current: int, total: int) -> dict[str, int]:
 def decode_manifest(data: bytes, descriptor: Descriptor) -> Manifest:
     """Return a manifest or an index; raises InvalidArgument for what is neither, or both."""
     name = descriptor.digest
-    try:
-        manifest = msgspec.json.decode(data, type=Manifest)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise InvalidArgument(f"manifest {name}: {error}") from error
-    if manifest.manifests is not None and (manifest.layers is not None or manifest.config):
-        # Two readings of one document (CVE-2021-41190).
-        raise InvalidArgument(f"manifest {name}: both an index and a manifest")
+    manifest = parse(f"manifest {name}", data)
     if manifest.media_type and manifest.media_type != descriptor.media_type:
         raise InvalidArgument(
             f"manifest {name}: is {manifest.media_type}, was announced as {descriptor.media_type}"
@@ -394,10 +381,3 @@ def decode_manifest(data: bytes, descriptor: Descriptor) -> Manifest:
     if descriptor.media_type not in MANIFESTS | INDEXES:
         raise InvalidArgument(f"manifest {name}: {descriptor.media_type}: not an image")
     return manifest
-
-
-def _is_attestation(descriptor: Descriptor) -> bool:
-    platform = descriptor.platform
-    return (platform is not None and platform.os == "unknown") or (
-        (descriptor.annotations or {}).get("vnd.docker.reference.type") == "attestation-manifest"
-    )
