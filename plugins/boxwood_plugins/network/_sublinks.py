@@ -31,7 +31,7 @@ from boxwood.drivers.network import (
     NetworkSpec,
     PortRequest,
 )
-from boxwood.errors import Conflict, InvalidArgument, NotFound, Unsupported
+from boxwood.errors import Conflict, InvalidArgument, NotFound
 from boxwood_ext import net, rtnl
 
 if TYPE_CHECKING:
@@ -173,10 +173,9 @@ class SubLinkDriver(NetworkDriver):
         ports: tuple[PortRequest, ...],
     ) -> Attachment:
         """Change the default routes; there are no ports."""
-        if ports:
-            raise Unsupported(f"driver {self.name} publishes no ports")
-        await asyncio.to_thread(self._reroute, attachment, netns, gateways)
-        return msgspec.structs.replace(attachment, gateways=gateways)
+        network = self._networks.get(attachment.network)
+        direct = network is not None and self.routes_itself(network.options)
+        return await _links.updated(self, attachment, netns, gateways, ports, direct=direct)
 
     async def reconcile(self, wanted: Iterable[Attachment]) -> list[str]:
         """Remove the parent links of networks that are no more."""
@@ -282,17 +281,6 @@ class SubLinkDriver(NetworkDriver):
             unnamed = link.kind == self.kind and link.name.startswith(_PASSING)
             if unnamed or (marked and link.name == interface):
                 channel.batch([rtnl.delete_link(index=link.index)])
-
-    def _reroute(self, attachment: Attachment, netns: int, gateways: tuple[str, ...]) -> None:
-        network = self._networks.get(attachment.network)
-        direct = network is not None and self.routes_itself(network.options)
-        try:
-            with net.Netlink(netns) as channel:
-                link = channel.index(attachment.interface)
-                old = attachment.gateways
-                _links.reroute(channel, link, old, gateways, direct=direct)
-        except OSError as error:
-            raise _links.failed("update", attachment.interface, error) from error
 
     def _clear(self) -> list[str]:
         """Remove parents that were made for networks which are not there."""

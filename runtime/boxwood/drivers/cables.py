@@ -15,8 +15,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
-import msgspec
-
 from boxwood.drivers import links
 from boxwood.drivers.network import (
     MULTIPLE,
@@ -28,7 +26,7 @@ from boxwood.drivers.network import (
     NetworkSpec,
     PortRequest,
 )
-from boxwood.errors import InvalidArgument, Unsupported
+from boxwood.errors import InvalidArgument
 from boxwood_ext import net, rtnl
 
 _DIGITS = 11
@@ -130,23 +128,12 @@ class CableDriver(NetworkDriver):
         ports: tuple[PortRequest, ...],
     ) -> Attachment:
         """Change the default routes; there are no ports."""
-        if ports:
-            raise Unsupported(f"driver {self.name} publishes no ports")
-        await asyncio.to_thread(self._reroute, attachment, netns, gateways)
-        return msgspec.structs.replace(attachment, gateways=gateways)
+        return await links.updated(self, attachment, netns, gateways, ports)
 
     async def reconcile(self, wanted: Iterable[Attachment]) -> list[str]:
         """Take out the cables that nobody wants."""
         keep = {attachment.endpoint for attachment in wanted}
         return await asyncio.to_thread(self._clear, lambda found: found not in keep)
-
-    def _reroute(self, attachment: Attachment, netns: int, gateways: tuple[str, ...]) -> None:
-        try:
-            with net.Netlink(netns) as inside:
-                end = inside.index(attachment.interface)
-                links.reroute(inside, end, attachment.gateways, gateways)
-        except OSError as error:
-            raise links.failed("update", attachment.interface, error) from error
 
     def _clear(self, unwanted: Callable[[str], bool]) -> list[str]:
         """Remove our cables whose endpoint is unwanted."""

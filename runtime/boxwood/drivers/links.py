@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import hashlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from boxwood.errors import (
     BoxwoodError,
@@ -15,13 +18,19 @@ from boxwood.errors import (
     NotFound,
     PermissionDenied,
     Unavailable,
+    Unsupported,
 )
 from boxwood_ext import net, rtnl
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from boxwood.drivers.network import EndpointRequest
+    from boxwood.drivers.network import (
+        Attachment,
+        EndpointRequest,
+        NetworkDriver,
+        PortRequest,
+    )
 
 _PLAIN: Final = Path("/run/boxwood/network")
 _CLASSES: Final[dict[int, type[BoxwoodError]]] = {
@@ -111,3 +120,32 @@ def reroute(
             if error.errno != errno.ESRCH:  # whoever is root in the sandbox has removed it
                 raise
     channel.batch(routes(sorted(after - before), link, direct=direct))
+
+
+async def updated(
+    driver: NetworkDriver,
+    attachment: Attachment,
+    netns: int,
+    gateways: tuple[str, ...],
+    ports: tuple[PortRequest, ...],
+    *,
+    direct: bool = False,
+) -> Attachment:
+    """``NetworkDriver.update`` of a driver that publishes nothing: other default routes.
+
+    Raises:
+        Unsupported: ports are asked for.
+    """
+    if ports:
+        raise Unsupported(f"driver {driver.name} publishes no ports")
+    await asyncio.to_thread(_rerouted, attachment, netns, gateways, direct)
+    return msgspec.structs.replace(attachment, gateways=gateways)
+
+
+def _rerouted(attachment: Attachment, netns: int, gateways: tuple[str, ...], direct: bool) -> None:
+    try:
+        with net.Netlink(netns) as channel:
+            link = channel.index(attachment.interface)
+            reroute(channel, link, attachment.gateways, gateways, direct=direct)
+    except OSError as error:
+        raise failed("update", attachment.interface, error) from error
