@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,6 +31,8 @@ COMMON = {
 hypothesis.settings.register_profile("default", max_examples=100, **COMMON)
 hypothesis.settings.register_profile("ci", max_examples=100, database=None, **COMMON)
 hypothesis.settings.register_profile("fuzz", max_examples=10_000, **COMMON)
+LEFT = pytest.StashKey[bool]()
+"""Is something of ours left on the machine?"""
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if IN_CI else "default")
 hypothesis.settings.load_profile(PROFILE)
 
@@ -42,6 +45,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--fuzz-seconds", type=float, default=seconds, metavar="S", help="time for each fuzz target"
     )
     parser.addoption("--fuzz-seed", type=int, default=0, metavar="N", help="repeat what was found")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """What was left behind is no single test's failure: `./dev test` tries nothing again then."""
+    if session.config.stash.get(LEFT, False):
+        session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
 
 
 @pytest.fixture(scope="session")
@@ -65,15 +74,21 @@ def soak(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def nothing_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def nothing_left(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
     """Fail the run if a mount, link, namespace, cgroup, process or loop device of ours is left."""
     # A run that a test starts bears the mark of the one it is part of.
     os.environ[MARK] = f"{os.environ.get(MARK, '')}{uuid.uuid4().hex}."
     ROOMS.add(str(tmp_path_factory.getbasetemp()))
     before = leaks.look()
-    yield
+    # Runs within this one clean folders of earlier runs away: not each other's.
+    with tempfile.TemporaryDirectory(prefix="runs.") as room:
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = room
+        yield
     left = leaks.left_since(before)
     if left:
+        request.config.stash[LEFT] = True
         pytest.fail("left behind by the tests:\n  " + "\n  ".join(left), pytrace=False)
 
 
