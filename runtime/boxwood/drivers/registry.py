@@ -53,6 +53,7 @@ import msgspec
 
 from boxwood.errors import Unsupported
 from boxwood.model.descriptor import Descriptor
+from boxwood.model.digest import Digest
 from boxwood.model.reference import Reference
 
 
@@ -120,6 +121,22 @@ class RegistryTransport(abc.ABC):
         """Return the tags of the repository, sorted; errors as :meth:`resolve`."""
         del credentials
         raise Unsupported(f"list tags: {reference}: the transport {self.scheme} cannot list")
+
+    async def referrers(
+        self,
+        reference: Reference,
+        digest: Digest,
+        artifact_type: str = "",
+        credentials: Credentials | None = None,
+    ) -> list[Descriptor]:
+        """Return the manifests that say of themselves that they are about ``digest``.
+
+        Signatures and the like: a manifest with a ``subject`` (OCI distribution-spec "Listing
+        Referrers"). ``artifact_type`` leaves out those of other types. Nothing that is returned
+        is vouched for. A transport that knows of none returns none; errors as :meth:`resolve`.
+        """
+        del reference, digest, artifact_type, credentials
+        return []
 
     async def login(self, domain: str, credentials: Credentials) -> None:
         """Try a login at the registry ``domain`` (``host[:port]``); errors as :meth:`resolve`."""

@@ -10,25 +10,20 @@ import ssl
 import time
 from collections.abc import AsyncIterable, Callable, Mapping
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
-import msgspec
 from yarl import URL
 
 from boxwood.drivers.registry import Credentials
 from boxwood.errors import (
-    BoxwoodError,
     DataLoss,
-    DeadlineExceeded,
-    InvalidArgument,
-    NotFound,
     PermissionDenied,
-    Unauthenticated,
     Unavailable,
 )
 from boxwood_plugins.registry.docker import auth
+from boxwood_plugins.registry.docker.answers import Answer, failure, unavailable
 
 if TYPE_CHECKING:
     from boxwood_plugins.registry.docker.hosts import Host, Hosts
@@ -39,42 +34,7 @@ CONNECT, STALL = 15.0, 60.0
 """Seconds to reach a host; seconds without a byte."""
 LONGEST_WAIT = 60.0
 """Seconds waited at most because a registry asked for it (Retry-After)."""
-ANSWER_LIMIT = 1 << 20
-"""Bytes of an answer that is no content: errors, tokens."""
-
 Body = bytes | Callable[[], AsyncIterable[bytes]] | None
-
-
-class Answer:
-    """A response whose body is still to be read. ``async with``: it lets go of the connection."""
-
-    def __init__(self, response: aiohttp.ClientResponse, url: str) -> None:
-        self._response = response
-        self.url = url
-        self.status = response.status
-        self.headers = response.headers
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._response.release() if self._response.content.at_eof() else self._response.close()
-
-    def pieces(self) -> AsyncIterable[bytes]:
-        """Yield the body as it comes."""
-        return self._response.content.iter_any()
-
-    async def read(self, limit: int = ANSWER_LIMIT) -> bytes:
-        """Return the whole body; raises DataLoss when it is larger than ``limit`` bytes."""
-        data = bytearray()
-        try:
-            async for piece in self._response.content.iter_any():
-                data += piece
-                if len(data) > limit:
-                    raise DataLoss(f"registry: {self.url}: an answer larger than {limit} bytes")
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise unavailable(self.url, error) from error
-        return bytes(data)
 
 
 class Client:
@@ -362,54 +322,3 @@ def _wait(header: str | None, attempt: int) -> float:
 
 def _is_date(header: str) -> bool:
     return email.utils.parsedate(header) is not None
-
-
-def unavailable(url: str, error: BaseException) -> BoxwoodError:
-    """Return the error for a network that failed."""
-    where = urlsplit(url).netloc
-    if isinstance(error, TimeoutError):
-        return DeadlineExceeded(f"registry {where}: no answer in time")
-    text = str(error) or type(error).__name__
-    return Unavailable(f"registry {where}: {text}")
-
-
-class _Entry(msgspec.Struct):
-    code: str = ""
-    message: str = ""
-
-
-class _Errors(msgspec.Struct):
-    errors: list[_Entry] | None = None
-    details: str = ""
-
-
-_WORDS = {
-    401: "unauthorized: authentication required",
-    403: "denied: requested access to the resource is denied",
-}
-"""For answers that say nothing, those to HEAD: the words of the protocol."""
-
-
-async def failure(answer: Answer) -> BoxwoodError:
-    """Return the error that an answer stands for, in the registry's own words."""
-    text = ""
-    try:
-        body = await answer.read(64 << 10)
-        found = msgspec.json.decode(body, type=_Errors) if body else _Errors()
-        text = "; ".join(
-            f"{entry.code.lower().replace('_', ' ')}: {entry.message}"
-            for entry in found.errors or ()
-        )
-        text = "".join(char for char in text if char.isprintable())[:500] or found.details[:200]
-    except (msgspec.MsgspecError, BoxwoodError):
-        text = ""
-    where = urlsplit(answer.url)
-    text = text or _WORDS.get(answer.status) or f"{where.netloc}{where.path}: {answer.status}"
-    kinds: dict[int, type[BoxwoodError]] = {
-        401: Unauthenticated, 403: PermissionDenied, 404: NotFound, 405: InvalidArgument,
-        416: DataLoss, 429: Unavailable,
-    }  # fmt: skip
-    kind = kinds.get(answer.status)
-    if kind is None:
-        kind = Unavailable if answer.status >= 500 else InvalidArgument
-    return kind(text)

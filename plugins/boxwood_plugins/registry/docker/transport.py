@@ -5,14 +5,10 @@ Sources: OCI distribution-spec; facts/formats-and-protocols.md section 3.
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import aclosing
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
 
 import aiohttp
-import msgspec
 
 from boxwood.drivers.registry import Credentials, RegistryTransport
 from boxwood.errors import (
@@ -21,7 +17,6 @@ from boxwood.errors import (
     NotFound,
     PermissionDenied,
     Unauthenticated,
-    Unavailable,
 )
 from boxwood.model.descriptor import (
     DOCKER_LIST,
@@ -35,8 +30,11 @@ from boxwood.model.descriptor import (
 )
 from boxwood.model.digest import Digest
 from boxwood.model.reference import DEFAULT_DOMAIN
-from boxwood_plugins.registry.docker.client import ATTEMPTS, Answer, Client, unavailable
+from boxwood_plugins.registry.docker import listing
+from boxwood_plugins.registry.docker.answers import Answer, unavailable
+from boxwood_plugins.registry.docker.client import Client
 from boxwood_plugins.registry.docker.hosts import Hosts
+from boxwood_plugins.registry.docker.uploads import RANGE, Upload
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,14 +44,6 @@ if TYPE_CHECKING:
 
 ACCEPT = f"{OCI_INDEX}, {DOCKER_LIST}, {OCI_MANIFEST}, {DOCKER_MANIFEST}"
 SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+"
-TAGS_LIMIT = 100_000
-PIECE = 1 << 18
-
-_RANGE = re.compile(r"(?:bytes\s+)?(\d+)-(\d+)(?:/(?:\d+|\*))?")
-
-
-class _Tags(msgspec.Struct):
-    tags: list[str] | None = None
 
 
 class DockerTransport(RegistryTransport):
@@ -94,7 +84,7 @@ class DockerTransport(RegistryTransport):
             async with await self._get(reference, f"manifests/{wanted}", credentials) as answer:
                 body = await answer.read(DOCUMENT_LIMIT)
                 found = Descriptor(
-                    media_type=_media_type(answer), digest=str(Digest.of(body)), size=len(body)
+                    media_type=answer.media_type, digest=str(Digest.of(body)), size=len(body)
                 )
         if found.media_type.startswith(SCHEMA1):
             raise DataLoss(f"manifest of {reference.familiar}: schema 1 is not supported any more")
@@ -116,7 +106,7 @@ class DockerTransport(RegistryTransport):
         async with await self._get(reference, path, credentials, headers=headers) as answer:
             skip = offset
             if answer.status == 206:
-                found = _RANGE.match(answer.headers.get("Content-Range", ""))
+                found = RANGE.match(answer.headers.get("Content-Range", ""))
                 if found is None or int(found[1]) != offset:
                     raise DataLoss(f"registry: {answer.url}: another range than was asked for")
                 skip = 0
@@ -137,20 +127,24 @@ class DockerTransport(RegistryTransport):
 
     async def tags(self, reference: Reference, credentials: Credentials | None = None) -> list[str]:
         """Return all tags, page by page."""
-        found: list[str] = []
-        path = "tags/list?n=1000"
-        while path and len(found) < TAGS_LIMIT:
-            async with await self._get(reference, path, credentials) as answer:
-                try:
-                    page = msgspec.json.decode(await answer.read(DOCUMENT_LIMIT), type=_Tags)
-                except msgspec.MsgspecError as error:
-                    raise DataLoss(f"tags of {reference.familiar_name}: {error}") from error
-                link = _next(answer)
-            found += page.tags or []
-            if link == path:
-                break
-            path = link
-        return sorted(set(found))
+        return await listing.tags(self._getter(reference, credentials), reference.familiar_name)
+
+    async def referrers(
+        self,
+        reference: Reference,
+        digest: Digest,
+        artifact_type: str = "",
+        credentials: Credentials | None = None,
+    ) -> list[Descriptor]:
+        """Ask the referrers API; where there is none, look for the tag that stands for it."""
+        get = self._getter(reference, credentials)
+        return await listing.referrers(get, reference.familiar_name, digest, artifact_type)
+
+    def _getter(self, reference: Reference, credentials: Credentials | None) -> listing.Get:
+        async def get(path: str) -> Answer:
+            return await self._get(reference, path, credentials)
+
+        return get
 
     async def push(
         self,
@@ -164,7 +158,7 @@ class DockerTransport(RegistryTransport):
         if descriptor.media_type in INDEXES | MANIFESTS:
             await self._push_manifest(reference, descriptor, source, credentials)
         else:
-            await _Upload(self, reference, descriptor, source, credentials).run(mount_from)
+            await Upload(self, reference, descriptor, source, credentials).run(mount_from)
 
     async def _push_manifest(
         self,
@@ -261,158 +255,12 @@ class DockerTransport(RegistryTransport):
         raise AssertionError("unreachable")
 
 
-class _Upload:
-    """One blob on its way to a registry."""
-
-    def __init__(
-        self,
-        transport: DockerTransport,
-        reference: Reference,
-        descriptor: Descriptor,
-        source: Callable[[int], AsyncIterator[bytes]],
-        credentials: Credentials | None,
-    ) -> None:
-        self._transport, self._reference = transport, reference
-        self._source, self._credentials = source, credentials
-        self._digest, self._size = Digest.parse(descriptor.digest), descriptor.size
-
-    async def run(self, mount_from: Sequence[str]) -> None:
-        """Store it, by whatever is cheapest: there already, mounted, sent."""
-        if await self._there():
-            return
-        location = await self._begin(mount_from)
-        if not location:
-            return
-        failed: BoxwoodError | None = None
-        for _ in range(ATTEMPTS):
-            try:
-                location = await self._send(location, await self._offset(location, failed))
-                await self._end(location)
-            except (Unavailable, NotFound) as error:
-                # NotFound: the session is gone; a new one begins at the start.
-                if isinstance(error, NotFound):
-                    location = await self._begin(())
-                failed = error
-                continue
-            return
-        assert failed is not None
-        raise failed
-
-    async def _there(self) -> bool:
-        try:
-            async with await self._ask("HEAD", f"blobs/{self._digest}", frozenset({200})):
-                return True
-        except NotFound:
-            return False
-
-    async def _begin(self, mount_from: Sequence[str]) -> str:
-        """Return where to send to; empty: the registry had it elsewhere and mounted it."""
-        query, scope = "", ""
-        if mount_from:
-            query = "?" + urlencode({"mount": self._digest, "from": mount_from[0]})
-            scope = f"repository:{mount_from[0]}:pull"
-        async with await self._ask(
-            "POST",
-            f"blobs/uploads/{query}",
-            frozenset({201, 202}),
-            headers={"Content-Length": "0"},
-            extra_scope=scope,
-        ) as answer:
-            return "" if answer.status == 201 else self._location(answer)
-
-    async def _offset(self, location: str, failed: BoxwoodError | None) -> int:
-        """Return how many bytes are there after a fault (0 when none came before)."""
-        if failed is None:
-            return 0
-        async with await self._ask("GET", location, frozenset({200, 204})) as answer:
-            found = _RANGE.match(answer.headers.get("Range", ""))
-        have = int(found[2]) + 1 if found and int(found[2]) else 0
-        if have > self._size:
-            raise DataLoss(f"push: {self._digest}: the registry has more than was sent")
-        return have
-
-    async def _send(self, location: str, offset: int) -> str:
-        """Send the rest in one PATCH; returns where to end it."""
-        if offset == self._size and offset:
-            return location
-        source = self._source
-
-        async def body() -> AsyncIterator[bytes]:
-            async with aclosing(source(offset)) as pieces:  # type: ignore[type-var]
-                async for piece in pieces:
-                    yield piece
-
-        headers = {
-            "Content-Type": "application/octet-stream",
-            "Content-Length": str(self._size - offset),
-            "Content-Range": f"{offset}-{max(self._size - 1, 0)}",
-        }
-        async with await self._ask(
-            "PATCH", location, frozenset({202}), headers=headers, body=body, patient=False
-        ) as answer:
-            return self._location(answer)
-
-    async def _end(self, location: str) -> None:
-        parts = urlsplit(location)
-        query = urlencode([*parse_qsl(parts.query, True), ("digest", self._digest)])
-        url = urlunsplit((*parts[:3], query, ""))
-        headers = {"Content-Length": "0", "Content-Type": "application/octet-stream"}
-        async with await self._ask("PUT", url, frozenset({201, 204}), headers=headers):
-            return
-
-    def _location(self, answer: Answer) -> str:
-        """Return an answer's Location, whole; it must be on the registry's own host."""
-        location = urljoin(answer.url, answer.headers.get("Location", ""))
-        if urlsplit(location).netloc != urlsplit(answer.url).netloc:
-            raise DataLoss(f"push: {self._digest}: the registry wants it sent to {location[:200]}")
-        return location
-
-    async def _ask(
-        self,
-        method: str,
-        path: str,
-        accept: frozenset[int],
-        *,
-        headers: Mapping[str, str] | None = None,
-        body: Callable[[], AsyncIterator[bytes]] | None = None,
-        extra_scope: str = "",
-        patient: bool = True,
-    ) -> Answer:
-        return await self._transport.request(
-            self._reference,
-            method,
-            path,
-            self._credentials,
-            headers=headers,
-            body=body,
-            accept=accept,
-            extra_scope=extra_scope,
-            patient=patient,
-        )
-
-
 def _described(answer: Answer, reference: Reference) -> Descriptor | None:
     """Return what the headers say of a manifest; None: not enough."""
     digest, size = answer.headers.get("Docker-Content-Digest"), answer.headers.get("Content-Length")
-    kind = _media_type(answer)
+    kind = answer.media_type
     if not digest or not size or not size.isdecimal() or not kind:
         return None
     if int(size) > DOCUMENT_LIMIT:
         raise DataLoss(f"manifest of {reference.familiar}: larger than {DOCUMENT_LIMIT} bytes")
     return Descriptor(media_type=kind, digest=str(Digest.parse(digest)), size=int(size))
-
-
-def _media_type(answer: Answer) -> str:
-    return str(answer.headers.get("Content-Type", "")).partition(";")[0].strip()
-
-
-def _next(answer: Answer) -> str:
-    """Return the path of the next page (RFC 8288); empty: there is none, or it leads away."""
-    found = re.match(r'\s*<([^>]+)>\s*;[^,]*rel="?next"?', answer.headers.get("Link", ""))
-    if found is None:
-        return ""
-    target = urlsplit(urljoin(answer.url, str(found[1])))
-    if target.netloc != urlsplit(answer.url).netloc:
-        return ""
-    path: str = urlunsplit(("", "", target.path, target.query, ""))
-    return path

@@ -1,0 +1,152 @@
+"""One blob on its way to a registry: there already, mounted from elsewhere, or sent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
+
+from boxwood.errors import BoxwoodError, DataLoss, NotFound, Unavailable
+from boxwood.model.digest import Digest
+from boxwood_plugins.registry.docker.client import ATTEMPTS
+
+if TYPE_CHECKING:
+    from boxwood.drivers.registry import Credentials
+    from boxwood.model.descriptor import Descriptor
+    from boxwood.model.reference import Reference
+    from boxwood_plugins.registry.docker.answers import Answer
+    from boxwood_plugins.registry.docker.transport import DockerTransport
+
+RANGE = re.compile(r"(?:bytes\s+)?(\d+)-(\d+)(?:/(?:\d+|\*))?", re.ASCII)
+
+
+class Upload:
+    """What one blob's way takes."""
+
+    def __init__(
+        self,
+        transport: DockerTransport,
+        reference: Reference,
+        descriptor: Descriptor,
+        source: Callable[[int], AsyncIterator[bytes]],
+        credentials: Credentials | None,
+    ) -> None:
+        self._transport, self._reference = transport, reference
+        self._source, self._credentials = source, credentials
+        self._digest, self._size = Digest.parse(descriptor.digest), descriptor.size
+
+    async def run(self, mount_from: Sequence[str]) -> None:
+        """Store it, by whatever is cheapest: there already, mounted, sent."""
+        if await self._there():
+            return
+        location = await self._begin(mount_from)
+        if not location:
+            return
+        failed: BoxwoodError | None = None
+        for _ in range(ATTEMPTS):
+            try:
+                location = await self._send(location, await self._offset(location, failed))
+                await self._end(location)
+            except (Unavailable, NotFound) as error:
+                # NotFound: the session is gone; a new one begins at the start.
+                if isinstance(error, NotFound):
+                    location = await self._begin(())
+                failed = error
+                continue
+            return
+        assert failed is not None
+        raise failed
+
+    async def _there(self) -> bool:
+        try:
+            async with await self._ask("HEAD", f"blobs/{self._digest}", frozenset({200})):
+                return True
+        except NotFound:
+            return False
+
+    async def _begin(self, mount_from: Sequence[str]) -> str:
+        """Return where to send to; empty: the registry had it elsewhere and mounted it."""
+        query, scope = "", ""
+        if mount_from:
+            query = "?" + urlencode({"mount": self._digest, "from": mount_from[0]})
+            scope = f"repository:{mount_from[0]}:pull"
+        async with await self._ask(
+            "POST",
+            f"blobs/uploads/{query}",
+            frozenset({201, 202}),
+            headers={"Content-Length": "0"},
+            extra_scope=scope,
+        ) as answer:
+            return "" if answer.status == 201 else self._location(answer)
+
+    async def _offset(self, location: str, failed: BoxwoodError | None) -> int:
+        """Return how many bytes are there after a fault (0 when none came before)."""
+        if failed is None:
+            return 0
+        async with await self._ask("GET", location, frozenset({200, 204})) as answer:
+            found = RANGE.match(answer.headers.get("Range", ""))
+        have = int(found[2]) + 1 if found and int(found[2]) else 0
+        if have > self._size:
+            raise DataLoss(f"push: {self._digest}: the registry has more than was sent")
+        return have
+
+    async def _send(self, location: str, offset: int) -> str:
+        """Send the rest in one PATCH; returns where to end it."""
+        if offset == self._size and offset:
+            return location
+        source = self._source
+
+        async def body() -> AsyncIterator[bytes]:
+            async with aclosing(source(offset)) as pieces:  # type: ignore[type-var]
+                async for piece in pieces:
+                    yield piece
+
+        headers = {
+            "Content-Type": "application/octet-stream",
+            "Content-Length": str(self._size - offset),
+            "Content-Range": f"{offset}-{max(self._size - 1, 0)}",
+        }
+        async with await self._ask(
+            "PATCH", location, frozenset({202}), headers=headers, body=body, patient=False
+        ) as answer:
+            return self._location(answer)
+
+    async def _end(self, location: str) -> None:
+        parts = urlsplit(location)
+        query = urlencode([*parse_qsl(parts.query, True), ("digest", self._digest)])
+        url = urlunsplit((*parts[:3], query, ""))
+        headers = {"Content-Length": "0", "Content-Type": "application/octet-stream"}
+        async with await self._ask("PUT", url, frozenset({201, 204}), headers=headers):
+            return
+
+    def _location(self, answer: Answer) -> str:
+        """Return an answer's Location, whole; it must be on the registry's own host."""
+        location = urljoin(answer.url, answer.headers.get("Location", ""))
+        if urlsplit(location).netloc != urlsplit(answer.url).netloc:
+            raise DataLoss(f"push: {self._digest}: the registry wants it sent to {location[:200]}")
+        return location
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        accept: frozenset[int],
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: Callable[[], AsyncIterator[bytes]] | None = None,
+        extra_scope: str = "",
+        patient: bool = True,
+    ) -> Answer:
+        return await self._transport.request(
+            self._reference,
+            method,
+            path,
+            self._credentials,
+            headers=headers,
+            body=body,
+            accept=accept,
+            extra_scope=extra_scope,
+            patient=patient,
+        )
