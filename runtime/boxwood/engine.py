@@ -80,7 +80,7 @@ class Engine:
         self.workers = WorkerPool()
         self.metrics = Metrics()
         self._logs: dict[str, LogDriver] = {}
-        self._registries: dict[str, RegistryTransport] = {}
+        self._registries: dict[str, RegistryTransport[Any]] = {}
         self._isolation: dict[str, IsolationDriver] = {}
         self._background: list[asyncio.Task[None]] = []
         self._checking = asyncio.Lock()
@@ -140,6 +140,7 @@ class Engine:
             self.events,
             Registries(
                 self._registry,
+                lambda: {info.name for info in manager.available("registry")},
                 config.max_concurrent_downloads,
                 config.max_concurrent_uploads,
                 config.max_download_attempts,
@@ -300,7 +301,7 @@ class Engine:
         )
         return driver
 
-    def _registry(self, scheme: str) -> RegistryTransport:
+    def _registry(self, scheme: str) -> RegistryTransport[Any]:
         if scheme not in self._registries:
             options = {
                 "mirrors": ",".join(self.config.registry_mirrors),

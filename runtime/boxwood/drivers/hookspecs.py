@@ -113,7 +113,7 @@ class RegistryHooks:
     @hookspec(firstresult=True)
     def registry_transport(
         self, scheme: str, options: Mapping[str, str]
-    ) -> RegistryTransport | None:
+    ) -> RegistryTransport[Any] | None:
         """Return the transport for references that begin with ``scheme``."""
 
 

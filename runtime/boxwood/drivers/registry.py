@@ -3,58 +3,120 @@
 Terms
 -----
 scheme
-    What stands before ``://`` or ``:`` in a reference and chooses the transport: ``docker``
-    (the default: the distribution protocol over HTTPS), ``oci``, ``docker-archive``, ``dir``, ...
+    What stands before the first ``:`` of a name and chooses the transport: ``docker`` (the
+    default: the distribution protocol over HTTPS), ``oci``, ``docker-archive``, ``dir``, ... It is
+    the name of the transport's entry point.
+name
+    Where one image is, in the transport's own terms: what :meth:`RegistryTransport.parse` makes
+    of the text ``SCHEME:...``. The core looks at nothing in it. It is hashable, and ``str()``
+    gives text back that parses to an equal one. The names of ``docker`` are
+    :class:`~boxwood.model.reference.Reference`: what images are called here.
+local name
+    What an image that came from a name is called here.
 descriptor
     Media type, digest and size of a piece of content (OCI image-spec descriptor.md).
 manifest
     The document that names an image's config and layers, or, as an index, several manifests.
 blob
-    Any other content: a config, a layer.
+    Any other content: a config, a layer. A layer may be compressed or a bare tar.
 source
     Something a blob can be read from again from any offset, so that a push can be resumed.
 
 Life
 ----
-A transport is made once for each scheme in use and closed with the engine. A pull calls
-``resolve`` for the manifest's descriptor, ``fetch`` for the manifest, then ``fetch`` for the
-config and for each missing layer, several at once. A push offers blobs first, then manifests, the
-index last, each by ``push``.
+A transport is made once for each scheme in use and closed with the engine. The core has it parse
+a name and holds :meth:`RegistryTransport.session` around all it does with that name in one pull or
+push. A pull calls ``resolve`` for the manifest's descriptor and ``local_name`` for what the image
+shall be called, ``fetch`` for the manifest, then ``fetch`` for the config and for each missing
+layer, several at once. A push offers blobs first, several at once, then manifests, each by
+``push``: those that an index names under ``pinned`` names, and the top one under the name itself,
+last: with it the image is there, and not before.
 
 What must hold
 --------------
 * A transport verifies nothing and stores nothing: the core checks size and digest of each byte
   that ``fetch`` yields before anything becomes visible. It must never yield more than
-  ``descriptor.size`` bytes.
+  ``descriptor.size`` bytes. (What it *writes* in a push it does verify: nobody else does.)
 * Digests and references that reach it are parsed; they are safe in a path or a URL.
 * Credentials are given by the core for one realm. A transport never sends them anywhere else:
   not to another host by a redirect, not to a mirror (CVE-2020-15157, CVE-2024-3727 classes).
-* Cancelling the task that awaits a method frees all it held.
+* Cancelling the task that awaits a method frees all it held. Blocking work is done in threads:
+  every method is called on the event loop of the engine, which serves others meanwhile.
 * Each wait has a bound; a peer that stalls is Unavailable, not a hang.
 
-Errors: NotFound (reference or blob), PermissionDenied and Unauthenticated (401, 403), Unavailable
-(network, 429 and 5xx: may be tried again), InvalidArgument (the peer refuses the content),
-DataLoss (the answer breaks the protocol), Unsupported (this transport cannot push).
+Errors: NotFound (name or blob), PermissionDenied and Unauthenticated (401, 403), Unavailable
+(network, 429 and 5xx: may be tried again), InvalidArgument (the name is none, or the peer refuses
+the content), DataLoss (the answer breaks the protocol), Unsupported (this transport cannot push).
 
 Example::
 
-    descriptor = await transport.resolve(reference)
-    async for chunk in transport.fetch(reference, descriptor):
-        hasher.update(chunk)
+    name = transport.parse("oci:/srv/images:busybox")
+    async with transport.session(name):
+        descriptor = await transport.resolve(name)
+        async for chunk in transport.fetch(name, descriptor):
+            hasher.update(chunk)
 """
 
 from __future__ import annotations
 
 import abc
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import ClassVar
+import re
+from collections.abc import AsyncIterator, Callable, Collection, Hashable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import ClassVar, Generic, TypeVar
 
 import msgspec
 
-from boxwood.errors import Unsupported
-from boxwood.model.descriptor import Descriptor
+from boxwood.errors import InvalidArgument, Unsupported
+from boxwood.model.descriptor import DOCKER_MANIFEST, Descriptor
 from boxwood.model.digest import Digest
+from boxwood.model.platform import Platform
 from boxwood.model.reference import Reference
+
+DEFAULT_SCHEME = "docker"
+"""The transport of names that say none."""
+
+N = TypeVar("N", bound=Hashable)
+"""A transport's own type of names."""
+
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):(//)?", re.ASCII)
+
+
+def scheme_of(text: str, installed: Collection[str]) -> str:
+    """Return the scheme that ``text`` begins with; empty: none, it is a plain image name.
+
+    ``NAME:`` counts only where a transport of that name is among the ``installed``: ``busybox:1``
+    is an image. ``docker://`` before it makes a plain name of what would be taken for another's.
+
+    Raises:
+        InvalidArgument: ``NAME://``, and no such transport is installed.
+    """
+    found = _SCHEME.match(text)
+    if found is None:
+        return ""
+    scheme, slashes = found.groups()
+    if scheme == DEFAULT_SCHEME and not slashes:
+        return ""
+    if scheme in installed:
+        return scheme
+    if slashes:
+        there = ", ".join(sorted(installed))
+        raise InvalidArgument(f"{text}: no transport {scheme} is installed; there are {there}")
+    return ""
+
+
+class Session(msgspec.Struct, frozen=True):
+    """What one pull or push is to a transport.
+
+    Attributes:
+        writing: it is a push.
+        platform: the one that a pull wants; None: this machine's.
+        say: shows who waits a line of text, for what takes long before the first byte comes.
+    """
+
+    writing: bool = False
+    platform: Platform | None = None
+    say: Callable[[str], object] = lambda _: None
 
 
 class Credentials(msgspec.Struct, frozen=True):
@@ -68,16 +130,71 @@ class Credentials(msgspec.Struct, frozen=True):
         return "Credentials(...)"
 
 
-class RegistryTransport(abc.ABC):
-    """A way to registries of one scheme. The module's text is the contract."""
+class RegistryTransport(abc.ABC, Generic[N]):
+    """A way to images of one scheme. The module's text is the contract."""
 
     scheme: ClassVar[str] = ""
+    made_as: ClassVar[str] = DOCKER_MANIFEST
+    """Media type of the manifests that a push makes for images which came without one."""
+
+    # Names
 
     @abc.abstractmethod
-    async def resolve(
-        self, reference: Reference, credentials: Credentials | None = None
-    ) -> Descriptor:
-        """Return the descriptor of the manifest or index that ``reference`` names.
+    def parse(self, text: str) -> N:
+        """Return the name that ``text``, scheme and all, stands for; nothing is looked up.
+
+        Raises:
+            InvalidArgument: it is none; says how they are written.
+        """
+
+    async def local_name(self, name: N, descriptor: Descriptor) -> Reference | None:
+        """Return what the image that ``descriptor`` is the manifest of is to be called here.
+
+        With a tag, if it has one. None: it does not say, and whoever pulls has to. Errors as
+        :meth:`resolve`.
+        """
+        del descriptor
+        return name if isinstance(name, Reference) else None
+
+    def pinned(self, name: N, digest: Digest) -> N:
+        """Return the name of the manifest ``digest`` in the place that ``name`` is in.
+
+        Raises:
+            Unsupported: a place of this transport holds one manifest only.
+        """
+        del digest
+        raise Unsupported(f"{name}: the transport {self.scheme} has no names by digest")
+
+    def tagged(self, name: N, tag: str) -> N:
+        """Return the name of ``tag`` in the place that ``name`` is in.
+
+        Raises:
+            Unsupported: it has no tags.
+            InvalidArgument: not a tag.
+        """
+        del tag
+        raise Unsupported(f"{name}: the transport {self.scheme} has no tags")
+
+    # Content
+
+    def session(
+        self,
+        name: N,
+        session: Session = Session(),  # noqa: B008 - immutable
+    ) -> AbstractAsyncContextManager[None]:
+        """Return a context that the core holds around one pull from, or one push to, a name.
+
+        What has to be made first (an image, an unpacked archive) is made on entering, and goes
+        when it is left. Where a push makes one file, it is put into place on leaving without an
+        error, if the top manifest was pushed; else what was gathered is thrown away. By default
+        it does nothing. Errors as :meth:`resolve` and :meth:`push`.
+        """
+        del name, session
+        return nullcontext()
+
+    @abc.abstractmethod
+    async def resolve(self, name: N, credentials: Credentials | None = None) -> Descriptor:
+        """Return the descriptor of the manifest or index that ``name`` names.
 
         Raises:
             NotFound, Unauthenticated, PermissionDenied, Unavailable, DataLoss
@@ -86,7 +203,7 @@ class RegistryTransport(abc.ABC):
     @abc.abstractmethod
     def fetch(
         self,
-        reference: Reference,
+        name: N,
         descriptor: Descriptor,
         offset: int = 0,
         credentials: Credentials | None = None,
@@ -99,7 +216,7 @@ class RegistryTransport(abc.ABC):
 
     async def push(
         self,
-        reference: Reference,
+        name: N,
         descriptor: Descriptor,
         source: Callable[[int], AsyncIterator[bytes]],
         credentials: Credentials | None = None,
@@ -108,23 +225,23 @@ class RegistryTransport(abc.ABC):
         """Store content under its digest; done at once when the peer has it. Idempotent.
 
         ``source(offset)`` opens the content at an offset in bytes. A descriptor whose media type
-        is a manifest's or an index's is stored under the reference's tag as well. ``mount_from``
-        names repositories of the same registry that are known to have the blob.
+        is a manifest's or an index's is stored under the name as well, if that says a tag.
+        ``mount_from`` names repositories of the same registry that are known to have the blob.
 
         Raises:
             Unsupported, Unauthenticated, PermissionDenied, Unavailable, InvalidArgument, DataLoss
         """
         del descriptor, source, credentials, mount_from
-        raise Unsupported(f"push: {reference}: the transport {self.scheme} cannot push")
+        raise Unsupported(f"push: {name}: the transport {self.scheme} cannot push")
 
-    async def tags(self, reference: Reference, credentials: Credentials | None = None) -> list[str]:
-        """Return the tags of the repository, sorted; errors as :meth:`resolve`."""
+    async def tags(self, name: N, credentials: Credentials | None = None) -> list[str]:
+        """Return the tags of the place that ``name`` is in, sorted; errors as :meth:`resolve`."""
         del credentials
-        raise Unsupported(f"list tags: {reference}: the transport {self.scheme} cannot list")
+        raise Unsupported(f"list tags: {name}: the transport {self.scheme} cannot list")
 
     async def referrers(
         self,
-        reference: Reference,
+        name: N,
         digest: Digest,
         artifact_type: str = "",
         credentials: Credentials | None = None,
@@ -135,7 +252,7 @@ class RegistryTransport(abc.ABC):
         Referrers"). ``artifact_type`` leaves out those of other types. Nothing that is returned
         is vouched for. A transport that knows of none returns none; errors as :meth:`resolve`.
         """
-        del reference, digest, artifact_type, credentials
+        del name, digest, artifact_type, credentials
         return []
 
     async def login(self, domain: str, credentials: Credentials) -> None:

@@ -18,6 +18,8 @@ DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 
 INDEXES = frozenset((OCI_INDEX, DOCKER_LIST))
 MANIFESTS = frozenset((OCI_MANIFEST, DOCKER_MANIFEST))
+CONFIGS = {OCI_MANIFEST: OCI_CONFIG, DOCKER_MANIFEST: DOCKER_CONFIG}
+"""The type of the config that goes with a type of manifest."""
 
 DOCUMENT_LIMIT = 8 << 20
 """Bytes of a manifest, index or config that are read at most (CVE-2021-20291 class)."""

@@ -11,9 +11,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from boxwood.drivers.registry import RegistryTransport
+    from boxwood.model.reference import Reference
 
 
 @hookimpl
-def registry_transport(scheme: str, options: Mapping[str, str]) -> RegistryTransport | None:
+def registry_transport(
+    scheme: str, options: Mapping[str, str]
+) -> RegistryTransport[Reference] | None:
     """Hand over the transport."""
     return DockerTransport(options) if scheme == DockerTransport.scheme else None

@@ -29,7 +29,7 @@ from boxwood.model.descriptor import (
     Descriptor,
 )
 from boxwood.model.digest import Digest
-from boxwood.model.reference import DEFAULT_DOMAIN
+from boxwood.model.reference import DEFAULT_DOMAIN, Reference
 from boxwood_plugins.registry.docker import listing
 from boxwood_plugins.registry.docker.answers import Answer, unavailable
 from boxwood_plugins.registry.docker.client import Client
@@ -39,14 +39,13 @@ from boxwood_plugins.registry.docker.uploads import RANGE, Upload
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from boxwood.model.reference import Reference
     from boxwood_plugins.registry.docker.hosts import Host
 
 ACCEPT = f"{OCI_INDEX}, {DOCKER_LIST}, {OCI_MANIFEST}, {DOCKER_MANIFEST}"
 SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+"
 
 
-class DockerTransport(RegistryTransport):
+class DockerTransport(RegistryTransport[Reference]):
     """Registries over HTTP."""
 
     scheme = "docker"
@@ -58,21 +57,31 @@ class DockerTransport(RegistryTransport):
         """Free all connections."""
         await self._client.close()
 
-    async def resolve(
-        self, reference: Reference, credentials: Credentials | None = None
-    ) -> Descriptor:
+    def parse(self, text: str) -> Reference:
+        """Parse ``[docker://]NAME[:TAG][@DIGEST]``; the tag is ``latest`` when there is none."""
+        return Reference.parse(text.removeprefix("docker://")).with_default_tag()
+
+    def pinned(self, name: Reference, digest: Digest) -> Reference:
+        """Return the name of a manifest in the same repository."""
+        return Reference(name.domain, name.path, None, digest)
+
+    def tagged(self, name: Reference, tag: str) -> Reference:
+        """Return another tag of the same repository."""
+        return name.with_tag(tag)
+
+    async def resolve(self, name: Reference, credentials: Credentials | None = None) -> Descriptor:
         """Ask by HEAD; where a registry does not say enough in it, by GET."""
         try:
-            return await self._resolve(reference, credentials)
+            return await self._resolve(name, credentials)
         except NotFound as error:
             unknown = "manifest unknown: manifest unknown"
-            text = f"manifest for {reference.familiar} not found: {unknown}"
+            text = f"manifest for {name.familiar} not found: {unknown}"
             raise NotFound(text) from error
         except (PermissionDenied, Unauthenticated) as error:
             if isinstance(error, PermissionDenied) and "refused" in str(error):
                 raise  # ours: it would not be safe
             raise NotFound(
-                f"pull access denied for {reference.familiar_name}, repository does not exist or "
+                f"pull access denied for {name.familiar_name}, repository does not exist or "
                 f"may require 'docker login': {error}"
             ) from error
 
@@ -94,7 +103,7 @@ class DockerTransport(RegistryTransport):
 
     async def fetch(
         self,
-        reference: Reference,
+        name: Reference,
         descriptor: Descriptor,
         offset: int = 0,
         credentials: Credentials | None = None,
@@ -103,7 +112,7 @@ class DockerTransport(RegistryTransport):
         kind = "manifests" if descriptor.media_type in INDEXES | MANIFESTS else "blobs"
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         path = f"{kind}/{Digest.parse(descriptor.digest)}"
-        async with await self._get(reference, path, credentials, headers=headers) as answer:
+        async with await self._get(name, path, credentials, headers=headers) as answer:
             skip = offset
             if answer.status == 206:
                 found = RANGE.match(answer.headers.get("Content-Range", ""))
@@ -125,30 +134,30 @@ class DockerTransport(RegistryTransport):
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
                 raise unavailable(answer.url, error) from error
 
-    async def tags(self, reference: Reference, credentials: Credentials | None = None) -> list[str]:
+    async def tags(self, name: Reference, credentials: Credentials | None = None) -> list[str]:
         """Return all tags, page by page."""
-        return await listing.tags(self._getter(reference, credentials), reference.familiar_name)
+        return await listing.tags(self._getter(name, credentials), name.familiar_name)
 
     async def referrers(
         self,
-        reference: Reference,
+        name: Reference,
         digest: Digest,
         artifact_type: str = "",
         credentials: Credentials | None = None,
     ) -> list[Descriptor]:
         """Ask the referrers API; where there is none, look for the tag that stands for it."""
-        get = self._getter(reference, credentials)
-        return await listing.referrers(get, reference.familiar_name, digest, artifact_type)
+        get = self._getter(name, credentials)
+        return await listing.referrers(get, name.familiar_name, digest, artifact_type)
 
-    def _getter(self, reference: Reference, credentials: Credentials | None) -> listing.Get:
+    def _getter(self, name: Reference, credentials: Credentials | None) -> listing.Get:
         async def get(path: str) -> Answer:
-            return await self._get(reference, path, credentials)
+            return await self._get(name, path, credentials)
 
         return get
 
     async def push(
         self,
-        reference: Reference,
+        name: Reference,
         descriptor: Descriptor,
         source: Callable[[int], AsyncIterator[bytes]],
         credentials: Credentials | None = None,
@@ -156,9 +165,9 @@ class DockerTransport(RegistryTransport):
     ) -> None:
         """Store a manifest, or a blob that is not there yet."""
         if descriptor.media_type in INDEXES | MANIFESTS:
-            await self._push_manifest(reference, descriptor, source, credentials)
+            await self._push_manifest(name, descriptor, source, credentials)
         else:
-            await Upload(self, reference, descriptor, source, credentials).run(mount_from)
+            await Upload(self, name, descriptor, source, credentials).run(mount_from)
 
     async def _push_manifest(
         self,

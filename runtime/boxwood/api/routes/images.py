@@ -89,8 +89,12 @@ async def create(call: Call) -> Response | None:
 
 
 async def pull(call: Call) -> None:
-    """``POST /images/create?fromImage=``"""
-    reference, tag = Reference.parse(call.text("fromImage")), call.text("tag")
+    """``POST /images/create?fromImage=``; without a ``tag`` it may begin with a scheme, ours."""
+    text, tag = call.text("fromImage"), call.text("tag")
+    if not tag and call.engine.images.scheme_of(text):
+        await _pull_from(call, text)
+        return
+    reference = Reference.parse(text)
     if ":" in tag:
         reference = Reference.parse(f"{reference.name}@{tag}")
     elif tag:
@@ -104,13 +108,25 @@ async def pull(call: Call) -> None:
             await call.engine.images.pull(reference, progress.emit, call.text("platform"), login)
 
 
-async def push(call: Call) -> None:
-    """``POST /images/{name}/push``"""
-    _no_platform(call)
-    login = registries.login_of(call)
+async def _pull_from(call: Call, text: str) -> None:
+    """Pull by any transport; ``repo``, ours, is what the image is to be called."""
+    login, platform = registries.login_of(call), call.text("platform")
     progress = Progress(call.request)
     async with progress:
-        await call.engine.images.push(call.params["name"], call.text("tag"), progress.emit, login)
+        await call.engine.images.pull_from(text, progress.emit, platform, login, call.text("repo"))
+
+
+async def push(call: Call) -> None:
+    """``POST /images/{name}/push``; ``destination``, ours, is where to, with its scheme."""
+    _no_platform(call)
+    login = registries.login_of(call)
+    name, tag, to = call.params["name"], call.text("tag"), call.text("destination")
+    progress = Progress(call.request)
+    async with progress:
+        if to:
+            await call.engine.images.push_to(name, tag, to, progress.emit, login)
+        else:
+            await call.engine.images.push(name, tag, progress.emit, login)
 
 
 async def load(call: Call) -> Response | None:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from boxwood.drivers.registry import Session
 from boxwood.errors import BoxwoodError, DataLoss, InvalidArgument, NotFound, TooLarge
 from boxwood.execution.spool import fed
 from boxwood.faultpoints import fault
@@ -42,14 +43,16 @@ class Pull:
     def __init__(
         self,
         service: ImagesService,
-        transport: RegistryTransport,
-        reference: Reference,
+        transport: RegistryTransport[Any],
+        name: Hashable,
         platform: Platform | None,
         credentials: Credentials | None,
+        called: Reference | None = None,
     ) -> None:
+        """``name`` is the transport's; ``called`` is what the image is to be called, if not so."""
         self._service, self._transport = service, transport
-        self._reference, self._credentials = reference, credentials
-        self._platform = platform
+        self._name, self._credentials = name, credentials
+        self._platform, self._called = platform, called
         self._watchers: list[asyncio.Queue[dict[str, Any] | None]] = []
         self._said: dict[str, dict[str, Any]] = {}
         """The last message of each id, for who joins later."""
@@ -96,9 +99,18 @@ class Pull:
     # Documents
 
     async def _run(self) -> Image:
-        reference = self._reference
-        top = await self._transport.resolve(reference, self._credentials)
-        self._say(f"Pulling from {reference.familiar_name}", str(reference.tag or top.digest))
+        asked = Session(platform=self._platform, say=self._say)
+        async with self._transport.session(self._name, asked):
+            return await self._fetched()
+
+    async def _fetched(self) -> Image:
+        top = await self._transport.resolve(self._name, self._credentials)
+        reference = await self._local_name(top)
+        if isinstance(self._name, Reference):
+            tag = str(self._name.tag or top.digest)
+            self._say(f"Pulling from {self._name.familiar_name}", tag)
+        else:
+            self._say(f"Pulling from {self._name}")
         documents: list[bytes] = []
         descriptor, manifest = await self._manifest(top, documents)
         assert manifest.config is not None
@@ -107,7 +119,8 @@ class Pull:
         layers = manifest.layers or ()
         self._check(config, layers, descriptor)
         known = self._service.catalog.by_name(reference)
-        image = await self._image(config, config_bytes, layers, documents, top)
+        names = _names(reference, top)
+        image = await self._image(config, config_bytes, layers, documents, names)
         familiar = reference.familiar
         self._say(f"Digest: {top.digest}")
         self._say(
@@ -117,6 +130,14 @@ class Pull:
         )
         self._service.publish("image", "pull", familiar, {"name": reference.familiar_name})
         return image
+
+    async def _local_name(self, top: Descriptor) -> Reference:
+        found = self._called or await self._transport.local_name(self._name, top)
+        if found is None:
+            raise InvalidArgument(
+                f"pull {self._name}: it does not say what the image is called: give it a name"
+            )
+        return found.with_default_tag()
 
     async def _manifest(
         self, top: Descriptor, documents: list[bytes]
@@ -150,7 +171,7 @@ class Pull:
         content, digest = self._service.content, Digest.parse(descriptor.digest)
         if content.has(digest):
             return content.read(digest, DOCUMENT_LIMIT)
-        return await fetch_document(self._transport, self._reference, descriptor, self._credentials)
+        return await fetch_document(self._transport, self._name, descriptor, self._credentials)
 
     def _check(
         self, config: ImageConfig, layers: tuple[Descriptor, ...], manifest: Descriptor
@@ -175,7 +196,7 @@ class Pull:
         document: bytes,
         layers: tuple[Descriptor, ...],
         documents: list[bytes],
-        top: Descriptor,
+        names: list[Reference],
     ) -> Image:
         service = self._service
         chains = chain_ids(config.rootfs.diff_ids)
@@ -188,7 +209,7 @@ class Pull:
                 await service.layers.ensure_init(chains[-1] if chains else None)
                 await service.layers.settle(chains)
                 fault("pull.settled")
-                image, _ = service.catalog.add(config, document, self._names(top))
+                image, _ = service.catalog.add(config, document, names)
                 fault("pull.recorded")
             except BaseException:
                 if service.catalog.by_id(digest := Digest.of(document)) is None:
@@ -196,13 +217,6 @@ class Pull:
                 asyncio.get_running_loop().call_soon(service.drop_unused)
                 raise
         return image
-
-    def _names(self, top: Descriptor) -> list[Reference]:
-        reference = self._reference
-        by_digest = Reference(reference.domain, reference.path, None, Digest.parse(top.digest))
-        if reference.tag is None or reference.digest is not None:
-            return [by_digest]
-        return [reference, by_digest]
 
     async def _layers(
         self, config: ImageConfig, layers: tuple[Descriptor, ...], chains: tuple[Digest, ...]
@@ -243,7 +257,7 @@ class Pull:
             return
 
         def fetch(offset: int) -> AsyncIterator[bytes]:
-            return self._transport.fetch(self._reference, layer, offset, self._credentials)
+            return self._transport.fetch(self._name, layer, offset, self._credentials)
 
         async with self._service.downloads.joined(layer, fetch) as download:
             telling = asyncio.ensure_future(self._tell(layer, download))
@@ -306,7 +320,7 @@ class Pull:
         except BoxwoodError as error:
             if is_wrong(error):
                 download.spent = True
-                raise DataLoss(f"pull {self._reference.familiar}: {error}") from error
+                raise DataLoss(f"pull {shown(self._name)}: {error}") from error
             raise
         finally:
             keep.unlink(missing_ok=True)
@@ -315,16 +329,23 @@ class Pull:
         self._say("Pull complete", _short(layer), progressDetail={})
 
 
+def _names(reference: Reference, top: Descriptor) -> list[Reference]:
+    by_digest = Reference(reference.domain, reference.path, None, Digest.parse(top.digest))
+    if reference.tag is None or reference.digest is not None:
+        return [by_digest]
+    return [reference, by_digest]
+
+
 async def describe(
-    transport: RegistryTransport, reference: Reference, credentials: Credentials | None
+    transport: RegistryTransport[Any], name: Hashable, credentials: Credentials | None
 ) -> dict[str, Any]:
     """Return ``GET /distribution/{name}/json``: a manifest's descriptor and its platforms."""
-    top = await transport.resolve(reference, credentials)
-    data = await fetch_document(transport, reference, top, credentials)
+    top = await transport.resolve(name, credentials)
+    data = await fetch_document(transport, name, top, credentials)
     manifest = decode_manifest(data, top)
     platforms = [entry.platform for entry in manifest.manifests or () if entry.platform]
     if manifest.config is not None:
-        config = await fetch_document(transport, reference, manifest.config, credentials)
+        config = await fetch_document(transport, name, manifest.config, credentials)
         parsed = ImageConfig.parse(config)
         platforms = [Platform(architecture=parsed.architecture, os=parsed.os or "linux")]
     return {
@@ -338,8 +359,8 @@ async def describe(
 
 
 async def fetch_document(
-    transport: RegistryTransport,
-    reference: Reference,
+    transport: RegistryTransport[Any],
+    name: Hashable,
     descriptor: Descriptor,
     credentials: Credentials | None,
 ) -> bytes:
@@ -348,14 +369,19 @@ async def fetch_document(
     if descriptor.size > DOCUMENT_LIMIT:
         raise TooLarge(f"pull: {digest}: larger than {DOCUMENT_LIMIT} bytes")
     data = bytearray()
-    async with aclosing(transport.fetch(reference, descriptor, 0, credentials)) as pieces:  # type: ignore[type-var]
+    async with aclosing(transport.fetch(name, descriptor, 0, credentials)) as pieces:  # type: ignore[type-var]
         async for piece in pieces:
             data += piece
             if len(data) > descriptor.size:
                 break
     if len(data) != descriptor.size or Digest.of(bytes(data), digest.algorithm) != digest:
-        raise DataLoss(f"pull {reference.familiar}: {digest}: wrong bytes were sent")
+        raise DataLoss(f"pull {shown(name)}: {digest}: wrong bytes were sent")
     return bytes(data)
+
+
+def shown(name: Hashable) -> str:
+    """Return a transport's name as messages write it."""
+    return name.familiar if isinstance(name, Reference) else str(name)
 
 
 async def _nothing(parent: Digest | None) -> None:

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from boxwood.drivers.registry import Session
 from boxwood.errors import DataLoss, NotFound
 from boxwood.model.descriptor import (
-    DOCKER_CONFIG,
+    CONFIGS,
     DOCKER_LAYER,
-    DOCKER_MANIFEST,
     DOCUMENT_LIMIT,
     MANIFESTS,
+    OCI_LAYER,
     OCI_MANIFEST,
     Descriptor,
     Manifest,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from boxwood.store.blobs import Layer
 
 SHORT = 12
-_SUFFIX = {"gzip": ".gzip", "zstd": ".zstd"}
+_COMPRESSIONS = frozenset(("gzip", "zstd"))
 
 Source = Callable[[int], AsyncIterator[bytes]]
 
@@ -54,14 +55,17 @@ class Push:
     def __init__(
         self,
         service: ImagesService,
-        transport: RegistryTransport,
+        transport: RegistryTransport[Any],
         reference: Reference,
         credentials: Credentials | None,
         emit: Emit,
         slots: asyncio.Semaphore,
+        target: Hashable | None = None,
     ) -> None:
+        """``target`` is the transport's name of where to; None: where the image's name says."""
         self._service, self._transport = service, transport
         self._reference, self._credentials = reference, credentials
+        self._target: Hashable = reference if target is None else target
         self._emit, self._slots = emit, slots
         image = service.catalog.by_name(reference)
         if image is None:
@@ -73,20 +77,15 @@ class Push:
     async def run(self) -> Digest:
         """Send it; returns the manifest's digest. Raises what the registry says."""
         service, image = self._service, self._image
+        session = self._transport.session(self._target, Session(writing=True, say=self._say))
         with service.lease(image.chain_ids):
-            layers = [service.layers.get(chain) for chain in image.chain_ids]
-            for layer in layers:
-                self._say("Preparing", _name(layer), progressDetail={})
-            data, kind = await self._blobs(layers)
-            top = Descriptor(media_type=kind, digest=str(Digest.of(data)), size=len(data))
-            await self._send(top, _of(data))
-            for layer in layers:
-                if layer.blob:
-                    service.layers.blobs.pushed(layer.blob)
-        digest = Digest.parse(top.digest)
-        service.content.put(data)
-        name = Reference(self._reference.domain, self._reference.path, None, digest)
-        service.catalog.tag(image, name)
+            async with session:
+                data = await self._sent(image)
+        digest = Digest.of(data)
+        if isinstance(self._target, Reference):
+            service.content.put(data)
+            name = Reference(self._target.domain, self._target.path, None, digest)
+            service.catalog.tag(image, name)
         tag = self._reference.tag
         self._say(f"{tag}: digest: {digest} size: {len(data)}")
         self._emit(
@@ -95,6 +94,21 @@ class Push:
         service.publish("image", "push", self._reference.familiar,
                         {"name": self._reference.familiar_name})  # fmt: skip
         return digest
+
+    async def _sent(self, image: Image) -> bytes:
+        """Send all of it; returns the manifest."""
+        service = self._service
+        layers = [service.layers.get(chain) for chain in image.chain_ids]
+        for layer in layers:
+            self._say("Preparing", _name(layer), progressDetail={})
+        data, kind = await self._blobs(layers)
+        top = Descriptor(media_type=kind, digest=str(Digest.of(data)), size=len(data))
+        await self._send(top, _of(data))
+        if isinstance(self._target, Reference):
+            for layer in layers:
+                if layer.blob:
+                    service.layers.blobs.pushed(layer.blob)
+        return data
 
     def _say(self, status: str, key: str = "", **more: Any) -> None:
         self._emit({"status": status, **({"id": key} if key else {}), **more})
@@ -124,15 +138,16 @@ class Push:
                 return document, manifest.media_type or OCI_MANIFEST
         described = await self._gathered([self._layer(layer) for layer in layers])
         document = self._image.document
-        config = Descriptor(media_type=DOCKER_CONFIG, digest=self._image.id, size=len(document))
+        kind = self._transport.made_as
+        config = Descriptor(media_type=CONFIGS[kind], digest=self._image.id, size=len(document))
         await self._send(config, _of(document))
         made = {
             "schemaVersion": 2,
-            "mediaType": DOCKER_MANIFEST,
+            "mediaType": kind,
             "config": _plain(config),
             "layers": [_plain(layer) for layer in described],
         }
-        return msgspec.json.format(encode(made), indent=3), DOCKER_MANIFEST
+        return msgspec.json.format(encode(made), indent=3), kind
 
     # The manifest
 
@@ -172,13 +187,18 @@ class Push:
     async def _layer(self, layer: Layer) -> Descriptor:
         async with self._slots:
             store = self._service.layers.blobs
-            if not (layer.compression in _SUFFIX and store.has_bytes(layer)):
+            if not (layer.compression in _COMPRESSIONS and store.has_bytes(layer)):
                 return await self._packed(layer)
             size = layer.stored or self._service.content.size(Digest.parse(layer.blob))
-            kind = DOCKER_LAYER + _SUFFIX[layer.compression]
+            kind = self._layer_type(layer.compression)
             found = Descriptor(media_type=kind, digest=layer.blob, size=size)
             await self._send(found, self._blob(layer), layer)
             return found
+
+    def _layer_type(self, compression: str) -> str:
+        if self._transport.made_as == OCI_MANIFEST:
+            return f"{OCI_LAYER}+{compression}"
+        return f"{DOCKER_LAYER}.{compression}"
 
     def _blob(self, layer: Layer) -> Source:
         async def pieces(offset: int) -> AsyncGenerator[bytes, None]:
@@ -195,7 +215,7 @@ class Push:
         if not layer.packed:
             self._say("Compressing", key, progressDetail={})
             layer = await self._pack(layer)
-        kind = DOCKER_LAYER + ".gzip"
+        kind = self._layer_type("gzip")
         found = Descriptor(media_type=kind, digest=layer.packed, size=layer.packed_size)
 
         async def pieces(offset: int) -> AsyncGenerator[bytes, None]:
@@ -237,7 +257,7 @@ class Push:
         self, descriptor: Descriptor, source: Source, layer: Layer | None = None
     ) -> None:
         if layer is None:
-            await self._transport.push(self._reference, descriptor, source, self._credentials)
+            await self._transport.push(self._target, descriptor, source, self._credentials)
             return
         key, sent = _name(layer), False
 
@@ -252,17 +272,20 @@ class Push:
                     self._say("Pushing", key, progressDetail=detail)
 
         await self._transport.push(
-            self._reference, descriptor, told, self._credentials, self._mounts(layer)
+            self._target, descriptor, told, self._credentials, self._mounts(layer)
         )
         self._say("Pushed" if sent else "Layer already exists", key, progressDetail={})
 
     def _mounts(self, layer: Layer) -> tuple[str, ...]:
         """Return repositories of the same registry that should have the layer's bytes."""
+        target = self._target
+        if not isinstance(target, Reference):
+            return ()
         for image in self._service.catalog.all():
             if layer.chain_id not in image.chain_ids:
                 continue
             for name in map(Reference.parse, image.digests):
-                if name.domain == self._reference.domain and name.path != self._reference.path:
+                if name.domain == target.domain and name.path != target.path:
                     return (name.path,)
         return ()
 

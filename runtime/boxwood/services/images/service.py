@@ -11,6 +11,8 @@ from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
     Callable,
+    Collection,
+    Hashable,
     Iterable,
     Iterator,
     Mapping,
@@ -21,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
+from boxwood.drivers.registry import DEFAULT_SCHEME, scheme_of
 from boxwood.errors import InvalidArgument, NotFound, Unsupported
 from boxwood.model.image import Image
 from boxwood.model.platform import Platform
@@ -71,9 +74,13 @@ class Events(Protocol):
 
 
 class Registries(msgspec.Struct, frozen=True):
-    """How registries are reached. ``transport`` returns a loaded one by its scheme."""
+    """How registries are reached. ``transport`` returns a loaded one by its scheme.
 
-    transport: Callable[[str], RegistryTransport] | None = None
+    ``schemes`` returns the schemes of those that are installed.
+    """
+
+    transport: Callable[[str], RegistryTransport[Any]] | None = None
+    schemes: Callable[[], Collection[str]] = frozenset
     downloads: int = 3
     uploads: int = 5
     attempts: int = 5
@@ -226,12 +233,39 @@ class ImagesService:
             NotFound, Unauthenticated, PermissionDenied, Unavailable, DeadlineExceeded, DataLoss,
             InvalidArgument, TooLarge, ResourceExhausted
         """
+        return await self._pull(DEFAULT_SCHEME, reference, emit, platform, credentials)
+
+    async def pull_from(
+        self,
+        text: str,
+        emit: Emit,
+        platform: str = "",
+        credentials: Credentials | None = None,
+        called: str = "",
+    ) -> Image:
+        """Fetch an image from where ``text``, with its scheme, says; see :meth:`pull`.
+
+        ``called`` is what the image is to be called here; empty: what the transport says.
+        """
+        scheme, name = self._parse(text)
+        own = target_name(called, "") if called else None
+        return await self._pull(scheme, name, emit, platform, credentials, own)
+
+    async def _pull(
+        self,
+        scheme: str,
+        name: Hashable,
+        emit: Emit,
+        platform: str,
+        credentials: Credentials | None,
+        called: Reference | None = None,
+    ) -> Image:
         wanted = Platform.parse(platform) if platform else None
         login = msgspec.structs.astuple(credentials) if credentials is not None else ()
-        key = (str(reference), str(wanted), *login)
+        key = (scheme, str(name), str(called), str(wanted), *login)
         pull = self._pulls.get(key)
         if pull is None or pull.ended:
-            pull = Pull(self, self._transport("docker"), reference, wanted, credentials)
+            pull = Pull(self, self._transport(scheme), name, wanted, credentials, called)
             self._pulls[key] = pull
         try:
             return await pull.watch(emit)
@@ -239,12 +273,32 @@ class ImagesService:
             if pull.ended and self._pulls.get(key) is pull:
                 del self._pulls[key]
 
+    def scheme_of(self, text: str) -> str:
+        """Return the scheme that a name begins with, empty for none; raises InvalidArgument."""
+        return scheme_of(text, self.registries.schemes())
+
+    def _parse(self, text: str) -> tuple[str, Hashable]:
+        """Return the transport's scheme and its name of what ``text`` says."""
+        scheme = self.scheme_of(text) or DEFAULT_SCHEME
+        name: Hashable = self._transport(scheme).parse(text)
+        return scheme, name
+
     async def pull_all(
         self, reference: Reference, emit: Emit, credentials: Credentials | None = None
     ) -> None:
         """Fetch every tag of a repository, one after the other; errors as :meth:`pull`."""
-        for tag in await self._transport("docker").tags(reference, credentials):
+        for tag in await self._transport(DEFAULT_SCHEME).tags(reference, credentials):
             await self.pull(reference.with_tag(tag), emit, "", credentials)
+
+    async def push_to(
+        self, name: str, tag: str, text: str, emit: Emit, credentials: Credentials | None = None
+    ) -> None:
+        """Send an image to where ``text``, with its scheme, says; errors as :meth:`push`."""
+        reference = target_name(name, tag)
+        scheme, target = self._parse(text)
+        emit({"status": f"The push refers to {target}"})
+        transport = self._transport(scheme)
+        await Push(self, transport, reference, credentials, emit, self._uploads, target).run()
 
     async def push(
         self, name: str, tag: str, emit: Emit, credentials: Credentials | None = None
@@ -262,7 +316,7 @@ class ImagesService:
                 f"An image does not exist locally with the tag: {reference.familiar_name}"
             )
         emit({"status": f"The push refers to repository [{reference.name}]"})
-        transport = self._transport("docker")
+        transport = self._transport(DEFAULT_SCHEME)
         for one in wanted:
             await Push(self, transport, one, credentials, emit, self._uploads).run()
 
@@ -277,7 +331,7 @@ class ImagesService:
 
         Errors as :meth:`pull`.
         """
-        return await describe(self._transport("docker"), reference, credentials)
+        return await describe(self._transport(DEFAULT_SCHEME), reference, credentials)
 
     async def login(self, domain: str, credentials: Credentials) -> None:
         """Try a login at a registry.
@@ -285,9 +339,9 @@ class ImagesService:
         Raises:
             Unauthenticated, PermissionDenied, Unavailable, DeadlineExceeded
         """
-        await self._transport("docker").login(domain, credentials)
+        await self._transport(DEFAULT_SCHEME).login(domain, credentials)
 
-    def _transport(self, scheme: str) -> RegistryTransport:
+    def _transport(self, scheme: str) -> RegistryTransport[Any]:
         if self.registries.transport is None:
             raise Unsupported(f"registry: {scheme}: this engine was made without registries")
         return self.registries.transport(scheme)
