@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import msgspec
 
+from boxwood.drivers.documents import best, is_attestation, parse
 from boxwood.errors import InvalidArgument, NotFound, TooLarge
 from boxwood.model.descriptor import (
     DOCUMENT_LIMIT,
@@ -26,7 +27,6 @@ from boxwood.model.digest import Digest
 from boxwood.model.image import LAYER_LIMIT, ImageConfig
 from boxwood.model.platform import Platform
 from boxwood.model.reference import Reference
-from boxwood.services.images.manifests import best, is_attestation, parse
 from boxwood_ext import mount
 
 _IN_ROOT = mount.RESOLVE_IN_ROOT | mount.RESOLVE_NO_MAGICLINKS

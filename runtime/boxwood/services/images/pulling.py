@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from boxwood.drivers.documents import best, decode_manifest, fetch_document, shown
 from boxwood.drivers.registry import Session
-from boxwood.errors import BoxwoodError, DataLoss, InvalidArgument, NotFound, TooLarge
+from boxwood.errors import BoxwoodError, DataLoss, InvalidArgument, NotFound
 from boxwood.execution.spool import fed
 from boxwood.faultpoints import fault
 from boxwood.model.descriptor import DOCUMENT_LIMIT, INDEXES, MANIFESTS, Descriptor, Manifest
@@ -24,7 +25,6 @@ from boxwood.model.image import LAYER_LIMIT, Image, ImageConfig
 from boxwood.model.platform import Platform
 from boxwood.model.reference import Reference
 from boxwood.services.images.downloads import Download, is_wrong
-from boxwood.services.images.manifests import best, parse
 from boxwood.store.piping import read_some
 
 if TYPE_CHECKING:
@@ -358,32 +358,6 @@ async def describe(
     }
 
 
-async def fetch_document(
-    transport: RegistryTransport[Any],
-    name: Hashable,
-    descriptor: Descriptor,
-    credentials: Credentials | None,
-) -> bytes:
-    """Fetch a small document and verify it; raises DataLoss, TooLarge."""
-    digest = Digest.parse(descriptor.digest)
-    if descriptor.size > DOCUMENT_LIMIT:
-        raise TooLarge(f"pull: {digest}: larger than {DOCUMENT_LIMIT} bytes")
-    data = bytearray()
-    async with aclosing(transport.fetch(name, descriptor, 0, credentials)) as pieces:  # type: ignore[type-var]
-        async for piece in pieces:
-            data += piece
-            if len(data) > descriptor.size:
-                break
-    if len(data) != descriptor.size or Digest.of(bytes(data), digest.algorithm) != digest:
-        raise DataLoss(f"pull {shown(name)}: {digest}: wrong bytes were sent")
-    return bytes(data)
-
-
-def shown(name: Hashable) -> str:
-    """Return a transport's name as messages write it."""
-    return name.familiar if isinstance(name, Reference) else str(name)
-
-
 async def _nothing(parent: Digest | None) -> None:
     del parent
 
@@ -394,16 +368,3 @@ def _short(layer: Descriptor) -> str:
 
 def _detail(current: int, total: int) -> dict[str, int]:
     return {"current": current, "total": total}
-
-
-def decode_manifest(data: bytes, descriptor: Descriptor) -> Manifest:
-    """Return a manifest or an index; raises InvalidArgument for what is neither, or both."""
-    name = descriptor.digest
-    manifest = parse(f"manifest {name}", data)
-    if manifest.media_type and manifest.media_type != descriptor.media_type:
-        raise InvalidArgument(
-            f"manifest {name}: is {manifest.media_type}, was announced as {descriptor.media_type}"
-        )
-    if descriptor.media_type not in MANIFESTS | INDEXES:
-        raise InvalidArgument(f"manifest {name}: {descriptor.media_type}: not an image")
-    return manifest
