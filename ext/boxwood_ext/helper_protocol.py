@@ -83,6 +83,8 @@ TABLE: Final = (
     operation(9, "give", "request:u64", "Hand everything over: `present` again, with the "
               "descriptors (as in view and hold); the helper ends when what it has begun is done."),
     operation(10, "broker", "request:u64", "One descriptor: the connection to the broker."),
+    operation(11, "move", "request:u64 owner:str keys:list to:str",
+              "Held sockets are another owner's from now on, and served as they were."),
     operation(32, "reply", "request:u64 error:i64 operation:str object:str",
               "error: 0 or a positive errno."),
     operation(33, "present", "kind:u64 owner:str key:str inside:u64", "A thing that is there."),

@@ -16,6 +16,7 @@ POINTS = (
     "start.launched", "start.recorded",
     "exit.seen", "exit.cleaned", "exit.recorded",
     "connect.attached", "connect.joined", "connect.recorded",
+    "take.moved", "take.recorded",
     "disconnect.recorded", "disconnect.detached",
     "exec.begun", "exec.launched",
     "stop.begun", "stop.signalled", "kill.signalled",

@@ -103,10 +103,15 @@ class Load:
         return answer
 
     def _create(
-        self, *command: str, remove: bool = False, volume: bool = False, network: str = "none"
+        self,
+        *command: str,
+        remove: bool = False,
+        volume: bool = False,
+        network: str = "none",
+        publish: bool = True,
     ) -> str:
         host: dict[str, Any] = {"NetworkMode": network, "AutoRemove": remove}
-        if network != "none":
+        if network != "none" and publish:
             host["PortBindings"] = {"80/tcp": [{"HostIp": "127.0.0.1"}]}
         body = {"Image": "busybox", "Cmd": command, "HostConfig": host}
         if volume:
@@ -143,6 +148,10 @@ class Load:
         self._call("POST", f"/containers/{key}/start")
         self._call("POST", "/networks/bridge/connect", {"Container": key})
         self._call("POST", "/networks/bridge/disconnect", {"Container": key})
+        heir = self._create("sleep", "1000", network=self._network(), publish=False)
+        self._call("POST", f"/containers/{heir}/start")
+        self._call("POST", f"/boxwood/containers/{heir}/ports", {"From": key})
+        self._remove(heir, "&force=1")
         body = {"Cmd": ["true"], "AttachStdout": True}
         exec_id = self._call("POST", f"/containers/{key}/exec", body).json()["Id"]
         self._call("POST", f"/exec/{exec_id}/start", {"Detach": True})

@@ -249,6 +249,24 @@ static int do_serve(struct bx_packet *packet)
     }
 }
 
+/* All or none. */
+static int do_move(struct bx_packet *packet)
+{
+    const char *keys[BX_MESSAGE_FDS + 1];
+    int count = fill_keys(packet, keys);
+    if (count < 0 || ARG(3)->length >= BXH_MAX_ID)
+        return -EINVAL;
+    for (int i = 0; i < count; i++) {
+        if (!port_find(STR(1), keys[i]))
+            return -ENOENT;
+        if (port_find(STR(3), keys[i]))
+            return -EEXIST;
+    }
+    for (int i = 0; i < count; i++)
+        memcpy(port_find(STR(1), keys[i])->owner, STR(3), strlen(STR(3)) + 1);
+    return 0;
+}
+
 static int do_release(struct bx_packet *packet)
 {
     const char *keys[BX_MESSAGE_FDS + 1];
@@ -300,6 +318,7 @@ static void dispatch(struct bx_packet *packet)
     case BXH_HOLD: status = do_hold(packet); break;
     case BXH_SERVE: status = do_serve(packet); break;
     case BXH_RELEASE: status = do_release(packet); break;
+    case BXH_MOVE: status = do_move(packet); break;
     case BXH_COUNT: status = do_count(); break;
     case BXH_BROKER: status = packet->count == 1 ? egress_use(&packet->fds[0]) : -EINVAL; break;
     default: status = do_give(); break;

@@ -45,7 +45,7 @@ from boxwood.errors import Unsupported
 from boxwood.model.endpoint import Attachment, PortRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
 __all__ = [
     "CONTAINER",
@@ -55,6 +55,7 @@ __all__ = [
     "PRESERVES_SOURCE_IP",
     "PUBLISHES_PORTS",
     "Attachment",
+    "Change",
     "EndpointRequest",
     "Namespace",
     "NetworkDriver",
@@ -159,6 +160,15 @@ class EndpointRequest(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, str] = {}
 
 
+class Change(msgspec.Struct, frozen=True):
+    """What :meth:`NetworkDriver.exchange` makes of one endpoint; as ``update``'s arguments."""
+
+    attachment: Attachment
+    netns: int
+    gateways: tuple[str, ...]
+    ports: tuple[PortRequest, ...]
+
+
 class Finding(msgspec.Struct, frozen=True):
     """What a driver says of the host, for ``doctor``.
 
@@ -248,6 +258,30 @@ class NetworkDriver(ABC):
         if gateways == attachment.gateways and ports == attachment.ports:
             return attachment
         raise Unsupported(f"driver {self.name} cannot change what is attached")
+
+    async def exchange(self, changes: Sequence[Change]) -> list[Attachment]:
+        """Do several :meth:`update` as one: a port that one gives up and another takes leads
+        somewhere all the time, where the driver can. The default updates one after the other.
+
+        Returns:
+            The attachments by now, in the order of ``changes``.
+
+        Raises:
+            as :meth:`update`; all is as it was before.
+        """
+        done: list[Attachment] = []
+        try:
+            for one in changes:
+                now = await self.update(
+                    one.attachment, one.netns, gateways=one.gateways, ports=one.ports
+                )
+                done.append(now)
+        except BaseException:
+            for one, now in zip(changes, done, strict=False):
+                old = one.attachment
+                await self.update(now, one.netns, gateways=old.gateways, ports=old.ports)
+            raise
+        return done
 
     async def reconcile(self, wanted: Iterable[Attachment]) -> list[str]:
         """Restore what is wanted, remove what is ours and not wanted.

@@ -132,6 +132,24 @@ class Ports:
         if self._helper.connected:
             await self._helper.request("release", owner, keys)
 
+    async def move(self, owner: str, to: str, moved: Sequence[PortRequest]) -> None:
+        """Make ports that an owner holds another's; they are held, and served, all the time.
+
+        Raises:
+            NotFound, Conflict: the one does not hold them, or the other does; nothing has changed.
+            Unavailable: the helper is gone.
+        """
+        keys = tuple(key_of(request) for request in moved)
+        if not keys:
+            return
+        await self._helper.ensure()
+        await self._helper.request("move", owner, keys, to)
+        given, taken = self._owners[owner], self._owners.setdefault(to, {})
+        for key in keys:
+            taken[key] = given.pop(key)
+        if not given:
+            del self._owners[owner]
+
     def held(self, owner: str) -> tuple[PortRequest, ...]:
         """What an owner holds."""
         return tuple(held.request for held in self._owners.get(owner, {}).values())

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import msgspec
 
+from boxwood.errors import InvalidArgument
 from boxwood.model.wire import Wire
+
+_PROTOCOLS = frozenset({"tcp", "udp", "sctp"})
+LAST_PORT = 65535
 
 
 class PortRequest(msgspec.Struct, frozen=True):
@@ -28,6 +32,17 @@ class PortRequest(msgspec.Struct, frozen=True):
     def key(self) -> str:
         """The port of the container as Docker writes it: ``80/tcp``."""
         return f"{self.port}/{self.protocol}"
+
+
+def parse_port(key: str) -> tuple[int, str]:
+    """Split ``80/tcp``; the protocol may be left out. Raises InvalidArgument."""
+    number, _, protocol = key.partition("/")
+    protocol = protocol.lower() or "tcp"
+    if protocol not in _PROTOCOLS or not number.isascii() or not number.isdecimal():
+        raise InvalidArgument(f'invalid port specification: "{key}"')
+    if not 1 <= int(number) <= LAST_PORT:
+        raise InvalidArgument(f'invalid port specification: "{key}"')
+    return int(number), protocol
 
 
 class Attachment(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,13 @@ class Records:
     def put(self, key: str, body: bytes) -> None:
         """Write a record, whether it was there or not; ResourceExhausted on a full disk."""
         self._database.run(self._put, (key, body))
+        self._database.renew_reserve()
+
+    def put_all(self, bodies: Mapping[str, bytes]) -> None:
+        """Write several records, all or none; as :meth:`put`."""
+        with self._database.transaction():
+            for key, body in bodies.items():
+                self._database.run(self._put, (key, body))
         self._database.renew_reserve()
 
     def delete(self, key: str) -> None:

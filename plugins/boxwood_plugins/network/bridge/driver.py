@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,6 +26,7 @@ from boxwood.drivers.network import (
     PRESERVES_SOURCE_IP,
     PUBLISHES_PORTS,
     Attachment,
+    Change,
     EndpointRequest,
     Finding,
     Namespace,
@@ -261,26 +262,43 @@ class BridgeNetwork(NetworkDriver):
         Raises:
             NotFound: the network was not made.
         """
-        network, options = self._network(attachment.network)
-        changed = msgspec.structs.replace(
-            attachment,
-            gateways=() if network.internal else gateways,
-            ports=() if network.internal else rules.led(ports, attachment.addresses),
+        change = Change(attachment, netns, gateways, ports)
+        return (await self.exchange([change]))[0]
+
+    async def exchange(self, changes: Sequence[Change]) -> list[Attachment]:
+        """Change several endpoints; their ports in one transaction of the packet filter."""
+        before = [change.attachment for change in changes]
+        after = [self._changed(change) for change in changes]
+        spaces = [change.netns for change in changes]
+        await self._in_thread(
+            lambda: self._exchange(before, after, spaces),
+            lambda _: self._exchange(after, before, spaces),
+        )
+        return after
+
+    def _changed(self, change: Change) -> Attachment:
+        internal = self._network(change.attachment.network).spec.internal
+        return msgspec.structs.replace(
+            change.attachment,
+            gateways=() if internal else change.gateways,
+            ports=() if internal else rules.led(change.ports, change.attachment.addresses),
         )
 
-        def work(old: Attachment, new: Attachment) -> None:
-            with _told(f"update {attachment.endpoint[:12]}"):
+    def _exchange(
+        self, before: list[Attachment], after: list[Attachment], spaces: list[int]
+    ) -> None:
+        wanted, ports = {}, set()
+        for old, new, netns in zip(before, after, spaces, strict=True):
+            with _told(f"update {new.endpoint[:12]}"):
                 if old.gateways != new.gateways:
                     self._links.reroute(netns, new.interface, old.gateways, new.gateways)
                 if bool(old.ports) != bool(new.ports):
                     self._links.set_hairpin(new.data[_LINK], bool(new.ports))
-                self._filter.put(new.endpoint, _elements(new, options))
-                flows.forget(set(old.ports) ^ set(new.ports))
-
-        await self._in_thread(
-            lambda: work(attachment, changed), lambda _: work(changed, attachment)
-        )
-        return changed
+            wanted[new.endpoint] = _elements(new, self._network(new.network).options)
+            ports |= set(old.ports) ^ set(new.ports)
+        with _told("update"):
+            self._filter.put_all(wanted)
+            flows.forget(ports)
 
     async def reconcile(self, wanted: Iterable[Attachment]) -> list[str]:
         """Restore the rules of what is wanted; remove links and rules of what is not."""

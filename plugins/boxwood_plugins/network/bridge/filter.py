@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -57,12 +57,21 @@ class Filter:
             PermissionDenied: not allowed.
             Conflict: a port of an element leads elsewhere already.
         """
+        self.put_all({owner: elements})
+
+    def put_all(self, wanted: Mapping[str, frozenset[Element]]) -> None:
+        """As :meth:`put`, for several owners in one transaction."""
         self._open()
-        old = self._owners.get(owner, frozenset())
-        gone = [one for one in old - elements if self._counts[one] == 1]
-        new = [one for one in elements - old if one not in self._counts]
+        change: Counter[Element] = Counter()
+        for owner, elements in wanted.items():
+            change.subtract(self._owners.get(owner, ()))
+            change.update(elements)
+        after = {one: self._counts[one] + by for one, by in change.items() if by}
+        gone = [one for one, count in after.items() if not count]
+        new = [one for one in after if one not in self._counts]
         self._change(gone, new)
-        self.want(owner, elements)
+        for owner, elements in wanted.items():
+            self.want(owner, elements)
 
     def want(self, owner: str, elements: frozenset[Element]) -> None:
         """Note what an owner has; :meth:`settle` sees to it."""

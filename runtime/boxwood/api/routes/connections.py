@@ -32,10 +32,15 @@ class Disconnect(Wire):
 
 
 class Publish(Wire):
-    """Ports to publish from now on, as ``PortBindings``, and others to publish no more."""
+    """Ports to publish from now on, as ``PortBindings``, and others to publish no more.
+
+    First of all those (none named: all) that the container ``From`` publishes are taken over.
+    """
 
     add: dict[str, tuple[PortBinding, ...] | None] = msgspec.field(default_factory=dict, name="Add")
     remove: tuple[str, ...] = msgspec.field(default=(), name="Remove")
+    giver: str = msgspec.field(default="", name="From")
+    taken: tuple[str, ...] = msgspec.field(default=(), name="Ports")
 
 
 async def connect(call: Call) -> Response:
@@ -62,7 +67,11 @@ async def disconnect(call: Call) -> Response:
 async def publish(call: Call) -> Response:
     """``POST /boxwood/containers/{id}/ports``"""
     body = call.admit.typed(call.body(Publish))
-    await call.engine.containers.publish_ports(call.params["id"], body.add, body.remove)
+    containers, ref = call.engine.containers, call.params["id"]
+    if body.giver:
+        await containers.take_ports(ref, body.giver, body.taken)
+    if body.add or body.remove:
+        await containers.publish_ports(ref, body.add, body.remove)
     return Response(204, b"", "")
 
 

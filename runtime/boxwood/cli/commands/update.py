@@ -37,6 +37,11 @@ FLAGS = (
     Flag("restart", "string", "When to start the container again"),
     Flag("publish-add", "list", "Publish a port from now on ([ADDRESS:][HOST:]PORT[/PROTOCOL])"),
     Flag("publish-rm", "list", "Publish a port no more ([HOST:]PORT[/PROTOCOL])"),
+    Flag(
+        "publish-from",
+        "string",
+        "Take over the ports that another container publishes (CONTAINER[:PORT[/PROTOCOL]])",
+    ),
 )
 
 
@@ -74,10 +79,12 @@ def _ports(values: Values) -> dict[str, Any]:
     from boxwood.cli.opts._ports import published
 
     try:
-        return {
+        ports: dict[str, Any] = {
             "Add": published(values.pop("publish_add") or []),
             "Remove": values.pop("publish_rm") or [],
         }
+        giver, _, port = (values.pop("publish_from") or "").partition(":")
+        return ports | {"From": giver, "Ports": [port] if port else []}
     except OptError as error:
         raise CliError(str(error)) from error
 

@@ -17,16 +17,21 @@ from boxwood.execution import sandbox
 from boxwood.faultpoints import fault
 from boxwood.model import container as states
 from boxwood.model.config import EndpointSettings, PortBinding
+from boxwood.model.endpoint import parse_port
 from boxwood.model.wire import replace
 from boxwood.services.containers.network import identity_of, view_of
 from boxwood.services.containers.start import publish_network
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from boxwood.model.config import ContainerConfig
     from boxwood.model.container import Container
+    from boxwood.model.endpoint import PortRequest, SandboxState
     from boxwood.services.containers.context import Context, NetworkInfo
+
+Bindings = dict[str, tuple[PortBinding, ...] | None]
+"""Published ports as ``HostConfig.PortBindings`` has them."""
 
 _HOST = "container cannot be disconnected from host network or connected to host network"
 _SHARED = (
@@ -143,6 +148,36 @@ class Connector:
                 context.store.put(wanted)
             context.publish(wanted, "update")
 
+    async def take(self, key: str, giver_key: str, ports: tuple[str, ...]) -> None:
+        """Have one container publish what another one does; who is connected stays connected.
+
+        Args:
+            key: of the container that is to publish them.
+            ports: of the container (``80``, ``80/tcp``); none: all that the other publishes.
+
+        Raises:
+            Conflict: one of them does not run. NotFound: a port is not published.
+            InvalidArgument: both are the same.
+        """
+        context = self._context
+        if key == giver_key:
+            raise InvalidArgument(f"container {key}: cannot take over its own ports")
+        first, second = sorted((key, giver_key))
+        async with context.of(first).lock, context.of(second).lock:
+            taker, giver = context.store.current(key), context.store.current(giver_key)
+            moved = _chosen(giver, ports)
+            with _namespace(giver) as from_, _namespace(taker) as to:
+                states = await context.endpoints.take((giver, from_), (taker, to), moved)
+            wanted = [
+                _with_bindings(giver, _without(giver, moved), states[0]),
+                _with_bindings(taker, _with(taker, moved), states[1]),
+            ]
+            fault("take.moved")
+            context.store.keep_all(wanted)
+            fault("take.recorded")
+            for one in wanted:
+                context.publish(one, "update")
+
     def _files(self, before: Container, after: Container) -> None:
         """Bring the files of identity up to date while they are used."""
         directory = self._context.data / after.id
@@ -152,6 +187,44 @@ class Connector:
         dropped = [one for one in old if one not in identity.addresses]
         sandbox.change_hosts(directory, dropped, added)
         sandbox.write_resolv_conf(directory, identity)
+
+
+def _chosen(giver: Container, ports: tuple[str, ...]) -> list[PortRequest]:
+    """Return the ports of the host that lead to some ports, or all, of a container."""
+    held = giver.sandbox.ports
+    keys = {f"{port}/{protocol}" for port, protocol in map(parse_port, ports)}
+    for key in sorted(keys):
+        if not any(one.key == key for one in held):
+            raise NotFound(f"port {key} is not published")
+    if not held:
+        raise NotFound(f"container {giver.name} publishes no ports")
+    return [one for one in held if not keys or one.key in keys]
+
+
+def _without(giver: Container, moved: Sequence[PortRequest]) -> Bindings:
+    gone = {one.key for one in moved}
+    bindings = giver.host_config.port_bindings or {}
+    return {key: value for key, value in bindings.items() if key not in gone}
+
+
+def _with(taker: Container, moved: Sequence[PortRequest]) -> Bindings:
+    """Add what was moved, by the numbers it has; one for both families names no address."""
+    found = dict(taker.host_config.port_bindings or {})
+    for one in moved:
+        twins = {
+            two.host_ip for two in moved if two.key == one.key and two.host_port == one.host_port
+        }
+        both = {"0.0.0.0", "::"} <= twins
+        binding = PortBinding(host_ip="" if both else one.host_ip, host_port=str(one.host_port))
+        there = found.get(one.key) or ()
+        found[one.key] = there if binding in there else (*there, binding)
+    return found
+
+
+def _with_bindings(container: Container, bindings: Bindings, state: SandboxState) -> Container:
+    host = replace(container.host_config, port_bindings=bindings)
+    config = expose(container.config, bindings)
+    return replace(container, host_config=host, config=config, sandbox=state)
 
 
 def check_together(mode: str, networks: list[str]) -> None:

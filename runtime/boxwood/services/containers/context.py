@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from boxwood.execution.worker import WorkerPool
     from boxwood.model.container import Container
     from boxwood.model.egress import Policy
-    from boxwood.model.endpoint import SandboxState
+    from boxwood.model.endpoint import PortRequest, SandboxState
     from boxwood.model.image import Image
     from boxwood.model.volume import VolumeRecord
     from boxwood.services.containers.store import ContainerStore
@@ -97,6 +97,12 @@ class Endpoints(Protocol):
     ) -> SandboxState: ...
     async def disconnect(self, container: Container, name: str, netns: int) -> SandboxState: ...
     async def publish(self, container: Container, netns: int) -> SandboxState: ...
+    async def take(
+        self,
+        giver: tuple[Container, int],
+        taker: tuple[Container, int],
+        moved: Sequence[PortRequest],
+    ) -> tuple[SandboxState, SandboxState]: ...
     async def renamed(self, container: Container) -> None: ...
     def claim(self, container: Container) -> None: ...
     async def reconcile(

@@ -343,6 +343,10 @@ class ContainersService:
         """Change what it publishes; see :class:`.connect.Connector`."""
         await self._whole(self._connector.publish(self.get(ref).id, add, remove))
 
+    async def take_ports(self, ref: str, giver: str, ports: tuple[str, ...]) -> None:
+        """Publish what another container does; see :class:`.connect.Connector`."""
+        await self._whole(self._connector.take(self.get(ref).id, self.get(giver).id, ports))
+
     async def resize(self, ref: str, height: int, width: int) -> None:
         """Set the size of its terminal, in characters. Conflict if it does not run."""
         container = self.get(ref)

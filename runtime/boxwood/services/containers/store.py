@@ -21,7 +21,7 @@ from boxwood.model.container import Container
 from boxwood.model.wire import encode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from boxwood.store.database import Records
 
@@ -147,6 +147,18 @@ class ContainerStore:
             log.error("container %s: its record could not be written: %s", container.id[:12], error)
             self.show(container)
             self._owed.add(container.id)
+
+    def keep_all(self, containers: Sequence[Container]) -> None:
+        """As :meth:`keep`, for several at once: on disk are all of these versions, or none."""
+        keys = {container.id for container in containers}
+        try:
+            self._records.put_all({one.id: encode(one) for one in containers})
+            self._owed -= keys
+        except BoxwoodError as error:
+            log.error("containers: records could not be written: %s", error)
+            self._owed |= keys
+        for container in containers:
+            self.show(container)
 
     def show(self, container: Container) -> None:
         """Make a version visible that need not survive the daemon (health, a passing state)."""

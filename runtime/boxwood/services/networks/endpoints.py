@@ -23,6 +23,7 @@ from boxwood.services.networks.announcing import Announcer
 from boxwood.services.networks.checks import check_settings
 from boxwood.services.networks.limiting import Limits
 from boxwood.services.networks.placing import Place
+from boxwood.services.networks.taking import Side, Taking
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
@@ -242,6 +243,28 @@ class Endpoints:
             await self._ports.release(container.id, gone)
         return _state(places, ports)
 
+    async def take(
+        self,
+        giver: tuple[Container, int],
+        taker: tuple[Container, int],
+        moved: Sequence[PortRequest],
+    ) -> tuple[SandboxState, SandboxState]:
+        """Have one running container publish what another does; returns both by now.
+
+        Where the driver can, each port leads somewhere all the time. What is connected stays.
+
+        Args:
+            giver, taker: each with its network namespace, the caller's.
+            moved: some of the giver's ports.
+
+        Raises:
+            Conflict: the taker is in no network where ports are published; as it was before.
+        """
+        sides = Side(*giver, self._places(giver[0])), Side(*taker, self._places(taker[0]))
+        await Taking(self._ports, self._serve).run(*sides, moved)
+        first, second = (_state(side.places, side.ports) for side in sides)
+        return first, second
+
     async def renamed(self, container: Container) -> None:
         """Make a running container known by the name that it has now."""
         for place in self._places(container):
@@ -260,7 +283,7 @@ class Endpoints:
         """Give each attachment the default routes and ports that are its by now."""
         for place in places:
             now = place.attachment
-            if now is None or (now.gateways == place.gateways and _same(now, place)):
+            if now is None or (now.gateways == place.gateways and not place.changed):
                 continue
             place.attachment = await place.driver.update(
                 now, netns, gateways=place.gateways, ports=place.ports
@@ -406,11 +429,6 @@ class Endpoints:
 
 def _sorted(places: Iterable[Place]) -> list[Place]:
     return sorted(places, key=lambda place: (-place.asked.gw_priority, place.name))
-
-
-def _same(attachment: Attachment, place: Place) -> bool:
-    """Whether a place's ports are led by its attachment, as far as its driver leads them."""
-    return set(attachment.ports) == set(place.ports)
 
 
 def _state(places: Iterable[Place], ports: tuple[PortRequest, ...]) -> SandboxState:

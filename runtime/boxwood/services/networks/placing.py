@@ -69,6 +69,11 @@ class Place:
         return PUBLISHES_PORTS in self.driver.capabilities and not self.spec.internal
 
     @property
+    def changed(self) -> bool:
+        """Whether its attachment leads other ports than are to be led there."""
+        return self.attachment is not None and set(self.attachment.ports) != set(self.ports)
+
+    @property
     def link_local(self) -> tuple[str, ...]:
         """The further addresses that the client gave it, in CIDR form."""
         asked = self.asked.ipam_config

@@ -6,16 +6,13 @@ import ipaddress
 from typing import TYPE_CHECKING
 
 from boxwood.errors import InvalidArgument
-from boxwood.model.endpoint import PortRequest
+from boxwood.model.endpoint import LAST_PORT, PortRequest, parse_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from boxwood.model.config import PortBinding
     from boxwood.model.container import Container
-
-_PROTOCOLS = frozenset({"tcp", "udp", "sctp"})
-LAST_PORT = 65535
 
 
 def requests_of(container: Container) -> tuple[PortRequest, ...]:
@@ -77,17 +74,6 @@ def bindings_of(bindings: Mapping[str, tuple[PortBinding, ...] | None]) -> list[
             first, last = _host_ports(binding.host_port)
             found.append(PortRequest(port, protocol, _address(binding.host_ip), first, last))
     return sorted(found, key=lambda one: (one.protocol, one.port))
-
-
-def parse_port(key: str) -> tuple[int, str]:
-    """Split ``80/tcp``; the protocol may be left out. Raises InvalidArgument."""
-    number, _, protocol = key.partition("/")
-    protocol = protocol.lower() or "tcp"
-    if protocol not in _PROTOCOLS or not number.isascii() or not number.isdecimal():
-        raise InvalidArgument(f'invalid port specification: "{key}"')
-    if not 1 <= int(number) <= LAST_PORT:
-        raise InvalidArgument(f'invalid port specification: "{key}"')
-    return int(number), protocol
 
 
 def _host_ports(text: str) -> tuple[int, int]:
