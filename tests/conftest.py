@@ -96,7 +96,8 @@ def nothing_left(
 def engine() -> Iterator[Engine]:
     """An engine that all tests share, with busybox in it. Nobody kills or reconfigures it."""
     need_root()
-    with place_for(CHOSEN) as place, running(Engine(place=place)) as server:
+    waits = {"BOXWOOD_REGISTRY_WAITS": "0.2"}
+    with place_for(CHOSEN) as place, running(Engine(place=place, variables=waits)) as server:
         assert isinstance(server, Engine)
         yield server
 

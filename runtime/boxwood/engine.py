@@ -26,6 +26,7 @@ from boxwood.execution.task import Launcher
 from boxwood.execution.trash import Trash
 from boxwood.execution.worker import WorkerPool
 from boxwood.execution.worker_wire import HOST_DIRECTORY
+from boxwood.faultpoints import PATIENCE
 from boxwood.model import ids, times
 from boxwood.model.network import DEFAULT
 from boxwood.model.place import endpoint
@@ -306,6 +307,7 @@ class Engine:
             options = {
                 "mirrors": ",".join(self.config.registry_mirrors),
                 "insecure": ",".join(self.config.insecure_registries),
+                **({"waits": str(PATIENCE)} if PATIENCE != 1 else {}),
             }
             self._registries[scheme] = manager.select("registry", scheme, options=options)
         return self._registries[scheme]

@@ -1,7 +1,9 @@
-"""Named points at which a test may kill the daemon.
+"""What tests may do to the daemon: kill it at named points, take its patience away.
 
 ``BOXWOOD_FAULT=start.prepared:3`` makes the process kill itself (SIGKILL) when it comes to that
 point for the third time. Without the variable :func:`fault` costs one comparison.
+
+``BOXWOOD_REGISTRY_WAITS=0.03``: all waits for registries are so many times as long.
 """
 
 from __future__ import annotations
@@ -42,6 +44,8 @@ def _parse() -> tuple[str, int]:
 
 
 _armed, _left = _parse()
+PATIENCE = float(os.environ.get("BOXWOOD_REGISTRY_WAITS") or 1)
+"""By what the waits for registries are multiplied."""
 
 
 def fault(name: str) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from boxwood.errors import DataLoss, InvalidArgument, TooLarge
+from boxwood.errors import DataLoss, DeadlineExceeded, InvalidArgument, TooLarge, Unavailable
+from boxwood.faultpoints import PATIENCE
 from boxwood.model.descriptor import DOCUMENT_LIMIT, INDEXES, MANIFESTS, Descriptor, Manifest
 from boxwood.model.digest import Digest
 from boxwood.model.reference import Reference
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from boxwood.drivers.registry import Credentials, RegistryTransport
     from boxwood.model.platform import Platform
 
+ATTEMPTS = 3
+BACKOFF = 0.2 * PATIENCE
+"""Seconds before the second attempt at a document; twice as many before the third."""
 _NO_PLATFORM = 1000
 """Rank of an entry that says no platform: after all that fit."""
 
@@ -79,18 +84,42 @@ async def fetch_document(
     descriptor: Descriptor,
     credentials: Credentials | None,
 ) -> bytes:
-    """Fetch a small document and verify it; raises DataLoss, TooLarge."""
+    """Fetch a small document and verify it.
+
+    What breaks off, stalls or has other bytes is asked for again, ATTEMPTS times in all.
+
+    Raises:
+        DataLoss, TooLarge, and what the transport raises.
+    """
     digest = Digest.parse(descriptor.digest)
     if descriptor.size > DOCUMENT_LIMIT:
         raise TooLarge(f"pull: {digest}: larger than {DOCUMENT_LIMIT} bytes")
+    for attempt in range(ATTEMPTS):
+        try:
+            data = await _body(transport, name, descriptor, credentials)
+            if len(data) == descriptor.size and Digest.of(data, digest.algorithm) == digest:
+                return data
+            raise DataLoss(f"pull {shown(name)}: {digest}: wrong bytes were sent")
+        except (Unavailable, DeadlineExceeded, DataLoss):
+            if attempt == ATTEMPTS - 1:
+                raise
+        await asyncio.sleep(BACKOFF * 2**attempt)
+    raise AssertionError("unreachable")
+
+
+async def _body(
+    transport: RegistryTransport[Any],
+    name: Hashable,
+    descriptor: Descriptor,
+    credentials: Credentials | None,
+) -> bytes:
+    """Return what is sent, of which no more than one piece too much is read."""
     data = bytearray()
     async with aclosing(transport.fetch(name, descriptor, 0, credentials)) as pieces:  # type: ignore[type-var]
         async for piece in pieces:
             data += piece
             if len(data) > descriptor.size:
                 break
-    if len(data) != descriptor.size or Digest.of(bytes(data), digest.algorithm) != digest:
-        raise DataLoss(f"pull {shown(name)}: {digest}: wrong bytes were sent")
     return bytes(data)
 
 

@@ -168,6 +168,37 @@ def test_wrong_bytes(house: Engine, registry: Scripted) -> None:
     assert not list(partial.iterdir())
 
 
+def test_a_document_that_breaks_off(house: Engine, registry: Scripted) -> None:
+    """It is asked for again, a bounded number of times."""
+    cuts = iter((5, 0))
+    where = f"/blobs/{digest(registry.config)}"
+
+    def script(handler: Handler) -> bool:
+        if where in handler.path and (part := next(cuts, -1)) >= 0:
+            handler.cut(registry.config, part)
+            return True
+        return False
+
+    registry.script = script
+    assert error_of(pull(house, registry.image)) == ""
+    assert len(registry.asked("GET", where)) == 3
+
+
+def test_a_document_of_other_bytes(house: Engine, registry: Scripted) -> None:
+    """As many attempts, one error."""
+    where = f"/blobs/{digest(registry.config)}"
+
+    def script(handler: Handler) -> bool:
+        if where in handler.path:
+            handler.answer(200, registry.config.replace(b"linux", b"l1nux"))
+            return True
+        return False
+
+    registry.script = script
+    assert "wrong bytes" in error_of(pull(house, registry.image))
+    assert len(registry.asked("GET", where)) == 3
+
+
 def test_more_than_was_announced(house: Engine, registry: Scripted) -> None:
     """An endless layer is cut off at its size."""
     endless = registry.layers[0] + b"more" * 100_000

@@ -26,6 +26,7 @@ from boxwood.errors import (
     TooLarge,
     Unavailable,
 )
+from boxwood.faultpoints import PATIENCE
 from boxwood.model.digest import Digest
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ Fetch = Callable[[int], AsyncIterator[bytes]]
 """Opens the content at an offset in bytes."""
 
 PIECE = 1 << 20
-BACKOFF = 0.5
+BACKOFF = 0.5 * PATIENCE
 """Seconds before the second attempt; twice as many before each further one."""
 
 
