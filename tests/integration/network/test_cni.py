@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,8 +29,8 @@ from boxwood.testing.network_kit import settled
 from boxwood_ext import net, rtnl
 from boxwood_plugins.network.cni import calls
 from boxwood_plugins.network.cni.driver import CniDriver
-from tests.support.cni import need_plugins, write_list
-from tests.support.needs import need_root
+from tests.support.cni import FOLDER, need_plugins, write_list
+from tests.support.needs import need_root, until
 
 BROKEN = {
     "no JSON": b"{",
@@ -184,12 +187,45 @@ def test_killed_while_a_plugin_works(tmp_path: Path) -> None:
         faults.attempt(work, at=at, network=True)
         os.close(netns)
         driver, _ = made(tmp_path, file)
-        run(driver.reconcile([]))
+        told = run(driver.reconcile([]))
+        assert "not removed" not in " ".join(told)
         assert run(driver.reconcile([])) == []
         assert settled(before) == []
         assert list((tmp_path / "cni/results").glob("*.json")) == []
         kept = [name for name in os.listdir(tmp_path / "ipam/kit0") if name[0].isdigit()]
         assert kept == []
+
+
+def test_a_plugin_outlives_the_daemon(tmp_path: Path) -> None:
+    """It is ended before its work is undone, in the sandbox, which lives on."""
+    need_plugins()
+    before = world.look()
+    script = f"cat >/dev/null; [ $CNI_COMMAND = ADD ] || exit 0; echo $$ >{tmp_path}/pid"
+    file = plugin(tmp_path, f"{script}; mv {tmp_path}/pid {tmp_path}/works; sleep 600; true")
+    content = json.loads(write_list(tmp_path).read_text())
+    content["plugins"][1] = {"type": "script"}
+    file.write_text(json.dumps(content))
+    netns = net.make_namespace()
+    with open(netns, "rb"), subprocess.Popen(["nsenter", f"--net=/proc/self/fd/{netns}", "cat"],
+            stdin=subprocess.PIPE, pass_fds=[netns]) as sandbox:  # fmt: skip
+        daemon = os.fork()
+        if daemon == 0:
+            driver, _ = made(tmp_path, file, path=f"{tmp_path}:{FOLDER}")
+            run(driver.attach(request(), netns))
+            os._exit(1)
+        until((tmp_path / "works").exists, "the second plugin works")
+        os.kill(daemon, signal.SIGKILL)
+        os.waitpid(daemon, 0)
+        process = os.pidfd_open(int((tmp_path / "works").read_text()))
+        driver, _ = made(tmp_path, file, path=f"{tmp_path}:{FOLDER}")
+        told = run(driver.reconcile([]))
+        assert told == [f"endpoint {'01' * 6} of cni is removed"]
+        assert select.select([process], [], [], 0)[0], "it still runs"
+        os.close(process)
+        with net.Netlink(netns) as channel, pytest.raises(OSError, match="eth0"):
+            channel.index("eth0")
+        sandbox.communicate()
+    assert settled(before) == []
 
 
 def test_debians_plugins_are_asked_as_they_stand(tmp_path: Path) -> None:

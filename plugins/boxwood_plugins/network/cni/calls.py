@@ -34,15 +34,17 @@ class Call(msgspec.Struct, frozen=True):
     extra: dict[str, Any] = {}
 
 
-async def add(config: ConfigList, call: Call, netns: str) -> dict[str, Any]:
+async def add(config: ConfigList, call: Call, netns: str, held: int) -> dict[str, Any]:
     """Ask each plugin in turn, and return the last one's result.
+
+    ``held``: a descriptor that plugins inherit, so that those of a killed daemon are known.
 
     Raises:
         BoxwoodError: one failed; the caller deletes.
     """
     result: dict[str, Any] = {}
     for plugin in config.plugins:
-        result = await _ask("ADD", config, plugin, call, netns, result)
+        result = await _ask("ADD", config, plugin, call, netns, result, held)
     return result
 
 
@@ -52,8 +54,12 @@ async def check(config: ConfigList, call: Call, netns: str, result: dict[str, An
         await _ask("CHECK", config, plugin, call, netns, result)
 
 
-async def delete(config: ConfigList, call: Call, netns: str, result: dict[str, Any]) -> None:
+async def delete(
+    config: ConfigList, call: Call, netns: str, result: dict[str, Any], held: int
+) -> None:
     """Ask each plugin, the last first, to undo; all are asked, also after one failed.
+
+    ``held``: as of :func:`add`.
 
     Raises:
         BoxwoodError: of the first that failed.
@@ -61,7 +67,7 @@ async def delete(config: ConfigList, call: Call, netns: str, result: dict[str, A
     failed: BoxwoodError | None = None
     for plugin in reversed(config.plugins):
         try:
-            await _ask("DEL", config, plugin, call, netns, result)
+            await _ask("DEL", config, plugin, call, netns, result, held)
         except BoxwoodError as error:
             failed = failed or error
     if failed is not None:
@@ -75,6 +81,7 @@ async def _ask(
     call: Call,
     netns: str,
     result: dict[str, Any],
+    held: int = -1,
 ) -> dict[str, Any]:
     program = _program(plugin["type"], call.path)
     able = plugin.get("capabilities", {})
@@ -94,7 +101,8 @@ async def _ask(
         "CNI_IFNAME": call.interface, "CNI_PATH": call.path,
     }  # fmt: skip
     what = f"cni: {plugin['type']}: {command}"
-    status, said, grumbled = await _run(program, environment, msgspec.json.encode(request), what)
+    data = msgspec.json.encode(request)
+    status, said, grumbled = await _run(program, environment, data, what, held)
     if status:
         raise _refusal(what, status, said, grumbled)
     if command != "ADD":
@@ -116,14 +124,14 @@ def _program(kind: str, path: str) -> str:
 
 
 async def _run(
-    program: str, environment: dict[str, str], request: bytes, what: str
+    program: str, environment: dict[str, str], request: bytes, what: str, held: int
 ) -> tuple[int, bytes, bytes]:
     """Run a plugin to its end, or kill it and all that it started at its deadline."""
     pipe = asyncio.subprocess.PIPE
     try:
         process = await asyncio.create_subprocess_exec(
             program, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, cwd="/",
-            start_new_session=True,
+            start_new_session=True, pass_fds=[held] if held >= 0 else (),
         )  # fmt: skip
     except OSError as error:
         raise Unavailable(f"{what}: {error.strerror}") from error

@@ -34,7 +34,7 @@ from boxwood.errors import (
     Unsupported,
 )
 from boxwood_ext import net, rtnl
-from boxwood_plugins.network.cni import calls, config
+from boxwood_plugins.network.cni import calls, config, leftovers
 from boxwood_plugins.network.cni.calls import Call
 from boxwood_plugins.network.cni.config import ConfigList, Result
 from boxwood_plugins.network.cni.results import Kept, Results
@@ -42,6 +42,8 @@ from boxwood_plugins.network.cni.results import Kept, Results
 CONF_DIR: Final = "/etc/cni/net.d"
 PATH: Final = "/usr/lib/cni:/opt/cni/bin"
 """Debian's folder of the plugins, and everybody else's."""
+_PAUSE: Final = 0.5
+"""Seconds before a plugin that refused a DEL after a crash is asked again."""
 
 
 class CniDriver(NetworkDriver):
@@ -121,13 +123,16 @@ class CniDriver(NetworkDriver):
             request.endpoint, request.interface, network.options["path"], _extra(found, request)
         )
         with _told("attach", request.endpoint):
-            return await self._attach(Kept(request.network, found, call), request, netns)
+            place = leftovers.identity(netns)
+            kept = Kept(request.network, found, call, sandbox=place)
+            return await self._attach(kept, request, netns)
 
     async def _attach(self, kept: Kept, request: EndpointRequest, netns: int) -> Attachment:
         await asyncio.to_thread(self._begin, kept, netns)
         try:
             place = f"/proc/{os.getpid()}/fd/{netns}"
-            said = await calls.add(kept.config, kept.call, place)
+            with self._held(kept) as held:
+                said = await calls.add(kept.config, kept.call, place, held)
             kept = msgspec.structs.replace(kept, result=said)
             made = _read(said, request)
             await asyncio.to_thread(self._results.keep, kept)
@@ -188,8 +193,8 @@ class CniDriver(NetworkDriver):
                 continue
             what = f"endpoint {endpoint[:12]} of cni"
             try:
-                await asyncio.to_thread(_sweep, kept.result)
-                await self._delete(kept, None)
+                await asyncio.to_thread(leftovers.end, self._results.running(endpoint))
+                await self._delete_again(kept)
             except (BoxwoodError, OSError) as error:
                 told.append(f"{what}: not removed: {error}")
             else:
@@ -218,11 +223,39 @@ class CniDriver(NetworkDriver):
         standing = netns if netns is not None else await asyncio.to_thread(_stand_in, kept)
         try:
             place = f"/proc/{os.getpid()}/fd/{standing}"
-            await calls.delete(kept.config, kept.call, place, kept.result)
+            with self._held(kept) as held:
+                await calls.delete(kept.config, kept.call, place, kept.result, held)
         finally:
             if netns is None:
                 os.close(standing)
         await asyncio.to_thread(self._end, kept)
+
+    async def _delete_again(self, kept: Kept) -> None:
+        """Undo what a daemon before this one was asked for, in its sandbox if that lives on.
+
+        A plugin that refuses is asked once more: what the kernel still took down is gone then.
+        """
+        netns = await asyncio.to_thread(leftovers.find, kept.sandbox)
+        try:
+            if netns is None:
+                await asyncio.to_thread(_sweep, kept.result)
+            try:
+                await self._delete(kept, netns)
+            except (InvalidArgument, Unavailable):
+                await asyncio.sleep(_PAUSE)
+                await self._delete(kept, netns)
+        finally:
+            if netns is not None:
+                os.close(netns)
+
+    @contextmanager
+    def _held(self, kept: Kept) -> Iterator[int]:
+        """Have a descriptor that an attachment's plugins inherit."""
+        held = leftovers.hold(self._results.running(kept.call.id))
+        try:
+            yield held
+        finally:
+            os.close(held)
 
     def _begin(self, kept: Kept, netns: int) -> None:
         """Keep what is about to be asked, and which bridges will be made for it.

@@ -11,15 +11,20 @@ import msgspec
 
 from boxwood_plugins.network.cni.calls import Call
 from boxwood_plugins.network.cni.config import ConfigList
+from boxwood_plugins.network.cni.leftovers import Identity
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """One attachment. ``result`` is empty as long as it is under way."""
+    """One attachment. ``result`` is empty as long as it is under way.
+
+    ``sandbox``: the namespace, so that it is found again after a crash if it lives on.
+    """
 
     network: str
     config: ConfigList
     call: Call
     result: dict[str, Any] = {}
+    sandbox: Identity = Identity()
 
 
 class Results:
@@ -27,6 +32,7 @@ class Results:
 
     def __init__(self, root: Path) -> None:
         self._results, self._bridges = root / "results", root / "bridges"
+        self._running = root / "running"
 
     def keep(self, kept: Kept) -> None:
         """Write it, whole or not at all."""
@@ -40,8 +46,13 @@ class Results:
             return None
         return msgspec.json.decode(data, type=Kept)
 
+    def running(self, endpoint: str) -> Path:
+        """Return the file that plugins hold which work for an attachment."""
+        return self._running / endpoint
+
     def forget(self, endpoint: str) -> None:
         """Remove it; idempotent."""
+        self.running(endpoint).unlink(missing_ok=True)
         (self._results / f"{endpoint}.json").unlink(missing_ok=True)
 
     def all(self) -> Iterator[str]:
