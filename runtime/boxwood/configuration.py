@@ -16,6 +16,7 @@ import msgspec
 
 from boxwood.errors import InvalidArgument, Unavailable
 from boxwood.model.config import Ulimit
+from boxwood.model.policy import RegistryRule, check_rules
 from boxwood.model.sizes import parse_size
 
 if TYPE_CHECKING:
@@ -114,6 +115,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, rename="kebab",
     idle_timeout: int = 0
     registry_mirrors: tuple[str, ...] = ()
     insecure_registries: tuple[str, ...] = ()
+    registry_policy: tuple[RegistryRule, ...] = ()
+    signature_verifier: str = "cosign"
     max_concurrent_downloads: int = 3
     max_concurrent_uploads: int = 5
     max_download_attempts: int = 5
@@ -210,6 +213,11 @@ DOCS: dict[str, str] = {
     "registry-mirrors": "Registries to ask before Docker Hub (`https://HOST[:PORT]`).",
     "insecure-registries": "Registries to speak to without proof of their identity: `HOST[:PORT]` "
     "or a range of addresses. Loopback always is.",
+    "registry-policy": "What may be pulled and pushed, and whose signature it must bear: "
+    '`[{"match": "registry.example/team", "push": "deny", "require": ["/etc/boxwood/team.pub"]}]`; '
+    "see [registries.md](registries.md).",
+    "signature-verifier": "Extension that verifies the signatures that `registry-policy` requires; "
+    "empty: none.",
     "max-concurrent-downloads": "Layers that are fetched side by side.",
     "max-concurrent-uploads": "Layers that are sent side by side.",
     "max-download-attempts": "Attempts at one layer.",
@@ -355,6 +363,10 @@ def _check(config: Configuration) -> None:
     for key in ("storage_opts", "exec_opts", "labels"):
         for text in getattr(config, key):
             _pair(key, text)
+    try:
+        check_rules(config.registry_policy)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"configuration: {error}") from error
     for key in ("shutdown_timeout", "default_stop_timeout", "idle_timeout"):
         if getattr(config, key) < 0:
             raise InvalidArgument(f"configuration: {key.replace('_', '-')}: less than 0")
@@ -448,6 +460,7 @@ def pairs(texts: tuple[str, ...]) -> dict[str, str]:
 RELOADED = frozenset(
     {
         "debug", "log-level", "labels", "live-restore", "shutdown-timeout", "default-stop-timeout",
+        "registry-policy",
     }
 )  # fmt: skip
 """Keys that a SIGHUP puts into effect without a restart."""

@@ -30,6 +30,7 @@ from boxwood.faultpoints import PATIENCE
 from boxwood.model import ids, times
 from boxwood.model.network import DEFAULT
 from boxwood.model.place import endpoint
+from boxwood.model.policy import RegistryPolicy
 from boxwood.services.containers import ContainersService, ContainerStore, Context, Settings
 from boxwood.services.events import EventsService
 from boxwood.services.fsck import Fsck, Report
@@ -106,7 +107,7 @@ class Engine:
 
     async def _start(self) -> None:
         self._make_directories()
-        self.extensions = manager.load_extensions(self.config.plugins)
+        self.extensions = manager.load_extensions(self._extensions())
         warm = asyncio.ensure_future(self.workers.warm())
         self._background.append(warm)
         self.database = Database(self.data_root / "boxwood.db")
@@ -145,8 +146,10 @@ class Engine:
                 config.max_concurrent_downloads,
                 config.max_concurrent_uploads,
                 config.max_download_attempts,
+                functools.partial(extensions.verify_image, self.extensions),
             ),
         )
+        self.images.policy = RegistryPolicy(config.registry_policy)
         self.trash = Trash(self.data_root / "trash", self.workers)
         self.networks = NetworksService(
             self.database,
@@ -312,6 +315,11 @@ class Engine:
             self._registries[scheme] = manager.select("registry", scheme, options=options)
         return self._registries[scheme]
 
+    def _extensions(self) -> list[str]:
+        """Return the extensions to load."""
+        verifier = self.config.signature_verifier
+        return [*self.config.plugins, *((verifier,) if verifier else ())]
+
     def _network_settings(self) -> NetworkSettings:
         config = self.config
         pools = [(pool.base, pool.size) for pool in config.default_address_pools]
@@ -436,6 +444,7 @@ class Engine:
         """Take over a configuration of which only what may change has changed."""
         self.config = config
         self.containers.reconfigure(config.default_stop_timeout)
+        self.images.policy = RegistryPolicy(config.registry_policy)
 
     def busy(self) -> bool:
         """Whether a container runs or is about to."""

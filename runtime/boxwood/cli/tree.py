@@ -70,7 +70,7 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
     "image": (
         "Manage images",
         {**_IMAGE, "inspect": "image_inspect", "ls": "images", "prune": "image_prune",
-         "rm": "rmi"},
+         "rm": "rmi", "verify": "image_verify"},
     ),
     "network": (
         "Manage networks",
@@ -103,7 +103,7 @@ LEFT_OUT = {
     **dict.fromkeys(
         ("config", "node", "secret", "service", "stack", "swarm"), "swarm is out of scope"
     ),
-    "trust": "content trust has gone from Docker too; signatures are for tools of their own",
+    "trust": "content trust has gone from Docker too; see `boxwood image verify`",
 }
 
 

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
+from boxwood.model.descriptor import Descriptor
+from boxwood.model.reference import Reference
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -36,6 +39,57 @@ class AdmissionRequest(msgspec.Struct, frozen=True, kw_only=True):
     object: str = ""
     peer: Peer = Peer()
     value: Any = None
+
+
+class PublicKey(msgspec.Struct, frozen=True):
+    """A key that may have signed: what to call it (its file), and its bytes (PEM)."""
+
+    name: str
+    data: bytes
+
+
+class SignatureSource(Protocol):
+    """What the image's own repository has of signatures. Mirrors are asked as in a pull."""
+
+    async def tagged(self, tag: str) -> Descriptor | None:
+        """Return the descriptor of the manifest ``tag``; None: there is none."""
+
+    async def referrers(self, digest: str, artifact_type: str) -> list[Descriptor]:
+        """Return the manifests that have ``digest`` as their subject; empty where there are none.
+
+        ``artifact_type`` empty: of any. A registry may send others than were asked for.
+        """
+
+    async def document(self, descriptor: Descriptor, limit: int) -> bytes:
+        """Return content whose digest was checked; TooLarge beyond ``limit`` bytes."""
+
+
+class Verification(msgspec.Struct, frozen=True, kw_only=True):
+    """An image that is about to be pulled, before anything of it but its manifest was fetched.
+
+    Attributes:
+        reference: what is pulled, as it was asked for.
+        top: what the reference led to: a manifest, or an index.
+        manifest: the manifest that was chosen; ``top`` itself where that is no index.
+        keys: those of which one must have signed; empty: the configuration asks for none.
+        names: says whether a signature for this repository's name is one for what is pulled.
+        source: where signatures are.
+    """
+
+    reference: Reference
+    top: Descriptor
+    manifest: Descriptor
+    keys: tuple[PublicKey, ...]
+    names: Callable[[Reference], bool]
+    source: SignatureSource
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """That a signature holds: by which of the keys, for which digest, under which name."""
+
+    key: str
+    digest: str
+    identity: str
 
 
 class RouteTable(Protocol):

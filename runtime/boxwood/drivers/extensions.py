@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from boxwood.drivers import manager
+from boxwood.drivers.extension import Verdict
 from boxwood.errors import BoxwoodError, PluginError
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
     import pluggy
 
-    from boxwood.drivers.extension import Metrics, RouteTable
+    from boxwood.drivers.extension import Metrics, RouteTable, Verification
     from boxwood.model.container import Container
     from boxwood.model.event import Event
 
@@ -72,6 +73,28 @@ def choose(plugins: pluggy.PluginManager, hook: str, /, **arguments: Any) -> str
             raise PluginError(f"{hook}: {name}: not a text: {found!r}")
         return found
     return ""
+
+
+async def verify_image(plugins: pluggy.PluginManager, image: Verification) -> Verdict | None:
+    """Ask every extension about an image; returns the first verdict, None: nobody has one.
+
+    Raises:
+        PermissionDenied: one refuses it.
+        PluginError: one failed, or answered with no verdict; names it.
+        BoxwoodError: what an extension raised of our own errors, as it is.
+    """
+    verdict: Verdict | None = None
+    for name, hook in implementations(plugins, "verify_image"):
+        try:
+            found = await hook(image=image)
+        except BoxwoodError:
+            raise
+        except Exception as error:  # a stranger's code: whatever it raises gets its name
+            raise PluginError(f"verify image: {name}: {error}") from error
+        if found is not None and not isinstance(found, Verdict):
+            raise PluginError(f"verify image: {name}: no verdict: {found!r}")
+        verdict = verdict or found
+    return verdict
 
 
 class Observer:

@@ -16,7 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from boxwood.drivers.extension import AdmissionRequest, Metrics, RouteTable
+    from boxwood.drivers.extension import (
+        AdmissionRequest,
+        Metrics,
+        RouteTable,
+        Verdict,
+        Verification,
+    )
     from boxwood.drivers.isolation import IsolationDriver
     from boxwood.drivers.log import LogDriver
     from boxwood.drivers.network import NetworkDriver
@@ -155,6 +161,16 @@ class ExtensionHooks:
         """Allow (None), change (another request) or refuse (raise ``PermissionDenied``).
 
         Called one plugin after the other, each with what the one before it returned.
+        """
+
+    @hookspec
+    async def verify_image(self, image: Verification) -> Verdict | None:
+        """Say whether an image may be pulled, before its config and layers are fetched.
+
+        A coroutine function. It is called at every pull, also where no key is required. None: it
+        has nothing to say; ``PermissionDenied`` refuses the pull. Where keys are required one
+        extension at least must return a verdict. Other errors refuse as well: nothing is pulled
+        because a verifier failed.
         """
 
     @hookspec

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from boxwood.api.http.message import Response, json_response
-from boxwood.api.routing import JSON_BODY, Route
+from boxwood.api.routing import JSON_BODY, OWN, Route
+from boxwood.drivers.extension import PublicKey
 from boxwood.drivers.registry import Credentials
 from boxwood.errors import InvalidArgument
 from boxwood.model.reference import Reference
@@ -77,7 +78,47 @@ async def distribution(call: Call) -> Response:
     return json_response(shown)
 
 
+class VerifyKey(Wire):
+    """A public key to verify by."""
+
+    name: str = msgspec.field(default="", name="Name")
+    data: str = msgspec.field(default="", name="Data")
+
+
+class VerifyRequest(Wire):
+    """Whose signature to verify."""
+
+    name: str = msgspec.field(name="Name")
+    platform: str = msgspec.field(default="", name="Platform")
+    keys: tuple[VerifyKey, ...] = msgspec.field(default=(), name="Keys")
+
+
+async def verify(call: Call) -> Response:
+    """``POST /boxwood/verify``: verify the signature of an image in its registry."""
+    wanted = call.body(VerifyRequest)
+    reference = Reference.parse(wanted.name).with_default_tag()
+    keys = tuple(PublicKey(key.name, key.data.encode()) for key in wanted.keys)
+    verdict = await call.engine.images.verify(reference, wanted.platform, login_of(call), keys)
+    return json_response(
+        {
+            "Name": reference.familiar,
+            "Digest": verdict.digest,
+            "Key": verdict.key,
+            "Identity": verdict.identity,
+        }
+    )
+
+
 ROUTES = (
+    Route(
+        "POST",
+        "/boxwood/verify",
+        verify,
+        body=JSON_BODY,
+        action="image.verify",
+        state=OWN,
+        cancel=True,
+    ),
     Route("POST", "/auth", auth, body=JSON_BODY, action="registry.login"),
     Route(
         "GET",

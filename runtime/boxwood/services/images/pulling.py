@@ -23,11 +23,14 @@ from boxwood.model.descriptor import DOCUMENT_LIMIT, INDEXES, MANIFESTS, Descrip
 from boxwood.model.digest import Digest, chain_ids
 from boxwood.model.image import LAYER_LIMIT, Image, ImageConfig
 from boxwood.model.platform import Platform
+from boxwood.model.policy import Requirement
 from boxwood.model.reference import Reference
+from boxwood.services.images import verifying
 from boxwood.services.images.downloads import Download, is_wrong
 from boxwood.store.piping import read_some
 
 if TYPE_CHECKING:
+    from boxwood.drivers.extension import PublicKey, Verdict
     from boxwood.drivers.registry import Credentials, RegistryTransport
     from boxwood.services.images.service import Emit, ImagesService
     from boxwood.store.blobs import Layer
@@ -114,6 +117,7 @@ class Pull:
         documents: list[bytes] = []
         descriptor, manifest = await self._manifest(top, documents)
         assert manifest.config is not None
+        await self._verify(reference, top, descriptor)
         config_bytes = await self._document(manifest.config)
         config = ImageConfig.parse(config_bytes)
         layers = manifest.layers or ()
@@ -138,6 +142,31 @@ class Pull:
                 f"pull {self._name}: it does not say what the image is called: give it a name"
             )
         return found.with_default_tag()
+
+    async def verify(self, keys: tuple[PublicKey, ...]) -> Verdict | None:
+        """Look at signatures alone: by these keys, or, if there are none, by those required."""
+        async with self._transport.session(self._name, Session(platform=self._platform)):
+            top = await self._transport.resolve(self._name, self._credentials)
+            reference = await self._local_name(top)
+            descriptor, _ = await self._manifest(top, [])
+            return await self._verify(reference, top, descriptor, keys)
+
+    async def _verify(
+        self,
+        reference: Reference,
+        top: Descriptor,
+        manifest: Descriptor,
+        keys: tuple[PublicKey, ...] = (),
+    ) -> Verdict | None:
+        source = verifying.Source(self._transport, self._name, self._credentials)
+        if isinstance(self._name, Reference):
+            reference = self._name  # whatever it is to be called here
+            requirement = self._service.policy.requirement(reference) or Requirement()
+        else:
+            requirement = Requirement()
+        ask = self._service.registries.verify
+        image = verifying.question(reference, top, manifest, source, requirement, keys)
+        return await verifying.verify(ask, image)
 
     async def _manifest(
         self, top: Descriptor, documents: list[bytes]

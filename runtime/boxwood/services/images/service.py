@@ -6,10 +6,12 @@ import asyncio
 import builtins
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
+    Awaitable,
     Callable,
     Collection,
     Hashable,
@@ -27,6 +29,7 @@ from boxwood.drivers.registry import DEFAULT_SCHEME, scheme_of
 from boxwood.errors import InvalidArgument, NotFound, Unsupported
 from boxwood.model.image import Image
 from boxwood.model.platform import Platform
+from boxwood.model.policy import RegistryPolicy
 from boxwood.model.reference import Reference
 from boxwood.services.images import views
 from boxwood.services.images.catalog import Catalog
@@ -41,6 +44,7 @@ from boxwood.services.images.removal import InUse, Publish, Removal
 from boxwood.services.images.saving import Save
 
 if TYPE_CHECKING:
+    from boxwood.drivers.extension import PublicKey, Verdict, Verification
     from boxwood.drivers.registry import Credentials, RegistryTransport
     from boxwood.model.digest import Digest
     from boxwood.store.content import ContentStore
@@ -49,6 +53,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_OF_A_DIGEST = re.compile(r"sha256-[0-9a-f]{64}(\.[a-z]+)?")
+"""Where signatures and other referrers are kept (OCI distribution-spec, cosign)."""
 _PRUNE_FILTERS = frozenset(("label", "label!", "until"))
 
 Emit = Callable[[dict[str, Any]], object]
@@ -84,6 +90,8 @@ class Registries(msgspec.Struct, frozen=True):
     downloads: int = 3
     uploads: int = 5
     attempts: int = 5
+    verify: Callable[[Verification], Awaitable[Verdict | None]] | None = None
+    """Asks the extensions about an image."""
 
 
 def _nobody(image_id: str) -> Sequence[Any]:
@@ -115,6 +123,8 @@ class ImagesService:
         """Returns the containers that use an image; the containers service sets it."""
         self.catalog = Catalog(database, content, layers)
         self.registries = registries
+        self.policy = RegistryPolicy()
+        """The engine sets it, again when the configuration was read again."""
         self.downloads = Downloads(content.root, registries.downloads, registries.attempts)
         self._uploads = asyncio.Semaphore(registries.uploads)
         self._pulls: dict[tuple[object, ...], Pull] = {}
@@ -260,6 +270,8 @@ class ImagesService:
         credentials: Credentials | None,
         called: Reference | None = None,
     ) -> Image:
+        if isinstance(name, Reference):
+            self.policy.check("pull", name)
         wanted = Platform.parse(platform) if platform else None
         login = msgspec.structs.astuple(credentials) if credentials is not None else ()
         key = (scheme, str(name), str(called), str(wanted), *login)
@@ -286,8 +298,15 @@ class ImagesService:
     async def pull_all(
         self, reference: Reference, emit: Emit, credentials: Credentials | None = None
     ) -> None:
-        """Fetch every tag of a repository, one after the other; errors as :meth:`pull`."""
+        """Fetch every tag of a repository, one after the other; errors as :meth:`pull`.
+
+        Tags that are made of a digest are passed over: what they name (signatures, attestations)
+        is about images, and none itself.
+        """
+        self.policy.check("pull", reference)
         for tag in await self._transport(DEFAULT_SCHEME).tags(reference, credentials):
+            if _OF_A_DIGEST.fullmatch(tag):
+                continue
             await self.pull(reference.with_tag(tag), emit, "", credentials)
 
     async def push_to(
@@ -296,6 +315,8 @@ class ImagesService:
         """Send an image to where ``text``, with its scheme, says; errors as :meth:`push`."""
         reference = target_name(name, tag)
         scheme, target = self._parse(text)
+        if isinstance(target, Reference):
+            self.policy.check("push", target)
         emit({"status": f"The push refers to {target}"})
         transport = self._transport(scheme)
         await Push(self, transport, reference, credentials, emit, self._uploads, target).run()
@@ -315,6 +336,7 @@ class ImagesService:
             raise NotFound(
                 f"An image does not exist locally with the tag: {reference.familiar_name}"
             )
+        self.policy.check("push", reference)
         emit({"status": f"The push refers to repository [{reference.name}]"})
         transport = self._transport(DEFAULT_SCHEME)
         for one in wanted:
@@ -331,7 +353,36 @@ class ImagesService:
 
         Errors as :meth:`pull`.
         """
+        self.policy.check("pull", reference)
         return await describe(self._transport(DEFAULT_SCHEME), reference, credentials)
+
+    async def verify(
+        self,
+        reference: Reference,
+        platform: str = "",
+        credentials: Credentials | None = None,
+        keys: tuple[PublicKey, ...] = (),
+    ) -> Verdict:
+        """Verify the signature of what a registry has under a name; nothing is pulled.
+
+        Args:
+            keys: to verify by; none: those that the policy requires.
+
+        Raises:
+            PermissionDenied: it does not hold.
+            InvalidArgument: no key is given, and none is required.
+            Errors as :meth:`pull`.
+        """
+        self.policy.check("pull", reference)
+        wanted = Platform.parse(platform) if platform else None
+        pull = Pull(self, self._transport(DEFAULT_SCHEME), reference, wanted, credentials)
+        verdict = await pull.verify(keys)
+        if verdict is None:
+            raise InvalidArgument(
+                f"verify {reference.familiar}: registry-policy requires no signature of it, and "
+                "no key is given (--key FILE)"
+            )
+        return verdict
 
     async def login(self, domain: str, credentials: Credentials) -> None:
         """Try a login at a registry.

@@ -1,0 +1,116 @@
+"""Which images may be pulled and pushed, and whose signature they must bear.
+
+Terms
+-----
+rule
+    A pattern of repositories and what holds for them. Of several, the first that matches and says
+    something of the matter decides; where none does, it is allowed and needs no signature.
+pattern
+    ``DOMAIN[:PORT][/COMPONENT...]``, compared component by component from the left with the
+    canonical name (``docker.io/library/busybox``); ``*`` stands for any characters of one
+    component. It stands for what lies below it too: ``registry.example/team`` matches
+    ``registry.example/team/app`` and not ``registry.example/team2``. A domain without a port
+    stands for it with any port; upper and lower case of a domain are one.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+import msgspec
+
+from boxwood.errors import InvalidArgument, PermissionDenied
+from boxwood.model.reference import Reference
+
+Decision = Literal["", "allow", "deny"]
+
+
+class RegistryRule(
+    msgspec.Struct, frozen=True, kw_only=True, rename="kebab", forbid_unknown_fields=True
+):
+    """One rule of ``registry-policy``.
+
+    Attributes:
+        match: a pattern.
+        pull, push: ``allow``, ``deny``, or nothing of it.
+        require: files of public keys (PEM) of which one must have signed what is pulled; an empty
+            list: no signature is needed; None: nothing of it.
+        signed_as: a pattern of the names that a signature may be for; empty: the very name that
+            is pulled. For copies of somebody else's images, which bear their first name.
+    """
+
+    match: str
+    pull: Decision = ""
+    push: Decision = ""
+    require: tuple[str, ...] | None = None
+    signed_as: str = ""
+
+
+def matches(pattern: str, reference: Reference) -> bool:
+    """Whether a repository is one that a pattern means."""
+    domain, *wanted = pattern.split("/")
+    if not _same_domain(domain.lower(), reference.domain.lower()):
+        return False
+    path = reference.path.split("/")
+    return len(wanted) <= len(path) and all(map(_fits, wanted, path))
+
+
+def _same_domain(pattern: str, domain: str) -> bool:
+    if _fits(pattern, domain):
+        return True
+    host, colon, port = domain.rpartition(":")
+    return bool(colon) and port.isdecimal() and _fits(pattern, host)
+
+
+def _fits(pattern: str, text: str) -> bool:
+    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), text) is not None
+
+
+def check_rules(rules: tuple[RegistryRule, ...]) -> None:
+    """Raise InvalidArgument for a rule that cannot be meant."""
+    for number, rule in enumerate(rules, 1):
+        where = f"registry-policy: rule {number}"
+        for pattern in (rule.match, rule.signed_as):
+            if any(char.isspace() or char == "@" for char in pattern) or "//" in pattern:
+                raise InvalidArgument(f"{where}: {pattern!r}: not a pattern of repositories")
+        if not rule.match or rule.match.endswith("/"):
+            raise InvalidArgument(f"{where}: match: {rule.match!r}: not a pattern of repositories")
+        if not (rule.pull or rule.push or rule.require is not None):
+            raise InvalidArgument(f"{where}: says nothing: one of pull, push, require is needed")
+        for file in rule.require or ():
+            if not file.startswith("/"):
+                raise InvalidArgument(f"{where}: require: {file}: not an absolute path")
+
+
+class Requirement(msgspec.Struct, frozen=True):
+    """That one of these keys (files) has signed, for a name that ``signed_as`` means."""
+
+    keys: tuple[str, ...] = ()
+    signed_as: str = ""
+
+
+class RegistryPolicy:
+    """The rules, asked. Immutable."""
+
+    def __init__(self, rules: tuple[RegistryRule, ...] = ()) -> None:
+        self._rules = rules
+
+    def check(self, action: Literal["pull", "push"], reference: Reference) -> None:
+        """Raise PermissionDenied where a rule denies this; nothing has been asked by then."""
+        for number, rule in enumerate(self._rules, 1):
+            said = rule.pull if action == "pull" else rule.push
+            if said and matches(rule.match, reference):
+                if said == "deny":
+                    raise PermissionDenied(
+                        f"{action} {reference.familiar_name}: denied by registry-policy of this "
+                        f"engine (rule {number}: {rule.match})"
+                    )
+                return
+
+    def requirement(self, reference: Reference) -> Requirement | None:
+        """Return what a pull of this repository needs; None: no signature."""
+        for rule in self._rules:
+            if rule.require is not None and matches(rule.match, reference):
+                return Requirement(rule.require, rule.signed_as) if rule.require else None
+        return None

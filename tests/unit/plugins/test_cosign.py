@@ -1,0 +1,297 @@
+"""Signatures as cosign makes them: what is taken, and every way that is not to lead past them."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from boxwood.drivers.extension import PublicKey, Verdict, Verification
+from boxwood.errors import DataLoss, InvalidArgument, PermissionDenied, TooLarge, Unavailable
+from boxwood.model.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
+from boxwood.model.reference import Reference
+from boxwood_plugins.extension import cosign
+from tests.support.scripted import digest
+from tests.support.signing import (
+    ANNOTATION,
+    ARTIFACT,
+    Signer,
+    payload,
+    signature_layer,
+    signature_manifest,
+)
+
+NAME = "registry.example/team/app"
+IMAGE, INDEX, OTHER = digest(b"image"), digest(b"index"), digest(b"other")
+
+
+class Repository:
+    """A repository in memory; counts what is asked of it."""
+
+    def __init__(self) -> None:
+        self.tags: dict[str, Descriptor] = {}
+        self.about: dict[str, list[Descriptor]] = {}
+        self.content: dict[str, bytes] = {}
+        self.asked: list[str] = []
+
+    async def tagged(self, tag: str) -> Descriptor | None:
+        self.asked.append(tag)
+        return self.tags.get(tag)
+
+    async def referrers(self, about: str, artifact_type: str) -> list[Descriptor]:
+        return self.about.get(about, [])
+
+    async def document(self, descriptor: Descriptor, limit: int) -> bytes:
+        self.asked.append(descriptor.digest)
+        if descriptor.size > limit:
+            raise TooLarge("too large")
+        data = self.content.get(descriptor.digest, b"")
+        if digest(data) != descriptor.digest:
+            raise DataLoss("wrong bytes")
+        return data
+
+    def put(self, data: bytes, kind: str = OCI_MANIFEST, artifact: str = "") -> Descriptor:
+        self.content[digest(data)] = data
+        return Descriptor(
+            media_type=kind, digest=digest(data), size=len(data), artifact_type=artifact
+        )
+
+    def sign(self, signed: str, *signatures: tuple[bytes, bytes], at: str = "") -> None:
+        """Put signatures at the tag of a digest (or that of another, ``at``)."""
+        manifest = signature_manifest(*(signature_layer(*one) for one in signatures))
+        for document, _ in signatures:
+            self.put(document)
+        self.tags[f"{(at or signed).replace(':', '-')}.sig"] = self.put(manifest)
+
+
+@pytest.fixture(scope="module")
+def signers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Signer]:
+    """A key pair of each kind, and one more of somebody else."""
+    folder = tmp_path_factory.mktemp("keys")
+    made = {kind: Signer(folder, kind) for kind in ("ec", "rsa", "ed", "p384", "short")}
+    return made | {"stranger": Signer(folder, "ec", "stranger")}
+
+
+@pytest.fixture
+def repository() -> Repository:
+    return Repository()
+
+
+def key(signer: Signer) -> PublicKey:
+    return PublicKey(signer.public.name, signer.public.read_bytes())
+
+
+async def verify(
+    repository: Repository,
+    *keys: PublicKey,
+    reference: str = f"{NAME}:1",
+    top: str = IMAGE,
+    names: Callable[[Reference], bool] = lambda one: one.name == NAME,
+) -> Verdict | None:
+    return await cosign.verify_image(
+        Verification(
+            reference=Reference.parse(reference),
+            top=Descriptor(media_type=OCI_MANIFEST if top == IMAGE else OCI_INDEX, digest=top),
+            manifest=Descriptor(media_type=OCI_MANIFEST, digest=IMAGE),
+            keys=keys,
+            names=names,
+            source=repository,
+        )
+    )
+
+
+async def refused(repository: Repository, *keys: PublicKey, **more: str) -> str:
+    with pytest.raises(PermissionDenied) as caught:
+        await verify(repository, *keys, **more)  # type: ignore[arg-type]
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["ec", "rsa", "ed"])
+async def test_each_kind_of_key(
+    repository: Repository, signers: dict[str, Signer], kind: str
+) -> None:
+    document = payload(NAME, IMAGE)
+    repository.sign(IMAGE, (document, signers[kind].sign(document)))
+    verdict = await verify(repository, key(signers["stranger"]), key(signers[kind]))
+    assert verdict == Verdict(key=f"{kind}.pub", digest=IMAGE, identity=NAME)
+    said = await refused(repository, key(signers["stranger"]))
+    assert "stranger.pub" in said
+    assert "another key" in said
+
+
+async def test_no_key_no_question(repository: Repository) -> None:
+    assert await verify(repository) is None
+    assert repository.asked == []
+
+
+async def test_an_index_is_signed_or_its_manifest(
+    repository: Repository, signers: dict[str, Signer]
+) -> None:
+    whole, part = payload(NAME, INDEX), payload(NAME, IMAGE)
+    repository.sign(IMAGE, (part, signers["ec"].sign(part)))
+    verdict = await verify(repository, key(signers["ec"]), top=INDEX)
+    assert verdict is not None
+    assert verdict.digest == IMAGE
+    repository.sign(INDEX, (whole, signers["ec"].sign(whole)))
+    verdict = await verify(repository, key(signers["ec"]), top=INDEX)
+    assert verdict is not None
+    assert verdict.digest == INDEX
+
+
+async def test_among_the_referrers(repository: Repository, signers: dict[str, Signer]) -> None:
+    document = payload(NAME, IMAGE)
+    repository.put(document)
+    layer = signature_layer(document, signers["ec"].sign(document))
+    found = repository.put(signature_manifest(layer), artifact=ARTIFACT)
+    bundle = "application/vnd.dev.sigstore.bundle.v0.3+json"
+    other = repository.put(b"{}", artifact=bundle)
+    repository.about[IMAGE] = [other, found]
+    assert await verify(repository, key(signers["ec"])) is not None
+    repository.about[IMAGE] = [other]
+    assert "bundle form" in await refused(repository, key(signers["ec"]))
+
+
+async def test_none(repository: Repository, signers: dict[str, Signer]) -> None:
+    """Stripped, or never made: there is no way back to pulling without."""
+    assert (await refused(repository, key(signers["ec"]))).endswith("required: there is none")
+
+
+async def test_of_another_image(repository: Repository, signers: dict[str, Signer]) -> None:
+    """A good signature of another digest, put at this one's tag."""
+    document = payload(NAME, OTHER)
+    repository.sign(OTHER, (document, signers["ec"].sign(document)), at=IMAGE)
+    assert OTHER in await refused(repository, key(signers["ec"]))
+
+
+async def test_of_another_name(repository: Repository, signers: dict[str, Signer]) -> None:
+    """The same digest, signed for another repository of the same owner."""
+    document = payload("registry.example/team/test-only", IMAGE)
+    repository.sign(IMAGE, (document, signers["ec"].sign(document)))
+    assert "registry.example/team/test-only" in await refused(repository, key(signers["ec"]))
+
+
+async def test_changed_after_it_was_signed(
+    repository: Repository, signers: dict[str, Signer]
+) -> None:
+    signature = signers["ec"].sign(payload(NAME, OTHER))
+    repository.sign(IMAGE, (payload(NAME, IMAGE), signature))
+    assert "other bytes" in await refused(repository, key(signers["ec"]))
+
+
+async def test_the_key_chooses_the_algorithm(
+    repository: Repository, signers: dict[str, Signer]
+) -> None:
+    """Nothing that comes along makes one kind of signature pass as another."""
+    document = payload(NAME, IMAGE)
+    for made in ("ec", "rsa", "ed"):
+        repository.sign(IMAGE, (document, signers[made].sign(document)))
+        others = [key(signers[kind]) for kind in ("ec", "rsa", "ed") if kind != made]
+        assert "another key" in await refused(repository, *others)
+    for nothing in (b"", b"\0" * 64, b"\x30\x06\x02\x01\x00\x02\x01\x00"):
+        repository.sign(IMAGE, (document, nothing))
+        await refused(repository, *(key(signers[kind]) for kind in ("ec", "rsa", "ed")))
+
+
+@pytest.mark.parametrize(
+    "twist",
+    [
+        # Both readings of a document that says a thing twice.
+        lambda text: text.replace('"critical": ', '"critical": {"image": 1}, "critical": '),
+        lambda text: text.replace(f'"{IMAGE}"', f'"{OTHER}", "docker-manifest-digest": "{IMAGE}"'),
+        lambda text: text.replace('"optional"', '"critical": {}, "optional"'),
+        lambda text: text.replace("cosign container", "atomic container"),
+        lambda text: text.replace(IMAGE, IMAGE.upper()),
+        lambda text: text.replace(f'"{IMAGE}"', f'["{IMAGE}"]'),
+        lambda text: text.replace(NAME, ""),
+        lambda text: text.replace(NAME, "../" + NAME),
+        lambda text: text[:-1],
+        lambda _: "[" * 5000,
+        lambda _: "7",
+    ],
+)  # fmt: skip
+async def test_signed_but_no_payload(
+    repository: Repository, signers: dict[str, Signer], twist: Callable[[str], str]
+) -> None:
+    """Signed by the right key, and yet it does not say what it must."""
+    document = twist(payload(NAME, IMAGE).decode()).encode()
+    repository.sign(IMAGE, (document, signers["ec"].sign(document)))
+    await refused(repository, key(signers["ec"]))
+
+
+async def test_what_is_too_much(repository: Repository, signers: dict[str, Signer]) -> None:
+    """A huge payload is not fetched, a huge list not walked."""
+    good = payload(NAME, IMAGE)
+    huge = good + b" " * cosign.PAYLOAD_LIMIT
+    repository.sign(IMAGE, (huge, signers["ec"].sign(huge)))
+    assert "too large" in await refused(repository, key(signers["ec"]))
+    bad = [(good, b"x")] * (cosign.AT_MOST + 1)
+    repository.sign(IMAGE, *bad)
+    repository.asked.clear()
+    assert "more than 32" in await refused(repository, key(signers["ec"]))
+    assert len(repository.asked) == 2 + cosign.AT_MOST
+
+
+async def test_a_broken_one_hides_no_good_one(
+    repository: Repository, signers: dict[str, Signer]
+) -> None:
+    good = payload(NAME, IMAGE)
+    layers = [signature_layer(good, signers["ec"].sign(good)) for _ in range(4)]
+    layers[0]["annotations"] = {ANNOTATION: "!"}
+    layers[1]["annotations"] = None
+    layers[2]["digest"] = OTHER
+    repository.put(good)
+    repository.tags[f"{IMAGE.replace(':', '-')}.sig"] = repository.put(signature_manifest(*layers))
+    assert await verify(repository, key(signers["ec"])) is not None
+
+
+async def test_no_manifest(repository: Repository, signers: dict[str, Signer]) -> None:
+    tag = f"{IMAGE.replace(':', '-')}.sig"
+    repository.tags[tag] = repository.put(b"no JSON")
+    await refused(repository, key(signers["ec"]))
+    repository.tags[tag] = repository.put(json.dumps({"manifests": []}).encode(), OCI_INDEX)
+    assert OCI_INDEX in await refused(repository, key(signers["ec"]))
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "one PEM block"),
+        (b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "not a public key"),
+        (base64.b64encode(b"x" * 32), "one PEM block"),
+    ],
+)
+def test_keys_that_are_none(data: bytes, words: str) -> None:
+    with pytest.raises(InvalidArgument, match=words):
+        cosign.read_keys([PublicKey("file", data)])
+
+
+def test_keys_that_are_not_taken(signers: dict[str, Signer]) -> None:
+    """Private ones, short ones, other curves, two in one file."""
+    for kind in ("p384", "short"):
+        with pytest.raises(InvalidArgument, match="not of a type"):
+            cosign.read_keys([key(signers[kind])])
+    private = PublicKey("file", signers["ec"].private.read_bytes())
+    two = PublicKey("file", key(signers["ec"]).data + key(signers["rsa"]).data)
+    for wrong in (private, two):
+        with pytest.raises(InvalidArgument, match="not a public key in PEM"):
+            cosign.read_keys([wrong])
+
+
+def test_without_the_package(monkeypatch: pytest.MonkeyPatch, signers: dict[str, Signer]) -> None:
+    """It is optional: what needs it says how to get it."""
+    monkeypatch.setitem(__import__("sys").modules, "cryptography.exceptions", None)
+    with pytest.raises(Unavailable, match=r"boxwood\[signatures\]"):
+        cosign.read_keys([key(signers["ec"])])
+
+
+def test_it_costs_nothing_until_it_is_needed(tmp_path: Path) -> None:
+    """The extension's import brings no cryptography along."""
+    import subprocess
+    import sys
+
+    code = "import sys, boxwood_plugins.extension.cosign; print('cryptography' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
