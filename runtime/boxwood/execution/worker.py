@@ -50,13 +50,17 @@ kernel and have it zeroed again: a fifth of the time that unpacking takes."""
 
 _DEADLINES = {
     "assemble_layer": LONG_DEADLINE,
+    "chunk_layer": LONG_DEADLINE,
     "convert_whiteouts": LONG_DEADLINE,
     "copy_tree": LONG_DEADLINE,
     "diff_layer": LONG_DEADLINE,
     "hash_file": LONG_DEADLINE,
+    "join_layer": LONG_DEADLINE,
+    "match_layer": LONG_DEADLINE,
     "pack_layer": LONG_DEADLINE,
     "plain_layer": LONG_DEADLINE,
     "remove_tree": LONG_DEADLINE,
+    "send_layer": LONG_DEADLINE,
     "split_archive": LONG_DEADLINE,
     "sync": 600.0,
     "tar_tree": LONG_DEADLINE,

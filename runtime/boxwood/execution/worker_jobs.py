@@ -26,6 +26,7 @@ from boxwood.errors import (
 from boxwood.execution import (
     confine,
     worker_archive,
+    worker_chunks,
     worker_compress,
     worker_copy,
     worker_diff,
@@ -74,6 +75,10 @@ JOBS: dict[str, Job] = {
     "assemble_layer": Job(worker_recipe.assemble_layer, _READ),
     "pack_layer": Job(worker_compress.pack_layer),
     "hash_file": Job(worker_archive.hash_file),
+    "chunk_layer": Job(worker_chunks.chunk_layer),
+    "match_layer": Job(worker_chunks.match_layer),
+    "send_layer": Job(worker_chunks.send_layer),
+    "join_layer": Job(worker_chunks.join_layer),
     "plain_layer": Job(worker_archive.plain_layer),
     "sync": Job(worker_archive.sync),
     "make_init_layer": Job(worker_init.make_init_layer, _WRITE),
