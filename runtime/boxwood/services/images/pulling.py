@@ -111,7 +111,7 @@ class Pull:
         reference = await self._local_name(top)
         if isinstance(self._name, Reference):
             tag = str(self._name.tag or top.digest)
-            self._say(f"Pulling from {self._name.familiar_name}", tag)
+            self._say(f"Pulling from {self._name.path}", tag)
         else:
             self._say(f"Pulling from {self._name}")
         documents: list[bytes] = []
