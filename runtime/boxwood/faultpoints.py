@@ -28,9 +28,13 @@ POINTS = (
 IMAGE_POINTS = (
     "load.ahead", "load.rebased", "load.unpacked", "load.settled", "load.recorded",
     "drop.verified", "drop.recorded",
-    "pull.unpacked", "pull.settled", "pull.recorded",
 )  # fmt: skip
 """Of images and their layers."""
+SHIP_POINTS = (
+    "pull.documents", "pull.unpacked", "pull.settled", "pull.recorded",
+    "push.packed", "push.sent", "push.layers", "push.manifest", "push.recorded",
+)  # fmt: skip
+"""Of images on their way from and to a registry, in the order of their life."""
 NETWORK_POINTS = (
     "network.create.begun", "network.create.made", "network.create.recorded",
     "network.remove.begun", "network.remove.unmade", "network.remove.recorded",

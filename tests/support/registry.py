@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import http.client
 import json
 import socket
 import subprocess
@@ -78,6 +80,26 @@ class Registry:
         with urllib.request.urlopen(request, timeout=10) as answer:
             body: bytes = answer.read()
         return body
+
+    def put(self, repository: str, tag: str, kind: str, manifest: bytes, *blobs: bytes) -> None:
+        """Store an image, as a stranger would; ``kind`` is the manifest's media type."""
+        root = f"http://{self.address}/v2/{repository}"
+        for blob in blobs:
+            with self._ask("POST", f"{root}/blobs/uploads/", b"") as begun:
+                where = begun.headers["Location"]
+            name = f"sha256:{hashlib.sha256(blob).hexdigest()}"
+            glue = "&" if "?" in where else "?"
+            self._ask(
+                "PUT", f"{where}{glue}digest={name}", blob, "application/octet-stream"
+            ).close()
+        self._ask("PUT", f"{root}/manifests/{tag}", manifest, kind).close()
+
+    @staticmethod
+    def _ask(method: str, url: str, data: bytes, kind: str = "") -> http.client.HTTPResponse:
+        headers = {"Content-Type": kind} if kind else {}
+        request = urllib.request.Request(url, data, headers, method=method)
+        answer: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=10)
+        return answer
 
     def requests(self) -> list[str]:
         """Return method and path of each request so far, in order."""

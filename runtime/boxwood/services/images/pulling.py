@@ -122,6 +122,7 @@ class Pull:
         config = ImageConfig.parse(config_bytes)
         layers = manifest.layers or ()
         self._check(config, layers, descriptor)
+        fault("pull.documents")
         known = self._service.catalog.by_name(reference)
         names = _names(reference, top)
         image = await self._image(config, config_bytes, layers, documents, names)

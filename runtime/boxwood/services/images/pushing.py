@@ -17,6 +17,7 @@ import msgspec
 
 from boxwood.drivers.registry import Session
 from boxwood.errors import DataLoss, NotFound
+from boxwood.faultpoints import fault
 from boxwood.model.descriptor import (
     CONFIGS,
     DOCKER_LAYER,
@@ -86,6 +87,7 @@ class Push:
             service.content.put(data)
             name = Reference(self._target.domain, self._target.path, None, digest)
             service.catalog.tag(image, name)
+        fault("push.recorded")
         tag = self._reference.tag
         self._say(f"{tag}: digest: {digest} size: {len(data)}")
         self._emit(
@@ -102,8 +104,10 @@ class Push:
         for layer in layers:
             self._say("Preparing", _name(layer), progressDetail={})
         data, kind = await self._blobs(layers)
+        fault("push.layers")
         top = Descriptor(media_type=kind, digest=str(Digest.of(data)), size=len(data))
         await self._send(top, _of(data))
+        fault("push.manifest")
         if isinstance(self._target, Reference):
             for layer in layers:
                 if layer.blob:
@@ -215,6 +219,7 @@ class Push:
         if not layer.packed:
             self._say("Compressing", key, progressDetail={})
             layer = await self._pack(layer)
+            fault("push.packed")
         kind = self._layer_type("gzip")
         found = Descriptor(media_type=kind, digest=layer.packed, size=layer.packed_size)
 
@@ -274,6 +279,7 @@ class Push:
         await self._transport.push(
             self._target, descriptor, told, self._credentials, self._mounts(layer)
         )
+        fault("push.sent")
         self._say("Pushed" if sent else "Layer already exists", key, progressDetail={})
 
     def _mounts(self, layer: Layer) -> tuple[str, ...]:
