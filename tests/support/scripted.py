@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -106,6 +106,7 @@ class Handler(BaseHTTPRequestHandler):
     """One connection."""
 
     it: ClassVar[Scripted]
+    body = b""
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *_: object) -> None:
@@ -133,9 +134,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def usual(self) -> None:
         """Do as a registry does."""
+        if self.command in ("POST", "PATCH", "PUT"):
+            self.body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+            self.written()
+            return
         path = urlsplit(self.path).path.removeprefix("/v2/").removeprefix(f"{self.it.name}/")
         kind, _, name = path.partition("/")
-        if kind == "manifests" and name in self.it.manifests:
+        upload = self.it.uploads.get(name.partition("/")[2]) if kind == "blobs" else None
+        if upload is not None:
+            self.answer(204, Location=self.path, Range=f"0-{max(len(upload) - 1, 0)}")
+        elif kind == "manifests" and name in self.it.manifests:
             media, data = self.it.manifests[name]
             self.answer(200, data, Content_Type=media, Docker_Content_Digest=digest(data))
         elif kind == "blobs" and name in self.it.blobs:
@@ -146,6 +154,27 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(
                 404, b'{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}'
             )
+
+    def written(self) -> None:
+        """Take what is sent: an upload in three steps, a manifest."""
+        where, _, query = self.path.partition("?")
+        name, fields = where.rpartition("/")[2], dict(parse_qsl(query))
+        root = f"/v2/{self.it.name}/blobs/uploads/"
+        if "/manifests/" in where:
+            kind = self.headers.get("Content-Type", "")
+            self.answer(201, Docker_Content_Digest=self.it.put(name, kind, self.body))
+        elif self.command == "POST":
+            name = str(len(self.it.uploads) + 1)
+            self.it.uploads[name] = bytearray()
+            self.answer(202, Location=f"{root}{name}?state=a%2Fb")
+        elif self.command == "PATCH":
+            self.it.uploads[name] += self.body
+            self.answer(202, Location=self.path, Range=f"0-{len(self.it.uploads[name]) - 1}")
+        elif digest(data := bytes(self.it.uploads[name] + self.body)) == fields["digest"]:
+            self.it.blobs[fields["digest"]] = data
+            self.answer(201, Location=f"/v2/{self.it.name}/blobs/{fields['digest']}")
+        else:
+            self.answer(400, b'{"errors":[{"code":"DIGEST_INVALID","message":"another"}]}')
 
     def blob(self, data: bytes) -> None:
         """Send a blob, from where it is asked for."""

@@ -29,7 +29,7 @@ def converse(work: Callable[[DockerTransport], Awaitable[Result]], **options: st
 
 
 async def fetched(
-    transport: RegistryTransport,
+    transport: RegistryTransport[Reference],
     reference: Reference,
     descriptor: Descriptor,
     offset: int = 0,

@@ -61,7 +61,7 @@ from __future__ import annotations
 
 import abc
 import re
-from collections.abc import AsyncIterator, Callable, Collection, Hashable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Hashable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import ClassVar, Generic, TypeVar
 
@@ -120,11 +120,15 @@ class Session(msgspec.Struct, frozen=True):
 
 
 class Credentials(msgspec.Struct, frozen=True):
-    """A login for one registry; ``identity_token`` replaces the password. Never logged."""
+    """A login for one registry. Never logged.
+
+    ``identity_token`` replaces the password; ``registry_token`` is shown to the registry as it is.
+    """
 
     username: str = ""
     password: str = ""
     identity_token: str = ""
+    registry_token: str = ""
 
     def __repr__(self) -> str:
         return "Credentials(...)"
@@ -255,10 +259,22 @@ class RegistryTransport(abc.ABC, Generic[N]):
         del name, digest, artifact_type, credentials
         return []
 
-    async def login(self, domain: str, credentials: Credentials) -> None:
-        """Try a login at the registry ``domain`` (``host[:port]``); errors as :meth:`resolve`."""
+    async def login(self, domain: str, credentials: Credentials) -> str:
+        """Try a login at the registry ``domain`` (``host[:port]``); errors as :meth:`resolve`.
+
+        Returns:
+            the identity token that stands for the login from now on; empty: there is none.
+        """
         del credentials
         raise Unsupported(f"login: {domain}: the transport {self.scheme} has no logins")
+
+    def reconfigure(self, options: Mapping[str, str]) -> None:
+        """Take other options from now on; what is on its way goes on with the old ones.
+
+        Raises:
+            InvalidArgument: a wrong option; nothing has changed then.
+        """
+        del options
 
     async def close(self) -> None:
         """Free all connections. Idempotent."""

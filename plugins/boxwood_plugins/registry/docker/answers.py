@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -21,14 +24,44 @@ from boxwood.errors import (
 )
 
 ANSWER_LIMIT = 1 << 20
-"""Bytes of an answer that is no content: errors, tokens."""
+"""Bytes of an answer that is no content: tokens."""
+ERROR_LIMIT = 64 << 10
+"""Bytes of an answer that says what went wrong."""
+LEAST = 16 << 10
+"""Bytes that must come in :attr:`Waits.stall`: a line of 2,200 baud brings more."""
+
+
+class Waits(msgspec.Struct, frozen=True):
+    """How long something may take, in seconds.
+
+    Attributes:
+        connect: until a host is reached.
+        stall: without a byte, or with fewer than LEAST bytes.
+        head: until an answer begins, after the last byte of what is sent.
+        finish: the same where a registry first has to digest what it got (PUT, PATCH).
+        document: until a manifest, a token or an error is here whole.
+        longest: waited because a registry asks for it (Retry-After).
+        pause: before a second attempt; twice as long before each further one.
+    """
+
+    connect: float = 15.0
+    stall: float = 60.0
+    head: float = 60.0
+    finish: float = 300.0
+    document: float = 300.0
+    longest: float = 60.0
+    pause: float = 0.2
+
+    def scaled(self, factor: float) -> Waits:
+        """Return the same times a factor, for tests."""
+        return Waits(*(seconds * factor for seconds in msgspec.structs.astuple(self)))
 
 
 class Answer:
     """A response whose body is still to be read. ``async with``: it lets go of the connection."""
 
-    def __init__(self, response: aiohttp.ClientResponse, url: str) -> None:
-        self._response = response
+    def __init__(self, response: aiohttp.ClientResponse, url: str, waits: Waits) -> None:
+        self._response, self._waits = response, waits
         self.url = url
         self.status = response.status
         self.headers = response.headers
@@ -44,19 +77,56 @@ class Answer:
         """``Content-Type`` without its parameters."""
         return str(self.headers.get("Content-Type", "")).partition(";")[0].strip().lower()
 
-    def pieces(self) -> AsyncIterable[bytes]:
-        """Yield the body as it comes."""
-        return self._response.content.iter_any()
+    @property
+    def plain(self) -> bool:
+        """Is the body sent as it is, as was asked for? A blob's digest decides on its own."""
+        return str(self.headers.get("Content-Encoding", "identity")).lower() in ("identity", "")
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        """Yield the body as it comes.
+
+        Raises:
+            Unavailable: the connection broke.
+            DeadlineExceeded: nothing comes, or next to nothing (a byte now and then).
+        """
+        content, waited, got = self._response.content, 0.0, 0
+        while True:
+            began = time.monotonic()
+            try:
+                piece = await content.readany()
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                raise unavailable(self.url, error) from error
+            if not piece:
+                return
+            waited += time.monotonic() - began
+            got += len(piece)
+            if waited >= self._waits.stall:
+                if got < LEAST:
+                    where = urlsplit(self.url).netloc
+                    raise DeadlineExceeded(
+                        f"registry {where}: sent {got} bytes in {waited:.0f} s: given up"
+                    )
+                waited, got = 0.0, 0
+            yield piece
 
     async def read(self, limit: int = ANSWER_LIMIT) -> bytes:
-        """Return the whole body; raises DataLoss when it is larger than ``limit`` bytes."""
+        """Return the whole body.
+
+        Raises:
+            DataLoss: it is larger than ``limit`` bytes, or packed although nobody asked for it.
+            Unavailable, DeadlineExceeded
+        """
+        if not self.plain:
+            packed = str(self.headers["Content-Encoding"])[:20]
+            raise DataLoss(f"registry: {self.url}: an answer packed with {packed!r}, unasked for")
         data = bytearray()
         try:
-            async for piece in self._response.content.iter_any():
-                data += piece
-                if len(data) > limit:
-                    raise DataLoss(f"registry: {self.url}: an answer larger than {limit} bytes")
-        except (aiohttp.ClientError, TimeoutError) as error:
+            async with asyncio.timeout(self._waits.document), aclosing(self.pieces()) as pieces:
+                async for piece in pieces:
+                    data += piece
+                    if len(data) > limit:
+                        raise DataLoss(f"registry: {self.url}: an answer larger than {limit} bytes")
+        except TimeoutError as error:
             raise unavailable(self.url, error) from error
         return bytes(data)
 
@@ -89,18 +159,18 @@ _WORDS = {
 
 async def failure(answer: Answer) -> BoxwoodError:
     """Return the error that an answer stands for, in the registry's own words."""
-    text = ""
     try:
-        body = await answer.read(64 << 10)
+        body = await answer.read(ERROR_LIMIT)
         found = msgspec.json.decode(body, type=_Errors) if body else _Errors()
         text = "; ".join(
             f"{entry.code.lower().replace('_', ' ')}: {entry.message}"
-            for entry in found.errors or ()
+            for entry in (found.errors or ())[:5]
         )
-        text = "".join(char for char in text if char.isprintable())[:500] or found.details[:200]
-    except (msgspec.MsgspecError, BoxwoodError):
+        text = text or found.details
+    except (msgspec.MsgspecError, RecursionError, BoxwoodError):
         text = ""
     where = urlsplit(answer.url)
+    text = "".join(char for char in text if char.isprintable())[:500]
     text = text or _WORDS.get(answer.status) or f"{where.netloc}{where.path}: {answer.status}"
     kinds: dict[int, type[BoxwoodError]] = {
         401: Unauthenticated, 403: PermissionDenied, 404: NotFound, 405: InvalidArgument,

@@ -6,6 +6,7 @@ Sources: RFC 9110 section 11.6.1 (challenges); distribution's token and OAuth2 d
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import re
 import time
@@ -15,7 +16,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from boxwood.drivers.registry import Credentials
-from boxwood.errors import DataLoss, PermissionDenied
+from boxwood.errors import DataLoss, InvalidArgument
+from boxwood_plugins.registry.docker.addresses import Unsafe
 
 CLIENT = "boxwood"
 LIFETIME = 60
@@ -23,8 +25,10 @@ LIFETIME = 60
 EARLY = 10
 """Seconds before its end at which a token is not used any more."""
 
-_PARAMETER = re.compile(r'([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
-_SCHEME = re.compile(r"([A-Za-z]+)(?:\s+|$)")
+_PART = re.compile(
+    r'([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))|([A-Za-z]+)(?=[\s,]|$)', re.ASCII
+)
+"""A parameter of a challenge (name, quoted value, plain value), or the scheme of the next one."""
 _SECOND_LEVEL = frozenset({"ac", "co", "com", "edu", "gov", "net", "org"})
 
 
@@ -60,28 +64,34 @@ def challenge(headers: Iterable[str]) -> Challenge | None:
     """Return the challenge of ``WWW-Authenticate`` headers that we meet: bearer before basic."""
     found: dict[str, Challenge] = {}
     for header in headers:
-        match = _SCHEME.match(header)
-        if match is None:
-            continue
-        pairs = _PARAMETER.findall(header, match.end())
-        parameters = {
-            name.lower(): re.sub(r"\\(.)", r"\1", quoted) or plain for name, quoted, plain in pairs
-        }
-        found.setdefault(match[1].lower(), Challenge(match[1].lower(), parameters))
+        parameters: dict[str, str] = {}
+        for name, quoted, plain, scheme in _PART.findall(header):
+            if scheme:
+                parameters = {}
+                found.setdefault(scheme.lower(), Challenge(scheme.lower(), parameters))
+            else:
+                parameters[name.lower()] = re.sub(r"\\(.)", r"\1", quoted) or plain
     return found.get("bearer") or found.get("basic")
 
 
-def token_of(body: bytes, realm: str) -> Token:
-    """Return the token of a token server's answer; raises DataLoss."""
+def token_of(body: bytes, realm: str) -> tuple[Token, str]:
+    """Return the token of a token server's answer, and its refresh token or ``""``.
+
+    Raises:
+        DataLoss: it holds none, or one that cannot stand in a header.
+    """
     try:
         answer = msgspec.json.decode(body, type=TokenAnswer)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise DataLoss(f"registry token: {realm}: {error}") from error
     text = answer.token or answer.access_token
     if not text or not text.isascii() or not text.isprintable():
         raise DataLoss(f"registry token: {realm}: its answer holds no token")
+    refresh = answer.refresh_token
+    if not refresh.isascii() or not refresh.isprintable():
+        raise DataLoss(f"registry token: {realm}: a refresh token of other characters")
     lifetime = LIFETIME if answer.expires_in is None else max(answer.expires_in, 0)
-    return Token(text, time.monotonic() + max(lifetime - EARLY, 1))
+    return Token(text, time.monotonic() + max(lifetime - EARLY, 1)), refresh
 
 
 def check_realm(realm: str, registry: str, *, secure: bool, credentials: bool) -> None:
@@ -94,17 +104,17 @@ def check_realm(realm: str, registry: str, *, secure: bool, credentials: bool) -
         credentials: a login would go there.
 
     Raises:
-        PermissionDenied: the realm is no HTTP URL, or is not of the registry's own party
+        Unsafe: the realm is no HTTP URL, or is not of the registry's own party
             (CVE-2020-15157: a registry that has others' passwords sent to it).
     """
     url = urlsplit(realm)
     if url.scheme not in ("http", "https") or not url.hostname or url.username:
-        raise PermissionDenied(f"registry {registry}: its token server {realm!r} is no web address")
+        raise Unsafe(f"registry {registry}: its token server {realm!r} is no web address")
     if secure and url.scheme != "https":
-        raise PermissionDenied(f"registry {registry}: its token server {realm} is not secured")
+        raise Unsafe(f"registry {registry}: its token server {realm} is not secured")
     home = urlsplit(registry).hostname or ""
     if credentials and not same_party(url.hostname, home):
-        raise PermissionDenied(
+        raise Unsafe(
             f"registry {registry}: wants the password sent to {url.hostname}: refused, as that is "
             "another party; use a registry whose token server is its own"
         )
@@ -133,6 +143,17 @@ def _registered(host: str) -> str:
     return ".".join(labels[-wanted:]) if len(labels) >= wanted else ""
 
 
+def basic(login: Credentials) -> str:
+    """Return the ``Authorization`` of a user and a password (RFC 7617).
+
+    Raises:
+        InvalidArgument: a colon in the user's name, which would end there.
+    """
+    if ":" in login.username:
+        raise InvalidArgument("login: a user name cannot have a colon in it")
+    return "Basic " + base64.b64encode(f"{login.username}:{login.password}".encode()).decode()
+
+
 def grant(credentials: Credentials) -> dict[str, str]:
     """Return the OAuth2 form fields that stand for a login."""
     if credentials.identity_token:
@@ -142,3 +163,8 @@ def grant(credentials: Credentials) -> dict[str, str]:
         "username": credentials.username,
         "password": credentials.password,
     }
+
+
+def identity(login: Credentials | None) -> tuple[str, ...]:
+    """Return what tells logins apart."""
+    return () if login is None else msgspec.structs.astuple(login)

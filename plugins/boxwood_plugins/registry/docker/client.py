@@ -4,67 +4,75 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
-import ipaddress
 import random
 import ssl
 import time
-from collections.abc import AsyncIterable, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 from yarl import URL
 
 from boxwood.drivers.registry import Credentials
-from boxwood.errors import (
-    DataLoss,
-    PermissionDenied,
-    Unavailable,
-)
+from boxwood.errors import DataLoss, Unavailable
 from boxwood_plugins.registry.docker import auth
-from boxwood_plugins.registry.docker.answers import Answer, failure, unavailable
+from boxwood_plugins.registry.docker.addresses import Resolver, led
+from boxwood_plugins.registry.docker.answers import Answer, Waits, failure, unavailable
+from boxwood_plugins.registry.docker.notices import tell
+from boxwood_plugins.registry.docker.tokens import Tokens
 
 if TYPE_CHECKING:
     from boxwood_plugins.registry.docker.hosts import Host, Hosts
+    from boxwood_plugins.registry.docker.proxies import Proxies
 
 ATTEMPTS = 5
 REDIRECTS = 5
-CONNECT, STALL = 15.0, 60.0
-"""Seconds to reach a host; seconds without a byte."""
-LONGEST_WAIT = 60.0
-"""Seconds waited at most because a registry asked for it (Retry-After)."""
+LOGINS_KEPT = 1_000
+
 Body = bytes | Callable[[], AsyncIterable[bytes]] | None
 
 
 class Client:
     """Connections to registries, tokens, and what was learnt of hosts. One event loop's."""
 
-    def __init__(self, hosts: Hosts) -> None:
-        self.hosts = hosts
-        self._session: aiohttp.ClientSession | None = None
-        self._tokens: dict[tuple[str, ...], auth.Token] = {}
+    def __init__(self, hosts: Hosts, proxies: Proxies, waits: Waits) -> None:
+        self.hosts, self.proxies, self.waits = hosts, proxies, waits
+        self.resolver = Resolver(strict=False)
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
+        """To the registries that people name, and (True) to whom those lead us."""
+        self._tokens = Tokens(self)
         self._schemes: dict[str, str] = {}
-        self._logins: dict[tuple[str, str], str] = {}
-        """``Authorization`` that a host has taken, by host and login."""
+        self._logins: dict[tuple[str, ...], str] = {}
+        """``Authorization`` that a host has taken, by host, scope and login."""
 
-    def _open(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
+    def _session(self, strict: bool) -> aiohttp.ClientSession:
+        if strict not in self._sessions:
+            resolver = Resolver(strict=True) if strict else self.resolver
+            self._sessions[strict] = aiohttp.ClientSession(
                 auto_decompress=False,
-                trust_env=True,
                 cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(sock_connect=CONNECT, sock_read=STALL),
-                connector=aiohttp.TCPConnector(limit_per_host=16, ttl_dns_cache=60),
+                connector=aiohttp.TCPConnector(
+                    limit_per_host=16, ttl_dns_cache=60, resolver=resolver
+                ),
                 headers={"User-Agent": "boxwood", "Accept-Encoding": "identity"},
                 read_bufsize=1 << 18,
             )
-        return self._session
+        return self._sessions[strict]
+
+    def reconfigure(self, hosts: Hosts, proxies: Proxies) -> None:
+        """Take other settings; what was learnt of hosts is learnt again."""
+        self.hosts, self.proxies = hosts, proxies
+        self.resolver.outside.clear()
+        self._schemes.clear()
+        self._logins.clear()
+        self._tokens = Tokens(self)
 
     async def close(self) -> None:
         """Free all connections."""
-        if self._session is not None:
-            session, self._session = self._session, None
+        sessions, self._sessions = self._sessions, {}
+        for session in sessions.values():
             await session.close()
 
     async def ask(
@@ -93,7 +101,7 @@ class Client:
         """
         if host.mirror_of:
             credentials = None  # a login is for the registry, not for who stands in for it
-        request = _Request(self, host, method, path, scope, credentials, headers or {}, body)
+        request = Request(self, host, method, path, scope, credentials, headers or {}, body)
         for attempt in range(ATTEMPTS):
             last = attempt == ATTEMPTS - 1 or not patient
             try:
@@ -101,7 +109,7 @@ class Client:
             except Unavailable:
                 if last or attempt:  # a host that is not there will not be there soon
                     raise
-                await asyncio.sleep(_backoff(attempt))
+                await asyncio.sleep(_backoff(attempt, self.waits))
                 continue
             if answer.status in accept:
                 return answer
@@ -109,7 +117,7 @@ class Client:
                 busy = answer.status == 429 or answer.status >= 500
                 if last or not busy:
                     raise await failure(answer)
-                await asyncio.sleep(_wait(answer.headers.get("Retry-After"), attempt))
+                await asyncio.sleep(_wait(answer.headers.get("Retry-After"), attempt, self.waits))
         raise AssertionError("unreachable")
 
     async def scheme(self, host: Host) -> str:
@@ -127,91 +135,86 @@ class Client:
         except Unavailable:
             return "http"
 
-    async def send(self, method: str, url: str, headers: Mapping[str, str], body: Body) -> Answer:
-        """Send without authentication or redirects; raises Unavailable."""
-        data: Any = body() if callable(body) else body
-        parts = urlsplit(url)
+    def known(self, key: tuple[str, ...]) -> str:
+        """Return the ``Authorization`` that a host has taken before; ``""``: none."""
+        return self._logins.get(key, "")
+
+    def learn(self, key: tuple[str, ...], authorization: str) -> None:
+        """Note what a host has taken; the oldest of many is forgotten."""
+        self._logins[key] = authorization
+        if len(self._logins) > LOGINS_KEPT:
+            del self._logins[next(iter(self._logins))]
+
+    async def authorize(self, request: Request, answer: Answer) -> str:
+        """Return the ``Authorization`` that meets a 401; see :meth:`Tokens.authorize`."""
+        return await self._tokens.authorize(request, answer)
+
+    async def login(self, host: Host, credentials: Credentials) -> str:
+        """Try a login; returns the identity token that the registry gives for it, or ``""``."""
+        request = Request(self, host, "GET", "/v2/", "", credentials, {}, None, offline=True)
+        async with await request.send() as answer:
+            if answer.status != 200:
+                raise await failure(answer)
+        return request.identity_token
+
+    async def send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: Body,
+        *,
+        strict: bool = False,
+    ) -> Answer:
+        """Send without authentication or redirects.
+
+        Args:
+            strict: a registry named the host: it must be on another machine.
+
+        Raises:
+            Unavailable, DeadlineExceeded, DataLoss (no HTTP), Unsafe (an address that is refused)
+        """
+        parts, waits = urlsplit(url), self.waits
         tls: ssl.SSLContext | bool = True
         if parts.scheme == "https":
             tls = self.hosts.context(parts.netloc)
-        elif parts.scheme != "http":
-            raise PermissionDenied(f"registry: {url}: not a web address")
+        patience = waits.finish if method in ("PUT", "PATCH") else waits.head
         try:
-            response = await self._open().request(
-                method,
-                URL(url, encoded=True),
-                data=data,
-                headers=headers,
-                ssl=tls,
-                allow_redirects=False,
-            )
+            async with asyncio.timeout(patience) as bound:
+                response = await self._session(strict).request(
+                    method,
+                    URL(url, encoded=True),
+                    data=_moving(body, bound, patience) if callable(body) else body,
+                    headers=headers,
+                    ssl=tls,
+                    proxy=self.proxies.of(url),
+                    allow_redirects=False,
+                    timeout=aiohttp.ClientTimeout(
+                        sock_connect=waits.connect, sock_read=max(waits.stall, patience)
+                    ),
+                )
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise unavailable(url, error) from error
         except ValueError as error:
             raise DataLoss(f"registry: {url[:200]!r}: {error}") from error
-        return Answer(response, url)
-
-    async def authorize(self, request: _Request, answer: Answer) -> str:
-        """Return the ``Authorization`` that meets a 401.
-
-        Raises:
-            Unauthenticated: no login, or one that the registry does not take.
-            PermissionDenied: the login would go to somebody else.
-        """
-        wanted = auth.challenge(answer.headers.getall("WWW-Authenticate", []))
-        login = request.credentials
-        if wanted is None:
-            raise await failure(answer)
-        if wanted.scheme == "basic":
-            if login is None or not login.username:
-                raise await failure(answer)
-            return aiohttp.BasicAuth(login.username, login.password, "utf-8").encode()
-        return "Bearer " + (await self._token(request, wanted.parameters)).text
-
-    async def _token(self, request: _Request, asked: Mapping[str, str]) -> auth.Token:
-        login, realm = request.credentials, asked.get("realm", "")
-        service = asked.get("service", "")
-        scope = request.scope or asked.get("scope", "")
-        key = (realm, service, scope, *_identity(login))
-        found = self._tokens.get(key)
-        # One that was refused may have been replaced by another request meanwhile.
-        if found is not None and found.fresh and f"Bearer {found.text}" != request.refused:
-            return found
-        secure = request.base.startswith("https:") and not self.hosts.insecure(
-            request.host.authority
-        )
-        auth.check_realm(realm, request.base, secure=secure, credentials=login is not None)
-        token = await self._fetch_token(realm, service, scope, login)
-        self._tokens[key] = token
-        return token
-
-    async def _fetch_token(
-        self, realm: str, service: str, scope: str, login: Credentials | None
-    ) -> auth.Token:
-        scopes = scope.split()
-        if login is not None and login.identity_token:
-            form = {**auth.grant(login), "service": service, "scope": scope}
-            form |= {"client_id": auth.CLIENT, "access_type": "offline"}
-            body = URL.build(query=form).raw_query_string.encode()
-            headers = {"Content-Type": "application/x-www-form-urlencoded"}
-            answer = await self.send("POST", realm, headers, body)
-        else:
-            query = [("service", service)] if service else []
-            query += [("scope", one) for one in scopes]
-            headers = {}
-            if login is not None and login.username:
-                query += [("account", login.username), ("client_id", auth.CLIENT)]
-                basic = aiohttp.BasicAuth(login.username, login.password, "utf-8")
-                headers["Authorization"] = basic.encode()
-            url = URL(realm).extend_query(query)
-            answer = await self.send("GET", str(url), headers, None)
-        async with answer:
-            if answer.status != 200:
-                raise await failure(answer)
-            return auth.token_of(await answer.read(), realm)
+        return Answer(response, url, waits)
 
 
-class _Request:
+def _moving(
+    body: Callable[[], AsyncIterable[bytes]], bound: asyncio.Timeout, patience: float
+) -> AsyncIterator[bytes]:
+    """Return the stream; the deadline is put off as long as it moves."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        loop = asyncio.get_running_loop()
+        async for piece in body():
+            yield piece
+            bound.reschedule(loop.time() + patience)
+
+    return pieces()
+
+
+class Request:
     """One request on its way, through a challenge and redirects."""
 
     def __init__(
@@ -224,6 +227,7 @@ class _Request:
         credentials: Credentials | None,
         headers: Mapping[str, str],
         body: Body,
+        offline: bool = False,
     ) -> None:
         self.client, self.host, self.method, self.path = client, host, method, path
         self.scope, self.credentials, self.body = scope, credentials, body
@@ -231,93 +235,77 @@ class _Request:
         self.base = ""
         self.refused = ""
         """What was shown and not taken: it has expired, or never was enough."""
+        self.offline = offline
+        """A login: the token server is asked for one that lasts."""
+        self.identity_token = ""
         self._authorization = ""
 
     async def send(self) -> Answer:
         """Send it; what comes back has no redirect and no challenge that we could meet."""
         self.base = f"{await self.client.scheme(self.host)}://{self.host.authority}"
         url = urljoin(self.base, self.path)
-        key = (self.host.authority, repr(_identity(self.credentials)) + self.scope)
-        known = self.client._logins.get(key, "")
-        self._authorization = self._authorization or known
+        login = self.credentials
+        key = (self.host.authority, self.scope, *auth.identity(login))
+        if login is not None and login.registry_token:
+            self._authorization = f"Bearer {login.registry_token}"
+        elif not self.offline:
+            self._authorization = self._authorization or self.client.known(key)
         for _ in range(2):
             answer = await self._follow(url)
             if answer.status != 401:
                 if self._authorization and answer.status < 400:
-                    self.client._logins[key] = self._authorization
-                return answer
+                    self.client.learn(key, self._authorization)
+                break
             async with answer:
+                if not self._own(answer.url):
+                    raise await failure(answer)  # another host's challenge is none of ours
                 self.refused = self._authorization
                 fresh = await self.client.authorize(self, answer)
                 if fresh == self._authorization:
                     raise await failure(answer)
                 self._authorization = fresh
-        return await self._follow(url)
+        else:
+            answer = await self._follow(url)
+        tell(answer.headers.getall("Warning", []))
+        return answer
+
+    def _own(self, url: str) -> bool:
+        return urlsplit(url)[:2] == urlsplit(self.base)[:2]
 
     async def _follow(self, url: str) -> Answer:
         """Follow redirects; the authorization goes to the registry's own host alone."""
-        home = urlsplit(url).netloc
+        strict = False
         async with AsyncExitStack() as stack:
             for _ in range(REDIRECTS + 1):
                 headers = dict(self.headers)
-                if self._authorization and urlsplit(url).netloc == home:
+                if self._authorization and self._own(url):
                     headers["Authorization"] = self._authorization
-                answer = await self.client.send(self.method, url, headers, self.body)
+                answer = await self.client.send(self.method, url, headers, self.body, strict=strict)
                 if answer.status not in (301, 302, 303, 307, 308) or self.method not in (
                     "GET",
                     "HEAD",
                 ):
                     return answer
                 stack.push_async_exit(answer)
-                url = self._redirected(url, answer.headers.get("Location", ""))
+                location = answer.headers.get("Location", "")
+                url, strict = led(self.base, url, location, self.client.resolver)
         raise DataLoss(f"registry: {self.base}{self.path}: more than {REDIRECTS} redirects")
 
-    def _redirected(self, url: str, location: str) -> str:
-        target = urljoin(url, location)
-        here, there = urlsplit(url), urlsplit(target)
-        if not location or there.scheme not in ("http", "https") or not there.hostname:
-            raise PermissionDenied(f"registry: {url}: leads to {location[:200]!r}: no web address")
-        if here.scheme == "https" and there.scheme == "http":
-            raise PermissionDenied(
-                f"registry: {url}: leads to {target[:200]}, which is not secured"
-            )
-        if there.hostname != here.hostname and _internal(there.hostname):
-            raise PermissionDenied(
-                f"registry: {url}: leads to {there.hostname}, an address of this machine or its "
-                "provider: refused"
-            )
-        return target
+
+def _backoff(attempt: int, waits: Waits) -> float:
+    """Seconds before the next attempt: each time twice as many, with half as much of chance."""
+    return waits.pause * 2.0**attempt * (1 + random.random() / 2)
 
 
-def _internal(host: str) -> bool:
-    """Whether an address is one that only this machine, or its provider's metadata, has."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host == "localhost"
-    return address.is_loopback or address.is_link_local or address.is_unspecified
-
-
-def _identity(login: Credentials | None) -> tuple[str, str, str]:
-    if login is None:
-        return ("", "", "")
-    return (login.username, login.password, login.identity_token)
-
-
-def _backoff(attempt: int) -> float:
-    """Seconds before the next attempt: 0.2, 0.4, ... with half as much of chance."""
-    return 0.2 * 2.0**attempt * (1 + random.random() / 2)
-
-
-def _wait(header: str | None, attempt: int) -> float:
+def _wait(header: str | None, attempt: int, waits: Waits) -> float:
     if header is None:
-        return _backoff(attempt)
+        return _backoff(attempt, waits)
     try:
         seconds = float(header)
     except ValueError:
         when = email.utils.parsedate_to_datetime(header) if _is_date(header) else None
-        seconds = when.timestamp() - time.time() if when else _backoff(attempt)
-    return min(max(seconds, 0.0), LONGEST_WAIT)
+        seconds = when.timestamp() - time.time() if when else _backoff(attempt, waits)
+    return min(max(seconds, 0.0), waits.longest)
 
 
 def _is_date(header: str) -> bool:

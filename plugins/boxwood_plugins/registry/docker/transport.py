@@ -6,14 +6,16 @@ Sources: OCI distribution-spec; facts/formats-and-protocols.md section 3.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
 from typing import TYPE_CHECKING
 
-import aiohttp
+import msgspec
 
-from boxwood.drivers.registry import Credentials, RegistryTransport
+from boxwood.drivers.registry import Credentials, RegistryTransport, Session
 from boxwood.errors import (
     BoxwoodError,
     DataLoss,
+    InvalidArgument,
     NotFound,
     PermissionDenied,
     Unauthenticated,
@@ -31,9 +33,12 @@ from boxwood.model.descriptor import (
 from boxwood.model.digest import Digest
 from boxwood.model.reference import DEFAULT_DOMAIN, Reference
 from boxwood_plugins.registry.docker import listing
-from boxwood_plugins.registry.docker.answers import Answer, unavailable
+from boxwood_plugins.registry.docker.addresses import Unsafe
+from boxwood_plugins.registry.docker.answers import Answer, Waits
 from boxwood_plugins.registry.docker.client import Client
 from boxwood_plugins.registry.docker.hosts import Hosts
+from boxwood_plugins.registry.docker.notices import heard_by
+from boxwood_plugins.registry.docker.proxies import Proxies, environment
 from boxwood_plugins.registry.docker.uploads import RANGE, Upload
 
 if TYPE_CHECKING:
@@ -51,7 +56,13 @@ class DockerTransport(RegistryTransport[Reference]):
     scheme = "docker"
 
     def __init__(self, options: Mapping[str, str]) -> None:
-        self._client = Client(Hosts(options))
+        """Options: those of Hosts and Proxies; ``waits``: a factor for tests."""
+        waits = Waits().scaled(float(options.get("waits") or 1))
+        self._client = Client(Hosts(options), Proxies(options, environment()), waits)
+
+    def reconfigure(self, options: Mapping[str, str]) -> None:
+        """Take other hosts and proxies; see the contract."""
+        self._client.reconfigure(Hosts(options), Proxies(options, environment()))
 
     async def close(self) -> None:
         """Free all connections."""
@@ -64,6 +75,15 @@ class DockerTransport(RegistryTransport[Reference]):
     def pinned(self, name: Reference, digest: Digest) -> Reference:
         """Return the name of a manifest in the same repository."""
         return Reference(name.domain, name.path, None, digest)
+
+    def session(
+        self,
+        name: Reference,
+        session: Session = Session(),  # noqa: B008 - immutable
+    ) -> AbstractAsyncContextManager[None]:
+        """Show what the registry has to say meanwhile."""
+        del name
+        return heard_by(session.say)
 
     def tagged(self, name: Reference, tag: str) -> Reference:
         """Return another tag of the same repository."""
@@ -78,8 +98,8 @@ class DockerTransport(RegistryTransport[Reference]):
             text = f"manifest for {name.familiar} not found: {unknown}"
             raise NotFound(text) from error
         except (PermissionDenied, Unauthenticated) as error:
-            if isinstance(error, PermissionDenied) and "refused" in str(error):
-                raise  # ours: it would not be safe
+            if isinstance(error, Unsafe):
+                raise  # ours, not the registry's
             raise NotFound(
                 f"pull access denied for {name.familiar_name}, repository does not exist or "
                 f"may require 'docker login': {error}"
@@ -89,14 +109,18 @@ class DockerTransport(RegistryTransport[Reference]):
         wanted = str(reference.digest or reference.tag or "latest")
         async with await self._get(reference, f"manifests/{wanted}", credentials, "HEAD") as answer:
             found = _described(answer, reference)
-        if found is None:
+        if found is None or (reference.digest is not None and found.digest != reference.digest):
+            # Too little was said, or of another algorithm than the one that is asked for.
             async with await self._get(reference, f"manifests/{wanted}", credentials) as answer:
                 body = await answer.read(DOCUMENT_LIMIT)
+                algorithm = reference.digest.algorithm if reference.digest else "sha256"
                 found = Descriptor(
-                    media_type=answer.media_type, digest=str(Digest.of(body)), size=len(body)
+                    media_type=_kind_of(body, answer, reference),
+                    digest=str(Digest.of(body, algorithm)),
+                    size=len(body),
                 )
         if found.media_type.startswith(SCHEMA1):
-            raise DataLoss(f"manifest of {reference.familiar}: schema 1 is not supported any more")
+            raise _too_old(reference)
         if reference.digest is not None and found.digest != reference.digest:
             raise DataLoss(f"manifest of {reference.familiar}: the registry has {found.digest}")
         return found
@@ -110,9 +134,10 @@ class DockerTransport(RegistryTransport[Reference]):
     ) -> AsyncIterator[bytes]:
         """Yield the content; see the contract."""
         kind = "manifests" if descriptor.media_type in INDEXES | MANIFESTS else "blobs"
-        headers = {"Range": f"bytes={offset}-"} if offset else {}
         path = f"{kind}/{Digest.parse(descriptor.digest)}"
-        async with await self._get(name, path, credentials, headers=headers) as answer:
+        async with await self._from(name, path, offset, credentials) as answer:
+            if kind == "manifests" and not answer.plain:
+                raise DataLoss(f"manifest of {name.familiar}: was sent packed, unasked for")
             skip = offset
             if answer.status == 206:
                 found = RANGE.match(answer.headers.get("Content-Range", ""))
@@ -120,8 +145,8 @@ class DockerTransport(RegistryTransport[Reference]):
                     raise DataLoss(f"registry: {answer.url}: another range than was asked for")
                 skip = 0
             left = descriptor.size - offset
-            try:
-                async for piece in answer.pieces():
+            async with aclosing(answer.pieces()) as pieces:
+                async for piece in pieces:
                     if skip:
                         piece, skip = piece[skip:], max(skip - len(piece), 0)
                     if len(piece) > left:
@@ -131,8 +156,19 @@ class DockerTransport(RegistryTransport[Reference]):
                     left -= len(piece)
                     if piece:
                         yield piece
-            except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                raise unavailable(answer.url, error) from error
+
+    async def _from(
+        self, reference: Reference, path: str, offset: int, credentials: Credentials | None
+    ) -> Answer:
+        """Ask for content from an offset on; a peer that has no ranges is asked for all of it."""
+        if offset:
+            headers = {"Range": f"bytes={offset}-"}
+            answer = await self._get(reference, path, credentials, headers=headers)
+            if answer.status != 416:
+                return answer
+            async with answer:
+                pass
+        return await self._get(reference, path, credentials)
 
     async def tags(self, name: Reference, credentials: Credentials | None = None) -> list[str]:
         """Return all tags, page by page."""
@@ -191,13 +227,12 @@ class DockerTransport(RegistryTransport[Reference]):
         if stored != descriptor.digest:
             raise DataLoss(f"push {reference.familiar}: the registry stored it as {stored}")
 
-    async def login(self, domain: str, credentials: Credentials) -> None:
+    async def login(self, domain: str, credentials: Credentials) -> str:
         """Ask for the registry's root with the login."""
         if domain in ("index.docker.io", "docker.io"):
             domain = DEFAULT_DOMAIN
         host = self._client.hosts.of(domain)[-1]
-        async with await self._client.ask(host, "GET", "/v2/", scope="", credentials=credentials):
-            return
+        return await self._client.login(host, credentials) or credentials.identity_token
 
     # Requests
 
@@ -255,7 +290,7 @@ class DockerTransport(RegistryTransport[Reference]):
                     scope=f"repository:{reference.path}:pull",
                     credentials=credentials,
                     headers={"Accept": ACCEPT, **(headers or {})},
-                    accept=frozenset({200, 206}) if headers else frozenset({200}),
+                    accept=frozenset({200, 206, 416}) if headers else frozenset({200}),
                     patient=last,
                 )
             except BoxwoodError:
@@ -268,8 +303,45 @@ def _described(answer: Answer, reference: Reference) -> Descriptor | None:
     """Return what the headers say of a manifest; None: not enough."""
     digest, size = answer.headers.get("Docker-Content-Digest"), answer.headers.get("Content-Length")
     kind = answer.media_type
-    if not digest or not size or not size.isdecimal() or not kind:
+    known = kind in INDEXES | MANIFESTS or kind.startswith(SCHEMA1)
+    if not digest or not size or not size.isdecimal() or not known:
         return None
     if int(size) > DOCUMENT_LIMIT:
         raise DataLoss(f"manifest of {reference.familiar}: larger than {DOCUMENT_LIMIT} bytes")
     return Descriptor(media_type=kind, digest=str(Digest.parse(digest)), size=int(size))
+
+
+class _Kind(msgspec.Struct):
+    """What a manifest says of itself."""
+
+    media_type: str = msgspec.field(default="", name="mediaType")
+    schema_version: int = msgspec.field(default=2, name="schemaVersion")
+
+
+def _kind_of(body: bytes, answer: Answer, reference: Reference) -> str:
+    """Return a manifest's media type: its header's, or where that says nothing, its own.
+
+    Raises:
+        InvalidArgument: it is none of ours (a web page, another kind of artefact).
+    """
+    try:
+        own = msgspec.json.decode(body, type=_Kind)
+    except (msgspec.MsgspecError, RecursionError):
+        own = _Kind()
+    if own.schema_version == 1:
+        raise _too_old(reference)
+    for kind in (answer.media_type, own.media_type):
+        if kind in INDEXES | MANIFESTS or kind.startswith(SCHEMA1):
+            return kind
+    raise InvalidArgument(
+        f"manifest of {reference.familiar}: {answer.media_type[:100] or 'no media type'}: "
+        "not an image's"
+    )
+
+
+def _too_old(reference: Reference) -> InvalidArgument:
+    return InvalidArgument(
+        "[DEPRECATION NOTICE] Docker Image Format v1 and Docker Image manifest version 2, schema 1 "
+        f"support is removed. Suggest the author of {reference} to upgrade the image to the OCI "
+        "Format or Docker Image manifest v2, schema 2."
+    )

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
 
-from boxwood.errors import BoxwoodError, DataLoss, NotFound, Unavailable
+from boxwood.errors import (
+    BoxwoodError,
+    DataLoss,
+    DeadlineExceeded,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    Unauthenticated,
+    Unavailable,
+)
 from boxwood.model.digest import Digest
+from boxwood_plugins.registry.docker.addresses import Unsafe, is_url
 from boxwood_plugins.registry.docker.client import ATTEMPTS
 
 if TYPE_CHECKING:
@@ -49,7 +59,7 @@ class Upload:
             try:
                 location = await self._send(location, await self._offset(location, failed))
                 await self._end(location)
-            except (Unavailable, NotFound) as error:
+            except (Unavailable, DeadlineExceeded, NotFound) as error:
                 # NotFound: the session is gone; a new one begins at the start.
                 if isinstance(error, NotFound):
                     location = await self._begin(())
@@ -68,10 +78,14 @@ class Upload:
 
     async def _begin(self, mount_from: Sequence[str]) -> str:
         """Return where to send to; empty: the registry had it elsewhere and mounted it."""
-        query, scope = "", ""
-        if mount_from:
-            query = "?" + urlencode({"mount": self._digest, "from": mount_from[0]})
-            scope = f"repository:{mount_from[0]}:pull"
+        for other in mount_from[:1]:
+            query = urlencode({"mount": self._digest, "from": other})
+            with suppress(PermissionDenied, Unauthenticated, InvalidArgument, NotFound):
+                # Who may not read the other repository may still write this one.
+                return await self._post(f"?{query}", f"repository:{other}:pull")
+        return await self._post("", "")
+
+    async def _post(self, query: str, scope: str) -> str:
         async with await self._ask(
             "POST",
             f"blobs/uploads/{query}",
@@ -87,7 +101,7 @@ class Upload:
             return 0
         async with await self._ask("GET", location, frozenset({200, 204})) as answer:
             found = RANGE.match(answer.headers.get("Range", ""))
-        have = int(found[2]) + 1 if found and int(found[2]) else 0
+        have = int(found[2]) + 1 if found and int(found[2]) else 0  # "0-0" is also said of none
         if have > self._size:
             raise DataLoss(f"push: {self._digest}: the registry has more than was sent")
         return have
@@ -116,17 +130,27 @@ class Upload:
     async def _end(self, location: str) -> None:
         parts = urlsplit(location)
         query = urlencode([*parse_qsl(parts.query, True), ("digest", self._digest)])
-        url = urlunsplit((*parts[:3], query, ""))
+        url = urlunsplit(("", "", parts.path, query, ""))
         headers = {"Content-Length": "0", "Content-Type": "application/octet-stream"}
         async with await self._ask("PUT", url, frozenset({201, 204}), headers=headers):
             return
 
     def _location(self, answer: Answer) -> str:
-        """Return an answer's Location, whole; it must be on the registry's own host."""
-        location = urljoin(answer.url, answer.headers.get("Location", ""))
-        if urlsplit(location).netloc != urlsplit(answer.url).netloc:
-            raise DataLoss(f"push: {self._digest}: the registry wants it sent to {location[:200]}")
-        return location
+        """Return an answer's Location as a path on the registry itself.
+
+        Registries behind a proxy name themselves with another scheme or port than the one they
+        are reached at; what is sent, and the login with it, stays on the connection's own.
+        """
+        location = answer.headers.get("Location", "")
+        if not location or not is_url(location):
+            raise DataLoss(f"push: {self._digest}: the registry does not say where to send it")
+        target = urlsplit(urljoin(answer.url, location))
+        if target.hostname != urlsplit(answer.url).hostname:
+            raise Unsafe(
+                f"push: {self._digest}: the registry wants it sent to {target.hostname}: refused"
+            )
+        path: str = urlunsplit(("", "", target.path, target.query, ""))
+        return path
 
     async def _ask(
         self,

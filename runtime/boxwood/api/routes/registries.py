@@ -54,9 +54,12 @@ def credentials(found: AuthConfig) -> Credentials | None:
         except (binascii.Error, ValueError):
             raise InvalidArgument("login: auth: not base64 of USER:PASSWORD") from None
         username, _, password = text.partition(":")
-    if not username and not found.identitytoken:
+    if not username and not found.identitytoken and not found.registrytoken:
         return None
-    return Credentials(username, password, found.identitytoken)
+    token = found.registrytoken
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise InvalidArgument("login: registrytoken: other characters than a token's")
+    return Credentials(username, password, found.identitytoken, token)
 
 
 async def auth(call: Call) -> Response:
@@ -67,8 +70,8 @@ async def auth(call: Call) -> Response:
     login = credentials(wanted)
     if login is None:
         raise InvalidArgument("login: a user name and a password, or an identity token, is needed")
-    await call.engine.images.login(domain, login)
-    return json_response({"Status": "Login Succeeded", "IdentityToken": ""})
+    token = await call.engine.images.login(domain, login)
+    return json_response({"Status": "Login Succeeded", "IdentityToken": token})
 
 
 async def distribution(call: Call) -> Response:

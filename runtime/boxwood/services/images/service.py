@@ -384,13 +384,13 @@ class ImagesService:
             )
         return verdict
 
-    async def login(self, domain: str, credentials: Credentials) -> None:
-        """Try a login at a registry.
+    async def login(self, domain: str, credentials: Credentials) -> str:
+        """Try a login at a registry; returns the identity token that stands for it, or ``""``.
 
         Raises:
             Unauthenticated, PermissionDenied, Unavailable, DeadlineExceeded
         """
-        await self._transport(DEFAULT_SCHEME).login(domain, credentials)
+        return await self._transport(DEFAULT_SCHEME).login(domain, credentials)
 
     def _transport(self, scheme: str) -> RegistryTransport[Any]:
         if self.registries.transport is None:

@@ -1,0 +1,151 @@
+"""Whom a registry may lead us to, and the addresses that only this machine or its provider has.
+
+A registry names other hosts: by redirects, by token servers. This daemon is root on its machine,
+and its network has what the registry's does not: services of the loopback, the provider's metadata
+with its credentials. Names are looked at where they are resolved, so what was checked is what is
+connected to: a name whose address changes meanwhile (DNS rebinding) gains nothing.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from urllib.parse import urljoin, urlsplit
+
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.resolver import ThreadedResolver
+from yarl import URL
+
+from boxwood.errors import PermissionDenied
+
+_CARRIER = ipaddress.ip_network("64:ff9b::/96")
+_METADATA = frozenset(
+    map(
+        ipaddress.ip_address,
+        ("100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254", "fd20:ce::254"),
+    )
+)
+"""Where providers of machines keep metadata beside 169.254.169.254 (from knowledge)."""
+_URL = re.compile(r"[!#$%&'()*+,\-./0-9:;=?@A-Z\[\]_a-z~]{1,8192}", re.ASCII)
+"""Characters of a URL (RFC 3986): no space, no line's end, no backslash."""
+
+
+class Unsafe(PermissionDenied):
+    """A registry asked for what it must not get."""
+
+
+def internal(text: str) -> bool:
+    """Whether an address is one that only this machine, or its provider's metadata, has.
+
+    Raises:
+        ValueError: it is a name.
+    """
+    address = ipaddress.ip_address(text.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour
+        if address in _CARRIER:
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        if inner is not None:
+            return internal(str(inner))
+    elif address in ipaddress.ip_network("0.0.0.0/8"):
+        return True
+    return (
+        address.is_loopback
+        or address.is_link_local
+        or address.is_unspecified
+        or address in _METADATA
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is written as this machine itself."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+class Resolver(AbstractResolver):
+    """Names to addresses. A strict one has only those of other machines."""
+
+    def __init__(self, *, strict: bool) -> None:
+        self._strict = strict
+        self._names = ThreadedResolver()
+        self.outside: set[str] = set()
+        """Names that were other machines' when they were first resolved: they stay that."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Return the addresses of a name; raises OSError, and Unsafe when none may be used."""
+        found = await self._names.resolve(host, port, family)
+        outside = [one for one in found if not internal(one["host"])]
+        if self._strict or host in self.outside:
+            if not outside:
+                raise Unsafe(
+                    f"registry: {host} is {found[0]['host']}, an address of this machine or its "
+                    "provider: refused"
+                )
+            return outside
+        if len(outside) == len(found):
+            self.outside.add(host)
+        return found
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+def is_url(text: str) -> bool:
+    """Whether a text has a URL's characters, and no others."""
+    return _URL.fullmatch(text) is not None
+
+
+def led(home: str, here: str, location: str, resolver: Resolver) -> tuple[str, bool]:
+    """Return where a registry leads to, and whether its name is to be resolved strictly.
+
+    Args:
+        home: the URL of the registry itself, which a person named.
+        here: the URL of the answer.
+        location: what the answer says, relative to it.
+        resolver: the one that found the registry.
+
+    Raises:
+        Unsafe: not a web address, a way out of TLS, an address of this machine or its provider.
+    """
+    shown = "".join(char if char.isprintable() else "?" for char in location[:200])
+    if not is_url(location):
+        raise Unsafe(f"registry: {here}: leads to {shown!r}: no web address")
+    target = urljoin(here, location)
+    try:
+        there, host = urlsplit(target), (URL(target, encoded=True).host or "").lower()
+        port = there.port
+    except ValueError as error:
+        raise Unsafe(f"registry: {here}: leads to {shown!r}: {error}") from error
+    # Two readers of one URL: what one checks and the other connects to must be the same.
+    named = (there.hostname or "").rstrip(".")
+    if there.scheme not in ("http", "https") or not named or named != host.rstrip("."):
+        raise Unsafe(f"registry: {here}: leads to {shown!r}: no web address")
+    if there.username is not None or port == 0:
+        raise Unsafe(f"registry: {here}: leads to {shown!r}: no web address")
+    if urlsplit(here).scheme == "https" and there.scheme == "http":
+        raise Unsafe(f"registry: {here}: leads to {shown}, which is not secured")
+    return target, _is_strict(home, here, named, resolver)
+
+
+def _is_strict(home: str, here: str, named: str, resolver: Resolver) -> bool:
+    own = urlsplit(home).hostname or ""
+    if named == own and own not in resolver.outside:
+        return False  # a registry that is on this machine, or behind a proxy, by its own name
+    if is_loopback(own) and is_loopback(named):
+        return False
+    try:
+        inside = internal(named)
+    except ValueError:
+        inside = named == "localhost" or named.endswith(".localhost")
+    if inside and named != own:
+        raise Unsafe(
+            f"registry: {here}: leads to {named}, an address of this machine or its provider: "
+            "refused"
+        )
+    return True
