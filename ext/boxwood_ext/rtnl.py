@@ -32,6 +32,7 @@ _U32 = struct.Struct("=I")
 _NEWLINK, _DELLINK, _GETLINK = 16, 17, 18
 _NEWADDR, _DELADDR, _GETADDR = 20, 21, 22
 _NEWROUTE, _DELROUTE, _GETROUTE = 24, 25, 26
+_NEWRULE, _DELRULE = 32, 33
 _REPLACE, _EXCL, _CREATE, _DUMP = 0x100, 0x200, 0x400, 0x300
 _NESTED = 0x8000
 
@@ -46,6 +47,11 @@ _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS = 1, 2, 4, 8
 _IFA_F_NODAD = 2
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_TABLE = 1, 4, 5, 6, 7, 15
 _TABLE_MAIN, _PROTO_BOOT, _PROTO_STATIC, _SCOPE_LINK, _UNICAST = 254, 3, 4, 253, 1
+
+
+# fib_rules.h; a rule's header is a route's, with an action in the place of the type.
+_FRA_SRC, _FRA_IIFNAME, _FRA_PRIORITY, _FRA_FWMARK, _FRA_FWMASK = 2, 3, 6, 10, 16
+_PROHIBIT = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,6 +327,27 @@ def delete_route(
     return message(_DELROUTE, 0, _route_body(destination, gateway, index, "", table))
 
 
+def _rule_body(source: str, interface: str, priority: int, mark: int, mask: int) -> bytes:
+    network = ipaddress.ip_network(source)
+    family = AF_INET if network.version == 4 else AF_INET6
+    return b"".join([
+        _ROUTE.pack(family, 0, network.prefixlen, 0, 0, 0, 0, _PROHIBIT, 0),
+        attribute(_FRA_SRC, network.network_address.packed),
+        text(_FRA_IIFNAME, interface),
+        number(_FRA_PRIORITY, priority), number(_FRA_FWMARK, mark), number(_FRA_FWMASK, mask),
+    ])  # fmt: skip
+
+
+def new_rule(source: str, interface: str, priority: int, *, mark: int, mask: int) -> bytes:
+    """Prohibit what comes from a network by a link with a mark, of the bits in ``mask``."""
+    return message(_NEWRULE, _CREATE | _EXCL, _rule_body(source, interface, priority, mark, mask))
+
+
+def delete_rule(source: str, interface: str, priority: int, *, mark: int, mask: int) -> bytes:
+    """Delete such a rule."""
+    return message(_DELRULE, 0, _rule_body(source, interface, priority, mark, mask))
+
+
 def get_links() -> bytes:
     """Ask (``query``) for all links: :func:`links` reads the answers."""
     return message(_GETLINK, _DUMP, _LINK.pack(AF_UNSPEC, 0, 0, 0, 0))
@@ -342,6 +369,14 @@ def get_addresses(index: int = 0) -> bytes:
 def get_routes() -> bytes:
     """Ask (``query``) for all routes: :func:`routes` reads the answers."""
     return message(_GETROUTE, _DUMP, _ROUTE.pack(AF_UNSPEC, 0, 0, 0, 0, 0, 0, 0, 0))
+
+
+def get_route(address: str) -> bytes:
+    """Ask (``query``) by which route an address is reached: :func:`routes` reads the answer."""
+    target = ipaddress.ip_address(address)
+    family = AF_INET if target.version == 4 else AF_INET6
+    head = _ROUTE.pack(family, target.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
+    return message(_GETROUTE, 0, head, attribute(_RTA_DST, target.packed))
 
 
 def attributes(data: bytes) -> dict[int, bytes]:

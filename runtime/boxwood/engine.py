@@ -39,6 +39,7 @@ from boxwood.services.images.committing import CommitRequest, committed_config
 from boxwood.services.images.service import target_name
 from boxwood.services.metrics import Metrics, prefix_of
 from boxwood.services.networks import Endpoint, NetworkSettings, NetworksService
+from boxwood.services.networks.asked import AskedNames
 from boxwood.services.networks.endpoints import Endpoints
 from boxwood.services.networks.ranges import parse_sources
 from boxwood.services.volumes import VolumesService
@@ -168,8 +169,11 @@ class Engine:
         self.helper = Helper(self.exec_root)
         self.names = Names(self.helper)
         self.egress = Egress(self.exec_root, self.helper, tag_of(self.exec_root))
-        self.endpoints = Endpoints(self.networks, self.names, Ports(self.helper), self.egress)
-        self.helper.on_asked = self.endpoints.limits.asked.note
+        asked = AskedNames(self.data_root / "containers")
+        self.endpoints = Endpoints(
+            self.networks, self.names, Ports(self.helper), self.egress, asked
+        )
+        self.helper.on_asked = asked.note
         self.namespaces = NetnsPool()
         self.log_driver(self.config.log_driver).validate(self.config.log_opts)
         self.containers = ContainersService(self._context())
@@ -431,6 +435,7 @@ class Engine:
         await self.helper.close()
         self.names.release()
         self.egress.release()
+        self.endpoints.limits.asked.save()
         self.events.close()
         Shim.drop_spare()
         await self.layers.close()

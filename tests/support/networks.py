@@ -7,6 +7,7 @@ import hashlib
 from pathlib import Path
 
 from boxwood.execution import egress
+from boxwood.execution.egress_routes import Routes
 from boxwood_ext import net, nft, rtnl
 
 LINKS = Path("/sys/class/net")
@@ -44,6 +45,7 @@ def clear_networks(exec_root: Path) -> None:
                 link.batch([rtnl.delete_link(name)])
             except net.NetlinkError:
                 continue  # its other end was removed
+    Routes(exec_root / egress.RULES).settle(())
     tables = [(family, tag_of(exec_root)) for family in ("inet", "bridge")]
     tables.append(("inet", f"boxwood-egress{egress.tag_of(exec_root)}"))
     for family, table in tables:

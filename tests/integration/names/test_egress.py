@@ -8,13 +8,16 @@ import contextlib
 import json
 import os
 import signal
+import socket
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from boxwood.execution.egress import Egress, Limited
+from boxwood.execution import egress_broker
+from boxwood.execution.egress import Egress
+from boxwood.execution.egress_table import Limited
 from boxwood.execution.helper import Helper
 from boxwood.execution.names import Names, Upstream, View
 from boxwood.execution.shim_process import connect
@@ -340,6 +343,99 @@ def test_learning(run: Callable[[Test], None]) -> None:
             assert (await world.ask(name)).rcode == OK
         assert await world.reaches(Lab.OUTSIDE, 81)
         assert asked == [("c1", "good.example", True), ("c1", "bad.example", True)]
+
+    run(test)
+
+
+def ping(address: str) -> None:
+    """Send an echo request."""
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as raw:
+        raw.sendto(bytes.fromhex("0800f7ff00000000"), (address, 0))
+
+
+def test_what_is_refused_is_noted(run: Callable[[Test], None]) -> None:
+    """Whatever was not asked for by name, with how often; the next owner begins anew."""
+
+    async def test(world: World) -> None:
+        await world.limit("allow=good.example:80")
+        await world.ask("good.example")
+        assert await world.reaches(Lab.OUTSIDE)
+        assert await world.egress.refused("c1") == []
+        for target in ((Lab.OUTSIDE, 81), (OTHER, 80), (OTHER, 80), (Lab.OUTSIDE6, 80)):
+            assert not await world.reaches(*target)
+        assert not await world.reaches(OTHER, 54, "udp")
+        world.box.do(ping, OTHER)
+        noted = await world.egress.refused("c1")
+        assert {(one.address, one.protocol, one.port, one.count) for one in noted} == {
+            (Lab.OUTSIDE, "tcp", 81, 1), (OTHER, "tcp", 80, 2), (Lab.OUTSIDE6, "tcp", 80, 1),
+            (OTHER, "udp", 54, 1), (OTHER, "icmp", 0, 1),
+        }  # fmt: skip
+        assert all(0 <= one.ago < 60 for one in noted)
+        assert world.policy is not None
+        peer = (world.peer.ip,)
+        await world.egress.open("c2", peer, world.policy)
+        assert not await world.reaches(OTHER)
+        assert await world.egress.refused("c2") == []
+        await world.egress.close("c1")
+        await world.egress.open("c3", (world.box.ip,), world.policy)
+        assert await world.egress.refused("c3") == []
+
+    run(test)
+
+
+def test_a_flush_without_a_daemon_opens_nothing(run: Callable[[Test], None]) -> None:
+    """Closed are the limited alone, and open connections of theirs too."""
+
+    async def test(world: World) -> None:
+        await world.limit("allow=good.example:80")
+        await world.ask("good.example")
+        assert await world.reaches(Lab.OUTSIDE)
+        await world.vanish()
+        world.host.sh("nft flush ruleset")
+        for ip in ("ip", "ip6"):  # so that answers find the way back
+            chain = "chain out { type nat hook postrouting priority 100; masquerade; }"
+            world.host.sh(f"nft 'table {ip} back {{ {chain}; }}'")
+        for target in ((Lab.OUTSIDE, 80), (Lab.OUTSIDE6, 80)):
+            with pytest.raises(OSError, match=r"unreachable|No route|Permission"):
+                await asyncio.to_thread(world.box.ask, *target)
+        assert await asyncio.to_thread(world.peer.ask, Lab.OUTSIDE, 81), "nobody else is closed"
+        world.begin()
+        assert world.policy is not None
+        limited = Limited(world.policy, (world.box.ip, world.box.ip6))
+        await world.names.reconcile({"c1": (os.getpid(), world.view())}, {})
+        await world.egress.reconcile({"c1": limited})
+        assert not await world.reaches(Lab.OUTSIDE)
+        await world.ask("good.example")
+        assert await world.reaches(Lab.OUTSIDE)
+        await world.egress.close("c1")
+        assert await world.reaches(Lab.OUTSIDE, 81)
+        for family in ("-4", "-6"):
+            assert "prohibit" not in world.host.sh(f"ip {family} rule")
+
+    run(test)
+
+
+def test_a_broker_of_another_build_is_replaced(
+    run: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(world: World) -> None:
+        executable, build = egress_broker._executable()
+        monkeypatch.setattr(egress_broker, "_executable", lambda: (executable, "an older one"))
+        await world.limit("allow=good.example:80")
+        await world.ask("good.example")
+        old = world.egress.broker.pid
+        monkeypatch.setattr(egress_broker, "_executable", lambda: (executable, build))
+        for expected in (False, True):
+            await world.vanish()
+            world.begin()
+            assert world.policy is not None
+            limited = Limited(world.policy, (world.box.ip, world.box.ip6))
+            await world.names.reconcile({"c1": (os.getpid(), world.view())}, {})
+            await world.egress.reconcile({"c1": limited})
+            assert (world.egress.broker.pid == old) is expected
+            old = world.egress.broker.pid
+            assert len(world.opened()) == 1, "what was open is open"
+            assert (await world.ask("good.example")).rcode == OK
 
     run(test)
 

@@ -87,6 +87,10 @@ def test_a_policy_is_held_and_gone(engine: Engine, server: Server, network: str)
         refused = engine.cli("exec", box, "nc", "-w", "5", TARGET, "80", check=False)
         assert refused.returncode
         assert "refused" in refused.stderr
+        log = engine.cli("logs", "--network", box).stdout
+        assert f" refused 1 {TARGET}:80/tcp\n" in log
+        engine.cli("stop", "-t", "0", box)
+        assert f" refused 1 {TARGET}:80/tcp\n" in engine.cli("logs", "--network", box).stdout
     finally:
         engine.cli("rm", "-f", box)
         if network == "own":
@@ -99,12 +103,20 @@ def test_a_policy_outlives_the_daemon(make_engine: Callable[..., Engine]) -> Non
     engine = make_engine()
     box = run(engine, "--egress", "deny")
     other = run(engine, "--egress", "allow=10.0.0.0/8")
+    for address in (TARGET, "192.0.2.78"):
+        engine.cli("exec", box, "nc", "-w", "5", address, "80", check=False)
+    engine.cli("exec", box, "nslookup", "-type=a", "bad.example", check=False)
+    asked = engine.data_root / "containers" / box / "egress.json"
+    until(lambda: asked.exists() and b"bad.example" in asked.read_bytes(), "it is on disk")
     before = listed(engine, "elem", "limited4")
     assert len(before) == 2
     engine.kill()
     assert listed(engine, "elem", "limited4") == before
     engine.start()
     assert listed(engine, "elem", "limited4") == before
+    log = engine.cli("logs", "--network", box).stdout
+    for refused in ("bad.example", f"{TARGET}:80/tcp", "192.0.2.78:80/tcp"):
+        assert f" refused 1 {refused}\n" in log
     engine.cli("rm", "-f", other)
     assert len(listed(engine, "elem", "limited4")) == 1
     subprocess.run(["nft", "delete", "table", "inet", table(engine)], check=True)

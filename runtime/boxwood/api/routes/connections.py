@@ -15,6 +15,7 @@ from boxwood.model.wire import Wire
 
 if TYPE_CHECKING:
     from boxwood.api.call import Call
+    from boxwood.services.networks.asked import Asked
 
 
 class Connect(Wire):
@@ -76,24 +77,26 @@ async def publish(call: Call) -> Response:
 
 
 async def egress(call: Call) -> Response:
-    """``GET /boxwood/containers/{id}/egress``: its egress policy, and the names it asked for"""
+    """``GET /boxwood/containers/{id}/egress``: its egress policy, and what became of it"""
     container = call.engine.containers.get(call.params["id"])
     limits = call.engine.endpoints.limits
     policy = limits.policy(container)
     return json_response(
         {
             "Policy": None if policy is None else policy.text(),
-            "Names": [
-                {
-                    "Name": one.name,
-                    "Allowed": one.allowed,
-                    "Count": one.count,
-                    "Last": times.rfc3339(one.last),
-                }
-                for one in limits.asked.of(container.id)
-            ],
+            "Names": [_asked(one) for one in limits.asked.of(container.id)],
+            "Refused": [_asked(one) for one in await limits.refused(container.id)],
         }
     )
+
+
+def _asked(one: Asked) -> dict[str, object]:
+    return {
+        "Name": one.name,
+        "Allowed": one.allowed,
+        "Count": one.count,
+        "Last": times.rfc3339(one.last),
+    }
 
 
 ROUTES = (

@@ -30,11 +30,12 @@ def run(ctx: Context, values: Values, args: list[str]) -> int:
 
 
 def _network(ctx: Context, path: str) -> int:
-    """Print the names that a container under an egress policy asked for, the latest last."""
+    """Print the names that a container under an egress policy asked for, and the destinations that
+    it was refused, the latest last."""
     found = ctx.client.get(f"/boxwood{path}/egress")
     if found["Policy"] is None:
         raise CliError("the container has no egress policy: nothing is written down")
-    for one in found["Names"]:
+    for one in sorted([*found["Names"], *found["Refused"]], key=lambda one: str(one["Last"])):
         verdict = "allowed" if one["Allowed"] else "refused"
         ctx.out(f"{one['Last']} {verdict} {one['Count']} {one['Name']}")
     if found["Policy"] == "learn" and found["Names"]:
@@ -82,7 +83,7 @@ COMMAND = Command(
     (
         Flag("details", "bool", "Show what else the log driver was told to keep"),
         Flag("follow", "bool", "Go on with what is printed from now on", "f"),
-        Flag("network", "bool", "Show the names it asked for, under an egress policy"),
+        Flag("network", "bool", "Show what it asked for and was refused, under an egress policy"),
         Flag("since", "string", "Show what came after a time (RFC 3339) or a duration ago (42m)"),
         Flag("tail", "string", "Show this many lines of the end", "n", default="all"),
         Flag("timestamps", "bool", "Show the time of each line", "t"),

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from boxwood.model.config import EndpointSettings
     from boxwood.model.container import Container
     from boxwood.model.endpoint import Attachment, PortRequest
+    from boxwood.services.networks.asked import AskedNames
     from boxwood.services.networks.service import NetworksService
 
 log = logging.getLogger(__name__)
@@ -43,10 +44,15 @@ class Endpoints:
     """The places of containers in networks."""
 
     def __init__(
-        self, networks: NetworksService, names: Names, ports: Ports, egress: Egress
+        self,
+        networks: NetworksService,
+        names: Names,
+        ports: Ports,
+        egress: Egress,
+        asked: AskedNames,
     ) -> None:
         self._networks = networks
-        self.limits = Limits(networks, egress)
+        self.limits = Limits(networks, egress, asked)
         self._announcer = Announcer(names)
         self._ports = ports
         self._users: dict[str, dict[str, tuple[str, str]]] = {}

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections import OrderedDict
-from typing import TYPE_CHECKING, Final
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from boxwood.drivers.network import CROSSES_HOST
 from boxwood.errors import InvalidArgument, NotFound
-from boxwood.execution.egress import Limited
+from boxwood.execution.egress_table import Limited
 from boxwood.model.egress import KEY, Policy, parse
 from boxwood.services.networks import placing
+from boxwood.services.networks.asked import Asked, AskedNames
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -22,51 +19,14 @@ if TYPE_CHECKING:
     from boxwood.services.networks.placing import Place
     from boxwood.services.networks.service import NetworksService
 
-MAX_NAMES: Final = 1000
-"""Kept of one container."""
-MAX_CONTAINERS: Final = 200
-
-
-class Asked(msgspec.Struct):
-    """A name that a container under a policy asked for."""
-
-    name: str
-    allowed: bool
-    count: int = 0
-    last: int = 0
-    """Nanoseconds since the epoch."""
-
-
-class AskedNames:
-    """What was asked for by whom, the latest of it; it is gone with the daemon."""
-
-    def __init__(self) -> None:
-        self._of: OrderedDict[str, OrderedDict[str, Asked]] = OrderedDict()
-
-    def note(self, container: str, name: str, allowed: bool) -> None:
-        """Write one down."""
-        names = self._of.setdefault(container, OrderedDict())
-        self._of.move_to_end(container)
-        entry = names.setdefault(name, Asked(name, allowed))
-        entry.allowed, entry.count, entry.last = allowed, entry.count + 1, time.time_ns()
-        names.move_to_end(name)
-        if len(names) > MAX_NAMES:
-            names.popitem(last=False)
-        if len(self._of) > MAX_CONTAINERS:
-            self._of.popitem(last=False)
-
-    def of(self, container: str) -> list[Asked]:
-        """Return a container's names, the latest last."""
-        return list(self._of.get(container, {}).values())
-
 
 class Limits:
     """The policies, and what of them the packet filter knows."""
 
-    def __init__(self, networks: NetworksService, egress: Egress) -> None:
+    def __init__(self, networks: NetworksService, egress: Egress, asked: AskedNames) -> None:
         self._networks = networks
         self._egress = egress
-        self.asked = AskedNames()
+        self.asked = asked
 
     def policy(self, container: Container) -> Policy | None:
         """Return a container's policy: its own, else that of the first of its networks with one.
@@ -118,8 +78,15 @@ class Limits:
         else:
             await self._egress.open(container.id, _addresses(places), policy)
 
+    async def refused(self, container: str) -> list[Asked]:
+        """Return the destinations that a container was refused, the latest last."""
+        return self.asked.refused(container, await self._egress.refused(container))
+
     async def lift(self, container: str) -> None:
         """A container is gone. Idempotent."""
+        refused = await self._egress.refused(container)
+        if refused:
+            self.asked.note_refused(container, refused)
         await self._egress.close(container)
 
     async def reconcile(self, there: Iterable[tuple[Container, Sequence[Place]]]) -> None:
