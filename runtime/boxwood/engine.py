@@ -43,6 +43,7 @@ from boxwood.services.networks.asked import AskedNames
 from boxwood.services.networks.endpoints import Endpoints
 from boxwood.services.networks.ranges import parse_sources
 from boxwood.services.volumes import VolumesService
+from boxwood.services.workshop import Workshop
 from boxwood.store.content import ContentStore
 from boxwood.store.database import Database
 from boxwood.store.layers import LayerLimits, LayerStore
@@ -177,6 +178,8 @@ class Engine:
         self.namespaces = NetnsPool()
         self.log_driver(self.config.log_driver).validate(self.config.log_opts)
         self.containers = ContainersService(self._context())
+        self.workshop = Workshop(self.images, self.containers)
+        self.images.workshop = self.workshop
         self.images.in_use = self.containers.of_image
         self.volumes.users_of = self.containers.of_volume
         self.volumes.mounted_by = self.containers.mounting
@@ -314,6 +317,7 @@ class Engine:
             options = {
                 "mirrors": ",".join(self.config.registry_mirrors),
                 "insecure": ",".join(self.config.insecure_registries),
+                "directory": str(self.data_root / "registry" / scheme),
                 **({"waits": str(PATIENCE)} if PATIENCE != 1 else {}),
             }
             self._registries[scheme] = manager.select("registry", scheme, options=options)
@@ -402,6 +406,7 @@ class Engine:
         done += await self.containers.load()
         self.helper.drop_given()
         done += await self.images.reconcile()
+        done += await self.workshop.sweep()
         for sentence in done:
             log.info("reconcile: %s", sentence)
         Shim.prewarm()

@@ -61,9 +61,18 @@ from __future__ import annotations
 
 import abc
 import re
-from collections.abc import AsyncIterator, Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Collection,
+    Hashable,
+    Mapping,
+    Sequence,
+)
 from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import ClassVar, Generic, TypeVar
+from pathlib import Path
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -105,6 +114,27 @@ def scheme_of(text: str, installed: Collection[str]) -> str:
     return ""
 
 
+class Workshop(Protocol):
+    """Where a transport has programs run that it has from elsewhere: in a container."""
+
+    def run(
+        self, tree: Path, command: Sequence[str], environment: Mapping[str, str]
+    ) -> AbstractAsyncContextManager[AsyncGenerator[bytes, None]]:
+        """Run a command as root of a container without network, whose file tree is a tar's.
+
+        Args:
+            tree: the tar, uncompressed.
+            command: program and arguments, in that tree.
+
+        Returns:
+            the tar of the tree by then, in pieces; all is gone when the context is left.
+
+        Raises:
+            Internal: it failed; with the end of what it said.
+            InvalidArgument: the tar is none. ResourceExhausted: no room.
+        """
+
+
 class Session(msgspec.Struct, frozen=True):
     """What one pull or push is to a transport.
 
@@ -112,11 +142,13 @@ class Session(msgspec.Struct, frozen=True):
         writing: it is a push.
         platform: the one that a pull wants; None: this machine's.
         say: shows who waits a line of text, for what takes long before the first byte comes.
+        workshop: None: there is no engine.
     """
 
     writing: bool = False
     platform: Platform | None = None
     say: Callable[[str], object] = lambda _: None
+    workshop: Workshop | None = None
 
 
 class Credentials(msgspec.Struct, frozen=True):

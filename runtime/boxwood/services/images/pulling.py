@@ -102,7 +102,7 @@ class Pull:
     # Documents
 
     async def _run(self) -> Image:
-        asked = Session(platform=self._platform, say=self._say)
+        asked = Session(platform=self._platform, say=self._say, workshop=self._service.workshop)
         async with self._transport.session(self._name, asked):
             return await self._fetched()
 

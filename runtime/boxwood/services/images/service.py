@@ -45,7 +45,7 @@ from boxwood.services.images.saving import Save
 
 if TYPE_CHECKING:
     from boxwood.drivers.extension import PublicKey, Verdict, Verification
-    from boxwood.drivers.registry import Credentials, RegistryTransport
+    from boxwood.drivers.registry import Credentials, RegistryTransport, Workshop
     from boxwood.model.digest import Digest
     from boxwood.store.content import ContentStore
     from boxwood.store.database import Database
@@ -119,6 +119,8 @@ class ImagesService:
         self.layers = layers
         self.offload = workers.offload
         self.publish: Publish = events.publish
+        self.workshop: Workshop | None = None
+        """Where transports have foreign programs run; the engine sets it."""
         self.in_use: InUse = _nobody
         """Returns the containers that use an image; the containers service sets it."""
         self.catalog = Catalog(database, content, layers)
