@@ -136,7 +136,13 @@ def unavailable(url: str, error: BaseException) -> BoxwoodError:
     where = urlsplit(url).netloc
     if isinstance(error, TimeoutError):
         return DeadlineExceeded(f"registry {where}: no answer in time")
-    text = str(error) or type(error).__name__
+    broken = (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError)
+    if isinstance(error, broken) or getattr(error, "errno", 0) is None:
+        text = "the connection broke off"
+    elif isinstance(error, aiohttp.ClientResponseError):
+        text = "its answer is no HTTP"
+    else:
+        text = str(error) or type(error).__name__
     return Unavailable(f"registry {where}: {text}")
 
 

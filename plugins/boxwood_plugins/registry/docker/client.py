@@ -16,7 +16,7 @@ import aiohttp
 from yarl import URL
 
 from boxwood.drivers.registry import Credentials
-from boxwood.errors import DataLoss, Unavailable
+from boxwood.errors import DataLoss, DeadlineExceeded, Unavailable
 from boxwood_plugins.registry.docker import auth
 from boxwood_plugins.registry.docker.addresses import Resolver, led
 from boxwood_plugins.registry.docker.answers import Answer, Waits, failure, unavailable
@@ -106,10 +106,13 @@ class Client:
             last = attempt == ATTEMPTS - 1 or not patient
             try:
                 answer = await request.send()
-            except Unavailable:
-                if last or attempt:  # a host that is not there will not be there soon
+            except (Unavailable, DeadlineExceeded) as error:
+                # A host that is not there will not be there soon; but a kept connection may have
+                # died without a word, and what only reads can be asked once more.
+                again = isinstance(error, Unavailable) or method in ("GET", "HEAD")
+                if last or attempt or not again:
                     raise
-                await asyncio.sleep(_backoff(attempt, self.waits))
+                await asyncio.sleep(backoff(attempt, self.waits))
                 continue
             if answer.status in accept:
                 return answer
@@ -292,19 +295,19 @@ class Request:
         raise DataLoss(f"registry: {self.base}{self.path}: more than {REDIRECTS} redirects")
 
 
-def _backoff(attempt: int, waits: Waits) -> float:
+def backoff(attempt: int, waits: Waits) -> float:
     """Seconds before the next attempt: each time twice as many, with half as much of chance."""
     return waits.pause * 2.0**attempt * (1 + random.random() / 2)
 
 
 def _wait(header: str | None, attempt: int, waits: Waits) -> float:
     if header is None:
-        return _backoff(attempt, waits)
+        return backoff(attempt, waits)
     try:
         seconds = float(header)
     except ValueError:
         when = email.utils.parsedate_to_datetime(header) if _is_date(header) else None
-        seconds = when.timestamp() - time.time() if when else _backoff(attempt, waits)
+        seconds = when.timestamp() - time.time() if when else backoff(attempt, waits)
     return min(max(seconds, 0.0), waits.longest)
 
 

@@ -5,6 +5,7 @@ Sources: OCI distribution-spec; facts/formats-and-protocols.md section 3.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import TYPE_CHECKING
@@ -35,7 +36,7 @@ from boxwood.model.reference import DEFAULT_DOMAIN, Reference
 from boxwood_plugins.registry.docker import listing
 from boxwood_plugins.registry.docker.addresses import Unsafe
 from boxwood_plugins.registry.docker.answers import Answer, Waits
-from boxwood_plugins.registry.docker.client import Client
+from boxwood_plugins.registry.docker.client import Client, backoff
 from boxwood_plugins.registry.docker.hosts import Hosts
 from boxwood_plugins.registry.docker.notices import heard_by
 from boxwood_plugins.registry.docker.proxies import Proxies, environment
@@ -135,15 +136,10 @@ class DockerTransport(RegistryTransport[Reference]):
         """Yield the content; see the contract."""
         kind = "manifests" if descriptor.media_type in INDEXES | MANIFESTS else "blobs"
         path = f"{kind}/{Digest.parse(descriptor.digest)}"
-        async with await self._from(name, path, offset, credentials) as answer:
+        answer, skip = await self._from(name, path, offset, credentials)
+        async with answer:
             if kind == "manifests" and not answer.plain:
                 raise DataLoss(f"manifest of {name.familiar}: was sent packed, unasked for")
-            skip = offset
-            if answer.status == 206:
-                found = RANGE.match(answer.headers.get("Content-Range", ""))
-                if found is None or int(found[1]) != offset:
-                    raise DataLoss(f"registry: {answer.url}: another range than was asked for")
-                skip = 0
             left = descriptor.size - offset
             async with aclosing(answer.pieces()) as pieces:
                 async for piece in pieces:
@@ -159,16 +155,22 @@ class DockerTransport(RegistryTransport[Reference]):
 
     async def _from(
         self, reference: Reference, path: str, offset: int, credentials: Credentials | None
-    ) -> Answer:
-        """Ask for content from an offset on; a peer that has no ranges is asked for all of it."""
+    ) -> tuple[Answer, int]:
+        """Ask for content from an offset on; a peer that has no ranges is asked for all of it.
+
+        Returns the answer, and how many of its first bytes were not asked for.
+        """
         if offset:
             headers = {"Range": f"bytes={offset}-"}
             answer = await self._get(reference, path, credentials, headers=headers)
-            if answer.status != 416:
-                return answer
+            if answer.status == 200:
+                return answer, offset
+            found = RANGE.match(answer.headers.get("Content-Range", ""))
+            if answer.status == 206 and found is not None and int(found[1]) == offset:
+                return answer, 0
             async with answer:
-                pass
-        return await self._get(reference, path, credentials)
+                pass  # 416, or another range than was asked for
+        return await self._get(reference, path, credentials), offset
 
     async def tags(self, name: Reference, credentials: Credentials | None = None) -> list[str]:
         """Return all tags, page by page."""
@@ -235,6 +237,10 @@ class DockerTransport(RegistryTransport[Reference]):
         return await self._client.login(host, credentials) or credentials.identity_token
 
     # Requests
+
+    async def pause(self, attempt: int) -> None:
+        """Wait before the next attempt, the longer the more there have been."""
+        await asyncio.sleep(backoff(attempt, self._client.waits))
 
     def host(self, reference: Reference) -> Host:
         """Return the registry itself, which alone is written to."""
@@ -308,7 +314,12 @@ def _described(answer: Answer, reference: Reference) -> Descriptor | None:
         return None
     if int(size) > DOCUMENT_LIMIT:
         raise DataLoss(f"manifest of {reference.familiar}: larger than {DOCUMENT_LIMIT} bytes")
-    return Descriptor(media_type=kind, digest=str(Digest.parse(digest)), size=int(size))
+    try:
+        found = Digest.parse(digest)
+    except InvalidArgument as error:
+        said = f"the registry says its digest is {digest[:100]!r}"
+        raise DataLoss(f"manifest of {reference.familiar}: {said}") from error
+    return Descriptor(media_type=kind, digest=str(found), size=int(size))
 
 
 class _Kind(msgspec.Struct):

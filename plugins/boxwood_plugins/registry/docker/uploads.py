@@ -55,14 +55,17 @@ class Upload:
         if not location:
             return
         failed: BoxwoodError | None = None
-        for _ in range(ATTEMPTS):
+        offset = 0
+        for attempt in range(ATTEMPTS):
             try:
-                location = await self._send(location, await self._offset(location, failed))
+                if failed is not None:
+                    await self._transport.pause(attempt - 1)
+                    location, offset = await self._resume(location)
+                    if not location:
+                        return
+                location = await self._send(location, offset)
                 await self._end(location)
             except (Unavailable, DeadlineExceeded, NotFound) as error:
-                # NotFound: the session is gone; a new one begins at the start.
-                if isinstance(error, NotFound):
-                    location = await self._begin(())
                 failed = error
                 continue
             return
@@ -95,16 +98,23 @@ class Upload:
         ) as answer:
             return "" if answer.status == 201 else self._location(answer)
 
-    async def _offset(self, location: str, failed: BoxwoodError | None) -> int:
-        """Return how many bytes are there after a fault (0 when none came before)."""
-        if failed is None:
-            return 0
-        async with await self._ask("GET", location, frozenset({200, 204})) as answer:
-            found = RANGE.match(answer.headers.get("Range", ""))
+    async def _resume(self, location: str) -> tuple[str, int]:
+        """Return where to send the rest to, and its offset, after a fault.
+
+        A session that is gone, or cannot be taken up again, has either brought the blob to its
+        place, the answer to which was lost (then the location is empty), or a new one begins.
+        """
+        try:
+            async with await self._ask("GET", location, frozenset({200, 204})) as answer:
+                found = RANGE.match(answer.headers.get("Range", ""))
+                if answer.headers.get("Location"):
+                    location = self._location(answer)
+        except (NotFound, InvalidArgument, DataLoss):
+            return ("", 0) if await self._there() else (await self._post("", ""), 0)
         have = int(found[2]) + 1 if found and int(found[2]) else 0  # "0-0" is also said of none
         if have > self._size:
             raise DataLoss(f"push: {self._digest}: the registry has more than was sent")
-        return have
+        return location, have
 
     async def _send(self, location: str, offset: int) -> str:
         """Send the rest in one PATCH; returns where to end it."""
