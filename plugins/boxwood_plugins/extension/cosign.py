@@ -148,7 +148,7 @@ async def _layers(source: SignatureSource, descriptor: Descriptor) -> list[Descr
     data = await source.document(descriptor, MANIFEST_LIMIT)
     try:
         manifest = msgspec.json.decode(data, type=Manifest)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise InvalidArgument(f"{descriptor.digest}: {error}") from error
     return [layer for layer in manifest.layers or () if layer.media_type == SIMPLE_SIGNING]
 

@@ -35,7 +35,7 @@ def parse(where: str, data: bytes) -> Manifest:
     """
     try:
         manifest = msgspec.json.decode(data, type=Manifest)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise InvalidArgument(f"{where}: {error}") from error
     if manifest.manifests is not None and (manifest.layers is not None or manifest.config):
         # Two readings of one document (CVE-2021-41190).

@@ -380,3 +380,21 @@ def test_the_platform_of_an_index(house: Engine, registry: Scripted) -> None:
         "&platform=linux/s390x",
     )
     assert "s390x" in error_of(missing)
+
+
+@pytest.mark.parametrize("where", ["/manifests/", "/blobs/"])
+def test_words_that_are_no_text(house: Engine, registry: Scripted, where: str) -> None:
+    """Documents and refusals that are not even UTF-8: one error, in words."""
+    rubbish = b'{"errors":[{"code":"\xe2(","message":"\xff"}],"mediaType":"\xe2("}'
+    registry.put("rubbish", MANIFEST, rubbish)
+
+    def script(handler: Handler) -> bool:
+        if handler.command == "GET" and "/blobs/" in handler.path:
+            handler.answer(400, rubbish)
+            return True
+        return False
+
+    registry.script = script
+    name = f"{registry.address}/x/y:{'rubbish' if where == '/manifests/' else '1'}"
+    error = error_of(pull(house, name))
+    assert "invalid start byte" in error or "continuation" in error or ": 400" in error

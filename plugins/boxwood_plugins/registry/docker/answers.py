@@ -173,7 +173,7 @@ async def failure(answer: Answer) -> BoxwoodError:
             for entry in (found.errors or ())[:5]
         )
         text = text or found.details
-    except (msgspec.MsgspecError, RecursionError, BoxwoodError):
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, BoxwoodError):
         text = ""
     where = urlsplit(answer.url)
     text = "".join(char for char in text if char.isprintable())[:500]

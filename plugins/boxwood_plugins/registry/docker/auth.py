@@ -82,7 +82,7 @@ def token_of(body: bytes, realm: str) -> tuple[Token, str]:
     """
     try:
         answer = msgspec.json.decode(body, type=TokenAnswer)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise DataLoss(f"registry token: {realm}: {error}") from error
     text = answer.token or answer.access_token
     if not text or not text.isascii() or not text.isprintable():

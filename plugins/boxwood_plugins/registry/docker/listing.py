@@ -115,7 +115,7 @@ def _next(answer: Answer) -> str:
 def _decode(body: bytes, kind: type[_Kind], where: str) -> _Kind:
     try:
         return msgspec.json.decode(body, type=kind)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise DataLoss(f"{where}: {error}") from error
 
 

@@ -337,7 +337,7 @@ def _kind_of(body: bytes, answer: Answer, reference: Reference) -> str:
     """
     try:
         own = msgspec.json.decode(body, type=_Kind)
-    except (msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         own = _Kind()
     if own.schema_version == 1:
         raise _too_old(reference)
