@@ -19,6 +19,8 @@ class Extracted(TypedDict):
     """Extended attributes left out: overlay's own, SELinux labels, what the target cannot hold."""
     recorded: bool
     """Is what was written to `record_fd` complete?"""
+    kept: int
+    """Files whose content went there because they went again in the same archive."""
     lacked: bool
     """Was there no `parent_fd`, and did the layer ask for what is there?"""
 

@@ -66,6 +66,7 @@ cdef extern from "tar/bw_tar.h" nogil:
         uint64_t skipped
         uint64_t skipped_xattrs
         uint32_t recorded
+        uint32_t kept
         uint32_t lacked
         bw_tar_kind kind
         int errnum
@@ -113,6 +114,7 @@ cdef _answer(int status, const bw_tar_result *result):
         "skipped": result.skipped,
         "skipped_xattrs": result.skipped_xattrs,
         "recorded": bool(result.recorded),
+        "kept": result.kept,
         "lacked": bool(result.lacked),
     }
 

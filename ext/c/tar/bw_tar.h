@@ -63,6 +63,7 @@ struct bw_tar_result {
     uint64_t skipped;        /* entries left out: devices where asked, AUFS metadata */
     uint64_t skipped_xattrs; /* attributes that the file system or the rules do not take */
     uint32_t recorded;       /* 1: what went to record_fd is complete */
+    uint32_t kept;           /* files whose content went there, for they went again */
     uint32_t lacked;         /* 1: parent_fd was not given, and would have been looked at */
     enum bw_tar_kind kind;
     int errnum;
@@ -82,8 +83,10 @@ int bw_tar_scan(const struct bw_tar_options *options, struct bw_tar_result *resu
  * nothing there is no error. */
 int bw_remove_tree(int dir_fd, const char *name, uint64_t *removed);
 
-/* The same, and tells the number of each inode that is no directory before its name goes. */
-int bw_remove_watched(int dir_fd, const char *name, uint64_t *removed,
-                      void (*gone)(void *context, uint64_t inode), void *context);
+/* The same, and tells of each name that is no directory's before it goes. */
+struct stat;
+typedef void bw_gone(void *context, int dir_fd, const char *name, const struct stat *st);
+int bw_remove_watched(int dir_fd, const char *name, uint64_t *removed, bw_gone *gone,
+                      void *context);
 
 #endif

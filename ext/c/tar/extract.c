@@ -52,8 +52,10 @@ static int with_reader(const struct bw_tar_options *options, struct bw_tar_resul
     }
     if (reader != NULL)
         bw_reader_close(reader);
-    if (status == 0 && record != NULL)
+    if (status == 0 && record != NULL) {
         result->recorded = bw_record_finish(record, result->stream_bytes);
+        result->kept = bw_record_kept(record);
+    }
     bw_record_free(record);
     free(reader);
     free(place);

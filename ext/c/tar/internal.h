@@ -121,7 +121,10 @@ struct bw_dir_time {
 struct bw_record *bw_record_new(int fd);
 void bw_record_literal(struct bw_record *record, const unsigned char *data, size_t length);
 void bw_record_file(struct bw_record *record, const char *path, uint64_t size, uint64_t inode);
-void bw_record_removed(struct bw_record *record, uint64_t inode);
+/* A name goes: what a record says of it has to be kept by itself. */
+void bw_record_removed(struct bw_record *record, int dir_fd, const char *name,
+                       const struct stat *st);
+unsigned bw_record_kept(const struct bw_record *record);
 /* Is it complete: each of so many bytes of the archive in one record? */
 bool bw_record_finish(struct bw_record *record, uint64_t stream_bytes);
 void bw_record_free(struct bw_record *record);

@@ -105,7 +105,9 @@ int bw_clear(struct bw_place *p, int dir_fd, const char *name) {
     return bw_remove(p, dir_fd, name);
 }
 
-static void gone(void *record, uint64_t inode) { bw_record_removed(record, inode); }
+static void gone(void *record, int dir_fd, const char *name, const struct stat *st) {
+    bw_record_removed(record, dir_fd, name, st);
+}
 
 int bw_remove(struct bw_place *p, int dir_fd, const char *name) {
     struct bw_record *record = p->reader->record;

@@ -4,12 +4,17 @@
 #include "internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #define ROOM (128u << 10)
 #define HEAD 5 /* 'L', and the length in 32 bits */
+/* Of files that go again in the same layer, whose content is kept in the recipe. Who makes a tar of
+ * it again holds that many bytes in memory. */
+#define KEPT_FILES 4096u
+#define KEPT_BYTES (16u << 20)
 
 struct bw_record {
     int fd;
@@ -19,6 +24,10 @@ struct bw_record {
     size_t used;
     uint64_t covered; /* bytes of the archive that the records stand for */
     struct bw_hashes files; /* numbers of the inodes that records name */
+    uint64_t *inodes;       /* the same in the order of the records; 0: kept since */
+    size_t count, room;
+    unsigned kept;
+    uint64_t kept_bytes;
     unsigned char buffer[ROOM];
 };
 
@@ -32,6 +41,8 @@ struct bw_record *bw_record_new(int fd) {
     record->literal_at = record->used = 0;
     record->covered = 0;
     record->files = (struct bw_hashes){0};
+    record->inodes = NULL;
+    record->count = record->room = record->kept = record->kept_bytes = 0;
     return record;
 }
 
@@ -71,8 +82,10 @@ bool bw_record_finish(struct bw_record *record, uint64_t stream_bytes) {
 }
 
 void bw_record_free(struct bw_record *record) {
-    if (record != NULL)
+    if (record != NULL) {
         free(record->files.slots);
+        free(record->inodes);
+    }
     free(record);
 }
 
@@ -95,11 +108,24 @@ void bw_record_literal(struct bw_record *record, const unsigned char *data, size
     }
 }
 
+static int remember(struct bw_record *record, uint64_t inode) {
+    if (record->count == record->room) {
+        size_t room = record->room ? record->room * 2 : 1024;
+        uint64_t *grown = realloc(record->inodes, room * sizeof *grown);
+        if (grown == NULL)
+            return -1;
+        record->inodes = grown;
+        record->room = room;
+    }
+    record->inodes[record->count++] = inode;
+    return bw_hashes_add_number(&record->files, inode);
+}
+
 void bw_record_file(struct bw_record *record, const char *path, uint64_t size, uint64_t inode) {
     size_t length = strlen(path), need = 1 + 8 + 2 + length;
     if (!record->complete)
         return;
-    if (bw_hashes_add_number(&record->files, inode) < 0) {
+    if (remember(record, inode) < 0) {
         record->complete = false;
         return;
     }
@@ -115,8 +141,62 @@ void bw_record_file(struct bw_record *record, const char *path, uint64_t size, u
     record->covered += size;
 }
 
-/* A file goes. When a record names it, what it held cannot be had again. */
-void bw_record_removed(struct bw_record *record, uint64_t inode) {
-    if (bw_hashes_has_number(&record->files, inode))
-        record->complete = false;
+/* The number of the record that names a file, the last one: numbers of inodes are used again. -1:
+ * none does any more. */
+static ssize_t number_of(const struct bw_record *record, uint64_t inode) {
+    if (!bw_hashes_has_number(&record->files, inode))
+        return -1;
+    for (size_t i = record->count; i-- > 0;)
+        if (record->inodes[i] == inode)
+            return (ssize_t)i;
+    return -1;
+}
+
+static bool copy_in(struct bw_record *record, int fd, uint64_t size) {
+    while (size && record->complete) {
+        if (record->used == ROOM)
+            flush(record);
+        size_t part = ROOM - record->used < size ? ROOM - record->used : (size_t)size;
+        ssize_t got = read(fd, record->buffer + record->used, part);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return false;
+        record->used += (size_t)got;
+        size -= (uint64_t)got;
+    }
+    return record->complete;
+}
+
+static bool keep(struct bw_record *record, size_t number, int fd, uint64_t size) {
+    enum { KEPT_HEAD = 1 + 4 + 8 };
+    if (++record->kept > KEPT_FILES || (record->kept_bytes += size) > KEPT_BYTES)
+        return false;
+    close_literal(record);
+    if (record->used + KEPT_HEAD > ROOM)
+        flush(record);
+    unsigned char *at = record->buffer + record->used;
+    *at = 'K';
+    little_endian(at + 1, number, 4);
+    little_endian(at + 5, size, 8);
+    record->used += KEPT_HEAD;
+    return copy_in(record, fd, size);
+}
+
+void bw_record_removed(struct bw_record *record, int dir_fd, const char *name,
+                       const struct stat *st) {
+    ssize_t number = record->complete ? number_of(record, st->st_ino) : -1;
+    if (number < 0)
+        return;
+    int fd = openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    record->complete = fd >= 0 && number <= UINT32_MAX &&
+                       keep(record, (size_t)number, fd, (uint64_t)st->st_size);
+    /* By its other names it may go once more. */
+    record->inodes[number] = 0;
+    if (fd >= 0)
+        close(fd);
+}
+
+unsigned bw_record_kept(const struct bw_record *record) {
+    return record->kept;
 }

@@ -19,7 +19,7 @@ struct removal {
     dev_t device;
     unsigned moved; /* names made for that */
     uint64_t removed;
-    void (*gone)(void *context, uint64_t inode); /* NULL: nobody wants to know */
+    bw_gone *gone; /* NULL: nobody wants to know */
     void *context;
 };
 
@@ -74,7 +74,7 @@ static int remove_at(struct removal *r, int dir_fd, const char *name, int depth,
     struct stat st;
     if (r->gone != NULL && fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
         !S_ISDIR(st.st_mode))
-        r->gone(r->context, st.st_ino);
+        r->gone(r->context, dir_fd, name, &st);
     if (unlinkat(dir_fd, name, 0) == 0) {
         r->removed++;
         return 0;
@@ -113,8 +113,8 @@ int bw_remove_tree(int dir_fd, const char *name, uint64_t *removed) {
     return bw_remove_watched(dir_fd, name, removed, NULL, NULL);
 }
 
-int bw_remove_watched(int dir_fd, const char *name, uint64_t *removed,
-                      void (*gone)(void *context, uint64_t inode), void *context) {
+int bw_remove_watched(int dir_fd, const char *name, uint64_t *removed, bw_gone *gone,
+                      void *context) {
     struct removal r = {.top_fd = dir_fd, .gone = gone, .context = context};
     int status = remove_at(&r, dir_fd, name, 0, true);
     *removed += r.removed;

@@ -236,7 +236,7 @@ def _complete(recorder: Recorder, feeder: Feeder, extracted: tar.Extracted) -> b
     if not feeder.diff_id.startswith("sha256:"):
         return False
     digest = bytes.fromhex(feeder.inner.hexdigest())
-    return recorder.finish(extracted["recorded"], feeder.given, digest)
+    return recorder.finish(extracted["recorded"], feeder.given, digest, keeps=extracted["kept"] > 0)
 
 
 def split_archive(arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:

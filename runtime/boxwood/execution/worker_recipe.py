@@ -21,7 +21,12 @@ from boxwood.execution.worker_decompress import CHUNK
 from boxwood_ext import mount
 
 MAGIC = b"boxwood recipe 1\n"
-_LITERAL, _FILE, _END = b"L", b"F", b"E"
+_LITERAL, _FILE, _KEPT, _END = b"L", b"F", b"K", b"E"
+_MARK = struct.pack("<II", 0x184D2A5B, 4) + b"kept"
+"""Comes after a frame that has records ``K``, so that only such a recipe is read twice; to zstd a
+skippable frame (RFC 8878, 3.1.2)."""
+_KEPT_LIMIT = 16 << 20
+"""Bytes in all records ``K``: what the extractor stops at (``ext/c/tar/record.c``)."""
 _LITERAL_LIMIT = 1 << 20
 """Bytes of one literal record; the extractor writes up to 128 KiB."""
 _NAME_LIMIT = 4095
@@ -70,14 +75,17 @@ class Recorder(threading.Thread):
             self.sink = -1
             self.join()
 
-    def finish(self, complete: bool, size: int, digest: bytes) -> bool:
-        """End the recipe of a tar of that size and SHA-256; is it complete?"""
+    def finish(self, complete: bool, size: int, digest: bytes, *, keeps: bool) -> bool:
+        """End the recipe of a tar of that size and SHA-256; is it complete?
+
+        ``keeps``: it has the content of files that went again in the same layer.
+        """
         self.close()
         if self.failed or not complete:
             return False
         try:
             self._write(_END + struct.pack("<Q", size) + digest)
-            self._store(self._compressor.flush())
+            self._store(self._compressor.flush() + (_MARK if keeps else b""))
         except OSError:
             return False
         return True
@@ -112,14 +120,70 @@ class _Reader:
         value: int = struct.unpack(form, self.take(struct.calcsize(form)))[0]
         return value
 
+    def begin(self) -> None:
+        """Pass over the first line."""
+        if self.take(len(MAGIC)) != MAGIC:
+            raise DataLoss("assemble layer: recipe: not a recipe, or of another version")
+
+    def literal(self) -> bytes:
+        """Return the rest of a record ``L``: its bytes."""
+        length = self.number("<I")
+        if length > _LITERAL_LIMIT:
+            raise DataLoss("assemble layer: recipe: a record is too long")
+        return self.take(length)
+
+    def file(self) -> tuple[int, str]:
+        """Return the rest of a record ``F``: size and path."""
+        size, length = self.number("<Q"), self.number("<H")
+        if length > _NAME_LIMIT:
+            raise DataLoss("assemble layer: recipe: a name is too long")
+        return size, os.fsdecode(self.take(length))
+
+    def kept(self, room: int = _KEPT_LIMIT) -> tuple[int, bytes]:
+        """Return the rest of a record ``K``: the file's number, and what it had."""
+        number, size = self.number("<I"), self.number("<Q")
+        if size > room:
+            raise DataLoss("assemble layer: recipe: it keeps too much")
+        return number, self.take(size)
+
     def close(self) -> None:
         """Close the stream."""
         self._file.close()
 
 
+def _all_kept(fd: int) -> dict[int, bytes]:
+    """Return what files had that went again, by the number of their record ``F``."""
+    size = os.fstat(fd).st_size
+    if os.pread(fd, len(_MARK), max(0, size - len(_MARK))) != _MARK:
+        return {}
+    found: dict[int, bytes] = {}
+    room = _KEPT_LIMIT
+    reader = _Reader(fd)
+    try:
+        reader.begin()
+        while (kind := reader.take(1)) != _END:
+            if kind == _LITERAL:
+                reader.literal()
+            elif kind == _FILE:
+                reader.file()
+            elif kind == _KEPT:
+                number, content = reader.kept(room)
+                room -= len(content)
+                found[number] = content
+            else:
+                raise DataLoss(f"assemble layer: recipe: unknown record {kind!r}")
+    finally:
+        reader.close()
+    return found
+
+
 class _Assembler:
-    def __init__(self, reader: _Reader, root: int, write: Callable[[bytes], None]) -> None:
+    def __init__(
+        self, reader: _Reader, kept: dict[int, bytes], root: int, write: Callable[[bytes], None]
+    ) -> None:
         self._reader = reader
+        self._kept = kept
+        self._files = 0
         self._root = root
         self._sink = write
         self._hasher = hashlib.sha256()
@@ -127,13 +191,14 @@ class _Assembler:
 
     def run(self) -> None:
         """Write the tar; raises DataLoss unless it is the very one."""
-        if self._reader.take(len(MAGIC)) != MAGIC:
-            raise DataLoss("assemble layer: recipe: not a recipe, or of another version")
+        self._reader.begin()
         while (kind := self._reader.take(1)) != _END:
             if kind == _LITERAL:
-                self._literal()
+                self._write(self._reader.literal())
             elif kind == _FILE:
                 self._file()
+            elif kind == _KEPT:
+                self._reader.kept()  # it was looked at before
             else:
                 raise DataLoss(f"assemble layer: recipe: unknown record {kind!r}")
         size, digest = self._reader.number("<Q"), self._reader.take(32)
@@ -145,17 +210,16 @@ class _Assembler:
         self._hasher.update(data)
         self._sink(data)
 
-    def _literal(self) -> None:
-        length = self._reader.number("<I")
-        if length > _LITERAL_LIMIT:
-            raise DataLoss("assemble layer: recipe: a record is too long")
-        self._write(self._reader.take(length))
-
     def _file(self) -> None:
-        size, length = self._reader.number("<Q"), self._reader.number("<H")
-        if length > _NAME_LIMIT:
-            raise DataLoss("assemble layer: recipe: a name is too long")
-        path = os.fsdecode(self._reader.take(length))
+        size, path = self._reader.file()
+        number = self._files
+        self._files += 1
+        if number in self._kept:
+            self._write(self._kept[number])
+        else:
+            self._copy(path, size)
+
+    def _copy(self, path: str, size: int) -> None:
         fd = self._open(path)
         try:
             if os.fstat(fd).st_size != size:
@@ -195,9 +259,10 @@ def assemble_layer(arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
     algorithm = wanted.partition(":")[0] or "sha256"
     packer = Packer(arguments["compressor"], fds[2], arguments.get("size", -1), algorithm)
     try:
+        kept = _all_kept(fds[0])
         reader = _Reader(fds[0])
         try:
-            _Assembler(reader, fds[1], packer.write).run()
+            _Assembler(reader, kept, fds[1], packer.write).run()
         finally:
             reader.close()
         found = f"{algorithm}:{packer.finish()[1]}"

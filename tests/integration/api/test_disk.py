@@ -78,11 +78,13 @@ def reasons(engine: Engine) -> set[str]:
 
 
 def test_why_archives_are_kept(make_engine: Callable[..., Engine]) -> None:
-    """Of a foreign compressor, of a file that comes twice, by policy; plain ones are not."""
+    """Of a foreign compressor, of large files that come twice, by policy; plain ones are not."""
     engine = make_engine()
     import_image(engine, "plain", tree(b"plain"))
     import_image(engine, "packed", bz2.compress(tree(b"packed")))
     import_image(engine, "twice", tree(b"one", b"two"))
+    import_image(engine, "large", tree(bytes((16 << 20) + 1), b"two"))
+    assert len(engine.api("GET", "/boxwood/archives").json()) == 2
     lost = "no complete recipe: its bytes cannot be made again of its files"
     assert reasons(engine) == {lost, "bzip2 of a program whose bytes cannot be made again"}
     assert lost in engine.cli("system", "df", "-v").stdout
