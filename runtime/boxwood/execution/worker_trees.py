@@ -16,6 +16,8 @@ _FICLONE = 0x40049409
 """Share a file's blocks (ioctl_ficlone(2))."""
 _CHUNK = 64 << 20
 """Bytes of one copy_file_range(2)."""
+_SMALL = 128 << 10
+"""Bytes of a file without holes that is read and written at once: two system calls for six."""
 DEPTH_LIMIT = 2100
 """Levels of directories: more than a path of PATH_MAX has; a copy holds two descriptors of each."""
 
@@ -71,6 +73,7 @@ class _Copier:
     def __init__(self, target: int) -> None:
         self._root = target
         self._linked: dict[tuple[int, int], str] = {}
+        self._clones = True
         self.entries = 0
 
     def run(self, source: int) -> None:
@@ -103,10 +106,37 @@ class _Copier:
                 self._link(first, target, name)
                 return None
         if stat.S_ISREG(status.st_mode):
-            _copy_file(source, target, name, status)
+            self._file(source, target, name, status)
         else:
             _copy_node(source, target, name, status)
         return None
+
+    def _file(self, source: int, target: int, name: str, status: os.stat_result) -> None:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        old = os.open(name, flags, dir_fd=source)
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            new = os.open(name, flags, stat.S_IMODE(status.st_mode) & 0o777, dir_fd=target)
+            try:
+                self._content(old, new, status)
+                _give(new, status)
+                _copy_attributes(old, new)
+                os.utime(new, ns=(status.st_atime_ns, status.st_mtime_ns))
+            finally:
+                os.close(new)
+        finally:
+            os.close(old)
+
+    def _content(self, old: int, new: int, status: os.stat_result) -> None:
+        """Copy a file's bytes; a file system that shares no blocks is asked only once."""
+        if self._clones:
+            self._clones = copy_content(old, new, status.st_size)
+        elif 0 < status.st_size <= _SMALL and status.st_blocks * 512 >= status.st_size:
+            data = os.read(old, status.st_size)
+            while data:
+                data = data[os.write(new, data) :]
+        elif status.st_size:
+            _copy_parts(old, new, status.st_size)
 
     def _link(self, first: str, target: int, name: str) -> None:
         folder, _, old = first.rpartition("/")
@@ -142,39 +172,40 @@ def _open_beneath(root: int, path: str) -> int:
     return fd
 
 
+def _give(fd: int, wanted: os.stat_result) -> None:
+    """Give what has just been made owner and mode; most of it has one of them already."""
+    made = os.fstat(fd)
+    if (made.st_uid, made.st_gid) != (wanted.st_uid, wanted.st_gid):
+        os.fchown(fd, wanted.st_uid, wanted.st_gid)  # which may clear bits of the mode
+    elif made.st_mode == wanted.st_mode:
+        return
+    os.fchmod(fd, stat.S_IMODE(wanted.st_mode))
+
+
 def _copy_directory(source: int, target: int) -> None:
     status = os.fstat(source)
-    os.fchown(target, status.st_uid, status.st_gid)
-    os.fchmod(target, stat.S_IMODE(status.st_mode))
+    _give(target, status)
     _copy_attributes(source, target)
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-def _copy_file(source: int, target: int, name: str, status: os.stat_result) -> None:
-    old = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=source)
-    try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        new = os.open(name, flags, 0o600, dir_fd=target)
-        try:
-            copy_content(old, new, status.st_size)
-            os.fchown(new, status.st_uid, status.st_gid)
-            os.fchmod(new, stat.S_IMODE(status.st_mode))
-            _copy_attributes(old, new)
-            os.utime(new, ns=(status.st_atime_ns, status.st_mtime_ns))
-        finally:
-            os.close(new)
-    finally:
-        os.close(old)
+def copy_content(old: int, new: int, size: int) -> bool:
+    """Copy a file's bytes: shared blocks where the file system can, holes left as holes.
 
-
-def copy_content(old: int, new: int, size: int) -> None:
-    """Copy a file's bytes: shared blocks where the file system can, holes left as holes."""
+    Returns False when it is of no use to ask these two file systems for shared blocks again.
+    """
+    cause = 0
     try:
         fcntl.ioctl(new, _FICLONE, old)
-        return
     except OSError as error:
         if error.errno not in (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY):
             raise
+        cause = error.errno
+        _copy_parts(old, new, size)
+    return cause in (0, errno.EINVAL)
+
+
+def _copy_parts(old: int, new: int, size: int) -> None:
     os.ftruncate(new, size)
     at = 0
     while at < size:

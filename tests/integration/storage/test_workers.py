@@ -408,6 +408,13 @@ async def test_copies_are_whole(pool: WorkerPool, tmp_path: Path) -> None:
         file.truncate(8 << 20)
         file.seek(4 << 20)
         file.write(b"data")
+    sizes = (0, 1, 4096, 128 << 10, (128 << 10) + 1)
+    for number, size in enumerate(sizes):
+        (source / f"{size}").write_bytes(os.urandom(size))
+        (source / f"{size}").chmod((0o644, 0o755, 0, 0o4755, 0o1666)[number])
+    with (source / "hole").open("wb") as file:
+        file.write(b"1")
+        file.truncate(100_000)
     (source / "file").write_bytes(os.urandom(5000))
     os.setxattr(source / "file", "user.x", b"y")
     os.setxattr(source / "file", "trusted.x", b"z")
@@ -419,8 +426,11 @@ async def test_copies_are_whole(pool: WorkerPool, tmp_path: Path) -> None:
     (source / "file").chmod(0o6755)
     os.utime(source / "dir", ns=(1, 1_234_567_890_000_000_001))
     fds = [os.open(path, os.O_RDONLY) for path in (source, target)]
-    assert (await pool.call("copy_tree", {}, fds))["entries"] == 7
+    assert (await pool.call("copy_tree", {}, fds))["entries"] == 8 + len(sizes)
     assert listing(target) == listing(source)
+    for name in (*map(str, sizes), "hole", "sparse", "file"):
+        assert (target / name).read_bytes() == (source / name).read_bytes()
+    assert (target / "hole").stat().st_blocks <= (source / "hole").stat().st_blocks
     assert (target / "sparse").stat().st_blocks * 512 < 1 << 20
     for fd in fds:
         os.close(fd)
