@@ -5,14 +5,27 @@ Not collected by itself: tests/integration/network/test_second_machine.py does i
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
-from boxwood.drivers.network import NetworkSpec, Pool
+from boxwood.drivers.network import NetworkSpec, Pool, PortRequest
+from boxwood.errors import Conflict
+from boxwood.execution.helper import Helper
+from boxwood.execution.ports import Ports
 from boxwood.testing import network_world as world
 from boxwood.testing.network import Bed, NetworkSuite, run
 from boxwood_ext import net, rtnl
 from boxwood_plugins.network.ipvlan import IpvlanDriver
 from boxwood_plugins.network.macvlan import MacvlanDriver
+from tests.support.netlab import Box, lab
+
+SCTP = 132
 
 
 def parents() -> None:
@@ -76,3 +89,65 @@ def test_a_parent_of_its_own_is_a_dummy(driver: type[IpvlanDriver]) -> None:
         assert world.look().links["dm-abababababab"].kind == "dummy"
         run(made.remove_network(network))
         assert world.look().names() == {"lo"}
+
+
+@contextlib.contextmanager
+def told_who(box: Box, clients: int) -> Iterator[None]:
+    """Serve SCTP at port 80: so many clients are told who they are, after what they said."""
+    with box.socket(socket.SOCK_STREAM, protocol=SCTP) as listener:
+        listener.bind(("", 80))
+        listener.listen()
+
+        def serve() -> None:
+            for _ in range(clients):
+                client, peer = listener.accept()
+                client.settimeout(20)
+                with client:
+                    client.sendall(client.recv(1 << 16) + peer[0].encode())
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield
+        thread.join()
+
+
+def say(box: Box, address: str, port: int) -> tuple[bytes, str]:
+    """Send 1,000 bytes by SCTP; returns what came back of them, and as whom we were seen."""
+    with box.socket(socket.SOCK_STREAM, protocol=SCTP) as made:
+        made.connect((address, port))
+        made.sendall(b"s" * 1000)
+        answer = made.recv(1 << 16)
+        return answer[:1000], answer[1000:].decode()
+
+
+def test_sctp_is_published(tmp_path: Path) -> None:
+    """By the kernel, with the client's address kept; and from another container, by the host's."""
+    with lab(tmp_path / "network") as host:
+        network = host.network(1)
+        box = host.container(network, PortRequest(80, "sctp", "0.0.0.0", 8080))
+        peer = host.container(host.network(2))
+        with told_who(box, 2):
+            assert say(host.outside, host.HERE, 8080) == (b"s" * 1000, host.OUTSIDE)
+            assert say(peer, host.HERE, 8080)[0] == b"s" * 1000
+
+
+def test_sctp_ports_are_held(tmp_path: Path) -> None:
+    """Like others: a conflict is found at once, and numbers are no other protocol's."""
+
+    async def work() -> None:
+        helper = Helper(tmp_path)
+        ports = Ports(helper)
+        (held,) = await ports.hold("c1", [PortRequest(80, "sctp", "127.0.0.1", 0)])
+        number = held.host_port
+        with pytest.raises(Conflict, match=rf"^Bind for 127\.0\.0\.1:{number} failed: port is"):
+            await ports.hold("c2", [PortRequest(80, "sctp", "127.0.0.1", number)])
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM, SCTP) as other:
+            with pytest.raises(OSError, match="in use"):
+                other.bind(("127.0.0.1", number))
+            await ports.hold("c2", [PortRequest(80, "tcp", "127.0.0.1", number)])
+            await ports.release("c1")
+            other.bind(("127.0.0.1", number))
+        await ports.release("c2")
+        await helper.close()
+
+    asyncio.run(work())

@@ -1,4 +1,5 @@
-"""The second machine (Debian's 6.1): ipvlan, VLANs and dummy links, which this kernel may lack."""
+"""The second machine (Debian's 6.1): SCTP, ipvlan, VLANs and dummy links, which this kernel may
+lack."""
 
 from __future__ import annotations
 
@@ -29,7 +30,10 @@ def test_on_another_kernel(soak: bool) -> None:
             "not any_call and not (TestIpvlanL3 and not route) and not (TestVlan and not vlan)",
         ]
     quoted = " ".join(f"'{word}'" for word in words)
-    modules = "ipvlan macvlan dummy 8021q veth bridge"
+    modules = (
+        "ipvlan macvlan dummy 8021q veth bridge sctp nf_tables nft_chain_nat nft_nat nft_masq "
+        "nft_ct nft_reject_inet nft_fib_inet nft_limit nft_meta_bridge nf_conntrack_bridge"
+    )
     done = subprocess.run(
         [ROOT / "tests/tools/vm-run", f"cd {ROOT} && PYTHONDONTWRITEBYTECODE=1 {quoted}"],
         env={**os.environ, "VM_TIMEOUT": "300", "VM_MODS": modules},
