@@ -60,20 +60,22 @@ def source(data: bytes) -> Callable[[int], AsyncIterator[bytes]]:
 
 def resolved(registry: Scripted, login: Credentials | None = None) -> Descriptor:
     """Resolve the image."""
-    return converse(lambda transport: transport.resolve(name(registry), login), waits="0.01")
+    return converse(lambda transport: transport.resolve(name(registry), login), waits="pause=0.01")
 
 
 def pushed(registry: Scripted, data: bytes, *mounts: str, login: Credentials | None = None) -> None:
     """Push a blob."""
     converse(
         lambda transport: transport.push(name(registry), blob(data), source(data), login, mounts),
-        waits="0.05",
+        waits="pause=0.01",
     )
 
 
 def got(registry: Scripted, offset: int = 0, login: Credentials | None = None) -> bytes:
     """Fetch the blob."""
-    return converse(lambda it: fetched(it, name(registry), blob(), offset, login), waits="0.05")
+    return converse(
+        lambda it: fetched(it, name(registry), blob(), offset, login), waits="pause=0.01"
+    )
 
 
 class TokenServer:
@@ -368,7 +370,7 @@ def test_busy_for_ever(registry: Scripted) -> None:
 
 def got_quickly(registry: Scripted) -> bytes:
     """Fetch the blob with waits of next to nothing."""
-    return converse(lambda it: fetched(it, name(registry), blob()), waits="0.0005")
+    return converse(lambda it: fetched(it, name(registry), blob()), waits="longest=0.01")
 
 
 # Pushing

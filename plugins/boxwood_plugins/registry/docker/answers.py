@@ -52,9 +52,20 @@ class Waits(msgspec.Struct, frozen=True):
     longest: float = 60.0
     pause: float = 0.2
 
-    def scaled(self, factor: float) -> Waits:
-        """Return the same times a factor, for tests."""
-        return Waits(*(seconds * factor for seconds in msgspec.structs.astuple(self)))
+    @classmethod
+    def parse(cls, text: str) -> Waits:
+        """Return the waits times a factor (``0.02``), or some of them (``stall=2,pause=0.01``).
+
+        Raises:
+            InvalidArgument: another name, or no number.
+        """
+        try:
+            if text and "=" not in text:
+                return cls(*(float(text) * seconds for seconds in msgspec.structs.astuple(cls())))
+            pairs = dict(part.partition("=")[::2] for part in text.split(",") if part)
+            return cls(**{key: float(value) for key, value in pairs.items()})
+        except (TypeError, ValueError) as error:
+            raise InvalidArgument(f"waits: {text}: {error}") from error
 
 
 class Answer:

@@ -135,7 +135,7 @@ class Client:
         try:
             async with await self.send("GET", f"https://{host.authority}/v2/", {}, None):
                 return "https"
-        except Unavailable:
+        except (Unavailable, DeadlineExceeded):
             return "http"
 
     def known(self, key: tuple[str, ...]) -> str:

@@ -57,8 +57,8 @@ class DockerTransport(RegistryTransport[Reference]):
     scheme = "docker"
 
     def __init__(self, options: Mapping[str, str]) -> None:
-        """Options: those of Hosts and Proxies; ``waits``: a factor for tests."""
-        waits = Waits().scaled(float(options.get("waits") or 1))
+        """Options: those of Hosts and Proxies; ``waits`` for tests: see Waits.parse."""
+        waits = Waits.parse(options.get("waits", ""))
         self._client = Client(Hosts(options), Proxies(options, environment()), waits)
 
     def reconfigure(self, options: Mapping[str, str]) -> None:
