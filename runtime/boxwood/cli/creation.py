@@ -88,7 +88,8 @@ class Creation:
         from boxwood.cli.progress import pull_image
 
         quiet = bool(self._values["quiet"])
-        pull_image(self._ctx, client, self.image, self._values["platform"], quiet=quiet, fd=2)
+        image = with_tag(self.image)
+        pull_image(self._ctx, client, image, self._values["platform"], quiet=quiet, fd=2)
 
     def _add_proxies(self) -> None:
         """The configuration's `proxies` become environment of what is created."""

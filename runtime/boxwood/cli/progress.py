@@ -94,11 +94,9 @@ class _Board:
 def pull_image(
     ctx: Context, client: Client, image: str, platform: str | None, *, quiet: bool, fd: int
 ) -> None:
-    """Have the engine fetch `image`. Raises ApiError, CliError."""
-    from boxwood.cli.creation import with_tag
-
-    name, tag = split_reference(canonical(with_tag(image)))
-    query = {"fromImage": name, "tag": tag, "platform": platform or None}
+    """Have the engine fetch `image`, without a tag all of its tags. Raises ApiError, CliError."""
+    name, tag = split_reference(canonical(image))
+    query = {"fromImage": name, "tag": tag or None, "platform": platform or None}
     headers = [("X-Registry-Auth", auth_header(ctx, name))]
     response = client.request("POST", "/images/create", query=query, headers=headers)
     try:
@@ -116,6 +114,12 @@ def split_reference(image: str) -> tuple[str, str]:
     head, slash, last = image.rpartition("/")
     last, _, tag = last.partition(":")
     return f"{head}{slash}{last}", tag
+
+
+def name_only(image: str) -> None:
+    """Raise CliError for a name with a tag or a digest, where all tags are meant."""
+    if split_reference(image)[1]:
+        raise CliError("tag can't be used with --all-tags/-a")
 
 
 def canonical(image: str) -> str:

@@ -166,6 +166,15 @@ class Credentials(msgspec.Struct, frozen=True):
         return "Credentials(...)"
 
 
+class SearchResult(msgspec.Struct, frozen=True):
+    """A repository that a registry has found, as its own words have it."""
+
+    name: str = ""
+    description: str = ""
+    is_official: bool = False
+    star_count: int = 0
+
+
 class RegistryTransport(abc.ABC, Generic[N]):
     """A way to images of one scheme. The module's text is the contract."""
 
@@ -290,6 +299,18 @@ class RegistryTransport(abc.ABC, Generic[N]):
         """
         del name, digest, artifact_type, credentials
         return []
+
+    async def search(
+        self, domain: str, term: str, limit: int, credentials: Credentials | None = None
+    ) -> list[SearchResult]:
+        """Return up to ``limit`` repositories that the registry ``domain`` finds for ``term``.
+
+        Raises:
+            Unsupported: the transport, or that registry, has no search.
+            Errors as :meth:`resolve`.
+        """
+        del term, limit, credentials
+        raise Unsupported(f"search: {domain}: the transport {self.scheme} has no search")
 
     async def login(self, domain: str, credentials: Credentials) -> str:
         """Try a login at the registry ``domain`` (``host[:port]``); errors as :meth:`resolve`.

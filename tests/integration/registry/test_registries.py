@@ -124,15 +124,39 @@ def test_what_was_pulled_is_pushed_as_it_came(house: Engine, registry: Registry)
 
 
 def test_all_tags(house: Engine, registry: Registry) -> None:
-    """``--all-tags`` both ways."""
-    name = f"{registry.address}/many/box"
-    for tag in ("a", "b", "c"):
-        house.docker("tag", "busybox", f"{name}:{tag}")
-    house.docker("push", "--all-tags", name)
-    house.docker("rmi", *(f"{name}:{tag}" for tag in ("a", "b", "c")))
-    house.docker("pull", "--all-tags", name)
-    shown = house.docker("images", "--format", "{{.Tag}}", name).stdout
-    assert sorted(shown.split()) == ["a", "b", "c"]
+    """``--all-tags`` both ways, with both clients; tags that are no images' are passed over."""
+    for run, kind in ((house.docker, "docker"), (house.cli, "boxwood")):
+        name, tags = f"{registry.address}/many/{kind}", ("a", "b", "c")
+        for tag in tags:
+            run("tag", "busybox", f"{name}:{tag}")
+        assert run("push", "--all-tags", name).stdout.count("digest: sha256:") == 3
+        run("tag", "busybox", f"{name}:sha256-{'0' * 64}.sig")
+        run("push", f"{name}:sha256-{'0' * 64}.sig")
+        run("rmi", *(f"{name}:{tag}" for tag in (*tags, f"sha256-{'0' * 64}.sig")))
+        assert run("pull", "--all-tags", name).stdout.count("Status: ") == 3
+        shown = run("images", "--format", "{{.Tag}}", name).stdout
+        assert sorted(shown.split()) == ["a", "b", "c"]
+        for words in (("push",), ("pull",)):
+            refused = run(*words, "-a", f"{name}:a", check=False)
+            assert refused.returncode == 1
+            assert refused.stderr == "tag can't be used with --all-tags/-a\n"
+
+
+def test_what_is_printed(house: Engine, registry: Registry) -> None:
+    """The default tag is said, and with --quiet the name alone, as Docker's client does."""
+    said = []
+    name = f"{registry.address}/said/box"
+    house.docker("tag", "busybox", name)
+    house.docker("push", name)
+    for run in (house.docker, house.cli):
+        run("tag", "busybox", name)
+        out = run("push", name).stdout.splitlines()
+        quiet = run("push", "-q", name).stdout
+        again = [run("pull", *flags, name).stdout for flags in ((), ("-q",))]
+        said.append((out[:2], sorted(out[2:]), quiet, again))
+        run("rmi", name)
+    assert said[0] == said[1]
+    assert said[1][0][0] == "Using default tag: latest"
 
 
 def test_by_digest(house: Engine, registry: Registry) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from boxwood.drivers.registry import Credentials, RegistryTransport, Session
+from boxwood.drivers.registry import Credentials, RegistryTransport, SearchResult, Session
 from boxwood.errors import (
     BoxwoodError,
     DataLoss,
@@ -33,7 +33,7 @@ from boxwood.model.descriptor import (
 )
 from boxwood.model.digest import Digest
 from boxwood.model.reference import DEFAULT_DOMAIN, Reference
-from boxwood_plugins.registry.docker import listing
+from boxwood_plugins.registry.docker import listing, searching
 from boxwood_plugins.registry.docker.addresses import Unsafe
 from boxwood_plugins.registry.docker.answers import Answer, Waits
 from boxwood_plugins.registry.docker.client import Client, backoff
@@ -228,6 +228,12 @@ class DockerTransport(RegistryTransport[Reference]):
             stored = answer.headers.get("Docker-Content-Digest", descriptor.digest)
         if stored != descriptor.digest:
             raise DataLoss(f"push {reference.familiar}: the registry stored it as {stored}")
+
+    async def search(
+        self, domain: str, term: str, limit: int, credentials: Credentials | None = None
+    ) -> list[SearchResult]:
+        """Ask the registry's search."""
+        return await searching.search(self._client, domain, term, limit, credentials)
 
     async def login(self, domain: str, credentials: Credentials) -> str:
         """Ask for the registry's root with the login."""

@@ -81,6 +81,17 @@ async def distribution(call: Call) -> Response:
     return json_response(shown)
 
 
+async def search(call: Call) -> Response:
+    """``GET /images/search``"""
+    term = call.text("term")
+    if not term:
+        raise InvalidArgument("search: term: no value was specified")
+    found = await call.engine.images.search(
+        term, call.number("limit", 0), call.filters(), login_of(call)
+    )
+    return json_response([{**msgspec.to_builtins(one), "is_automated": False} for one in found])
+
+
 class VerifyKey(Wire):
     """A public key to verify by."""
 
@@ -122,6 +133,7 @@ ROUTES = (
         state=OWN,
         cancel=True,
     ),
+    Route("GET", "/images/search", search, action="image.search", cancel=True),
     Route("POST", "/auth", auth, body=JSON_BODY, action="registry.login"),
     Route(
         "GET",

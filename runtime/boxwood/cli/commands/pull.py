@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from boxwood.cli.command import Command, Flag
 from boxwood.cli.creation import with_tag
-from boxwood.cli.errors import CliError
-from boxwood.cli.progress import canonical, pull_image
+from boxwood.cli.progress import canonical, name_only, pull_image
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,13 +14,13 @@ if TYPE_CHECKING:
 
 def run(ctx: Context, values: Values, args: list[str]) -> int:
     """Fetch, and print the name that was fetched."""
-    name = args[0]
-    if values["all_tags"]:
-        raise CliError(f"{ctx.name} --all-tags: not supported yet: name the tag")
-    whole = with_tag(name)
+    name, every = args[0], values["all_tags"]
+    if every:
+        name_only(name)
+    whole = name if every else with_tag(name)
     if whole != name and not values["quiet"]:
         ctx.out("Using default tag: latest")
-    pull_image(ctx, ctx.client, name, values["platform"], quiet=values["quiet"], fd=1)
+    pull_image(ctx, ctx.client, whole, values["platform"], quiet=values["quiet"], fd=1)
     ctx.out(canonical(whole))
     return 0
 

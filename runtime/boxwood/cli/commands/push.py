@@ -5,7 +5,7 @@ from __future__ import annotations
 from boxwood.cli.command import Command, Flag
 from boxwood.cli.commands.load import platform_json
 from boxwood.cli.creation import with_tag
-from boxwood.cli.progress import auth_header, show, split_reference
+from boxwood.cli.progress import auth_header, canonical, name_only, show, split_reference
 from boxwood.client.client import quote
 
 TYPE_CHECKING = False
@@ -15,13 +15,20 @@ if TYPE_CHECKING:
 
 
 def run(ctx: Context, values: Values, args: list[str]) -> int:
-    """Send, showing progress."""
-    name, tag = split_reference(args[0] if values["all_tags"] else with_tag(args[0]))
+    """Send, showing progress; quietly, the name that was sent."""
+    if values["all_tags"]:
+        name_only(args[0])
+    whole = args[0] if values["all_tags"] else with_tag(args[0])
+    if whole != args[0] and not values["quiet"]:
+        ctx.out("Using default tag: latest")
+    name, tag = split_reference(whole)
     query = {"tag": tag or None, "platform": platform_json(values["platform"])}
     headers = [("X-Registry-Auth", auth_header(ctx, name))]
     path = f"/images/{quote(name)}/push"
     response = ctx.client.request("POST", path, query=query, headers=headers)
     show(response.lines(), 1, quiet=values["quiet"])
+    if values["quiet"]:
+        ctx.out(canonical(whole))
     return 0
 
 

@@ -1,9 +1,10 @@
-"""`search`: look for images in Docker Hub."""
+"""`search`: look for images in Docker Hub, or in the registry that the term begins with."""
 
 from __future__ import annotations
 
 from boxwood.cli.command import Command, Flag
 from boxwood.cli.listing import filters_query, format_flag, show
+from boxwood.cli.progress import auth_header
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,14 +26,11 @@ def run(ctx: Context, values: Values, args: list[str]) -> int:
         "limit": values["limit"] or None,
         "filters": filters_query(values["filter"]),
     }
-    found = ctx.client.get("/images/search", query) or []
-    from boxwood.cli.format import ellipsis
-
+    headers = [("X-Registry-Auth", auth_header(ctx, args[0]))]
+    found = ctx.client.request("GET", "/images/search", query=query, headers=headers).json() or []
     rows = [
         {
-            "Description": item["description"]
-            if values["no_trunc"]
-            else ellipsis(item["description"].replace("\n", " "), 45),
+            "Description": _described(item["description"], values["no_trunc"]),
             "IsOfficial": "[OK]" if item["is_official"] else "",
             "Name": item["name"],
             "StarCount": str(item["star_count"]),
@@ -42,6 +40,14 @@ def run(ctx: Context, values: Values, args: list[str]) -> int:
     table = "{{.Name}}\t{{.Description}}\t{{.StarCount}}\t{{.IsOfficial}}"
     show(rows, template=values["format"], table=table, headers=HEADERS)
     return 0
+
+
+def _described(text: str, whole: bool) -> str:
+    """One line, with its control characters gone: it comes from a stranger."""
+    from boxwood.cli.format import ellipsis
+
+    line = "".join(char if char.isprintable() else " " for char in text)
+    return line if whole else ellipsis(line, 45)
 
 
 COMMAND = Command(

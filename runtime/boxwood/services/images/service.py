@@ -42,10 +42,16 @@ from boxwood.services.images.pulling import Pull, describe
 from boxwood.services.images.pushing import Push
 from boxwood.services.images.removal import InUse, Publish, Removal
 from boxwood.services.images.saving import Save
+from boxwood.services.images.searching import search
 
 if TYPE_CHECKING:
     from boxwood.drivers.extension import PublicKey, Verdict, Verification
-    from boxwood.drivers.registry import Credentials, RegistryTransport, Workshop
+    from boxwood.drivers.registry import (
+        Credentials,
+        RegistryTransport,
+        SearchResult,
+        Workshop,
+    )
     from boxwood.model.digest import Digest
     from boxwood.store.content import ContentStore
     from boxwood.store.database import Database
@@ -385,6 +391,16 @@ class ImagesService:
                 "no key is given (--key FILE)"
             )
         return verdict
+
+    async def search(
+        self,
+        term: str,
+        limit: int,
+        filters: Mapping[str, Sequence[str]],
+        credentials: Credentials | None = None,
+    ) -> builtins.list[SearchResult]:
+        """Ask a registry for repositories; see :func:`searching.search`."""
+        return await search(self._transport(DEFAULT_SCHEME), term, limit, filters, credentials)
 
     async def login(self, domain: str, credentials: Credentials) -> str:
         """Try a login at a registry; returns the identity token that stands for it, or ``""``.
