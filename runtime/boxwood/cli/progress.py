@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
+    from boxwood.cli.board import Board
     from boxwood.cli.context import Context
     from boxwood.client.client import Client
 
@@ -19,23 +20,33 @@ if TYPE_CHECKING:
 def show(messages: Iterable[dict[str, Any]], fd: int, *, quiet: bool = False) -> list[Any]:
     """Print the messages to `fd` until they end; what came as `aux`.
 
-    On a terminal one line per id is redrawn in place; elsewhere each status is a line and the
-    figures of running transfers are left out. Raises CliError for an error in the stream.
+    On a terminal one line per id is redrawn in place, with a bar; elsewhere each status is a line
+    and the figures of running transfers are left out. Raises CliError for an error in the stream.
     """
-    board = _Board(fd) if os.isatty(fd) and not quiet else None
+    board: Board | None = None
+    if not quiet and _is_terminal(fd):
+        from boxwood.cli.board import Board
+
+        board = Board(fd)
     aux: list[Any] = []
-    for message in messages:
-        if message.get("error") or message.get("errorDetail"):
-            detail = message.get("errorDetail") or {}
-            raise CliError(detail.get("message") or message["error"])
-        if "aux" in message:
-            aux.append(message["aux"])
-        elif quiet:
-            continue
-        elif board is not None:
-            board.draw(message)
-        elif text := plain(message):
-            os.write(fd, text.encode())
+    try:
+        for message in messages:
+            if message.get("error") or message.get("errorDetail"):
+                detail = message.get("errorDetail") or {}
+                raise CliError(detail.get("message") or message["error"])
+            if "aux" in message:
+                aux.append(message["aux"])
+            elif quiet:
+                continue
+            elif board is not None and message.get("id") and "stream" not in message:
+                board.draw(message)
+            elif text := plain(message):
+                if board is not None:
+                    board.end()
+                os.write(fd, text.encode())
+    finally:
+        if board is not None:
+            board.end()
     return aux
 
 
@@ -46,49 +57,21 @@ def plain(message: dict[str, Any]) -> str:
     figures = message.get("progressDetail") or {}
     if figures.get("current") or message.get("progress"):
         return ""
-    status = str(message.get("status", ""))
+    status = printable(str(message.get("status", "")))
     if not status:
         return ""
-    name = message.get("id")
+    name = printable(str(message.get("id", "")))
     return f"{name}: {status}\n" if name else f"{status}\n"
 
 
-class _Board:
-    """Lines on a terminal, one per id, each redrawn where it stands."""
+def printable(text: str) -> str:
+    """What a registry says, without what steers a terminal."""
+    return "".join(char if char.isprintable() else " " for char in text)
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._rows: dict[str, int] = {}
 
-    def draw(self, message: dict[str, Any]) -> None:
-        """Show one message."""
-        name = message.get("id")
-        if not name or "stream" in message:
-            self._rows.clear()
-            self._write(plain({**message, "progress": "", "progressDetail": None}))
-            return
-        text = f"{name}: {message.get('status', '')} {self._figures(message)}".rstrip()
-        if name not in self._rows:
-            self._rows[name] = len(self._rows)
-            self._write(f"{text}\n")
-            return
-        up = len(self._rows) - self._rows[name]
-        self._write(f"\x1b[{up}A\r\x1b[2K{text}\x1b[{up}B\r")
-
-    @staticmethod
-    def _figures(message: dict[str, Any]) -> str:
-        if message.get("progress"):
-            return str(message["progress"])
-        detail = message.get("progressDetail") or {}
-        current, total = detail.get("current"), detail.get("total")
-        if not current:
-            return ""
-        from boxwood.cli.format import human_size
-
-        return f"{human_size(current)}/{human_size(total)}" if total else human_size(current)
-
-    def _write(self, text: str) -> None:
-        os.write(self._fd, text.encode())
+def _is_terminal(fd: int) -> bool:
+    """Whether lines can be redrawn there."""
+    return os.isatty(fd) and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def pull_image(

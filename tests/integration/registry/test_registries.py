@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.support import terminal
 from tests.support.engine import Engine
 from tests.support.needs import need_program
 from tests.support.registry import Registry, serving
@@ -157,6 +158,20 @@ def test_what_is_printed(house: Engine, registry: Registry) -> None:
         run("rmi", name)
     assert said[0] == said[1]
     assert said[1][0][0] == "Using default tag: latest"
+
+
+def test_on_a_terminal(house: Engine, registry: Registry) -> None:
+    """A line for each layer that stays, and below them what is said at the end."""
+    name = f"{registry.address}/seen/box"
+    layered(house, name, "seq 10000 > /numbers")
+    for words in (("push", name), ("rmi", name), ("pull", name)):
+        variables = [f"{key}={value}" for key, value in house.environment().items()]
+        command = ["env", "-i", *variables, "TERM=xterm", str(house.program), *words]
+        status, came = terminal.run(command, [], b"")
+        assert status == 0, came
+    assert b"Pull complete" in came
+    assert came.index(b"Digest: sha256:") > came.rindex(b"Pull complete")
+    assert came.endswith(f"{name}:latest\r\n".encode())
 
 
 def test_by_digest(house: Engine, registry: Registry) -> None:
