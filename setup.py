@@ -44,7 +44,7 @@ DEBUG = os.environ.get("BOXWOOD_DEBUG", "") not in ("", "0")
 
 WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter"]
 SANITIZE = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer"]
-EXT_FLAGS = ["-O1", "-g", *SANITIZE] if DEBUG else ["-O2", "-g0"]
+EXT_FLAGS = ["-O1", "-g1", *SANITIZE] if DEBUG else ["-O2", "-g0"]
 # A static program cannot carry the address sanitizer, so these get the other one, as a trap:
 # that needs no library either.
 PROGRAM_FLAGS = (
