@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -18,7 +20,7 @@ from tests.load.footprint import at_rest, settled
 from tests.load.runs import connected
 from tests.support.engine import Engine, running
 from tests.support.needs import need_root, until
-from tests.support.networks import links_of
+from tests.support.networks import links_of, tag_of
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
 
@@ -119,6 +121,47 @@ def test_started_at_once(engine: Engine) -> None:
     until(lambda: links_of(engine.exec_root) == links, "every link is gone", seconds=30)
     left = settled(engine, before, ALLOWANCE)
     assert not left, "left by the crowd:\n  " + "\n  ".join(left)
+
+
+def test_a_thousand_bridges(engine: Engine, soak: bool) -> None:
+    """Of the driver ``bridge``: more than Docker's pools have, each with its link and subnet; they
+    are there after a restart, take containers, and go without a trace."""
+    count = 1000 if soak else 40
+    tables = ("list table inet", "list table bridge")
+    links = links_of(engine.exec_root)
+    rules = [described(engine, table) for table in tables]
+    with connected(engine) as api:
+        for number in range(count):
+            body = {"Name": f"n{number}", "Labels": {"load": "bridges"}}
+            status, answer = api.ask("POST", "/networks/create", body)
+            assert status == 201, answer
+    made = links_of(engine.exec_root).keys() - links.keys()
+    assert len(made) == count
+    assert len({one["dst"] for one in routes() if one.get("dev", "") in made}) == count
+    engine.kill()
+    engine.start()
+    assert len(links_of(engine.exec_root)) == len(links) + count
+    first = start(engine, 0, **(PUBLISHED | {"NetworkMode": "n0"}))
+    last = start(engine, 1, **(PUBLISHED | {"NetworkMode": f"n{count - 1}"}))
+    assert [said(port_of(engine, key)) for key in (first, last)] == ["number 0", "number 1"]
+    remove_all(engine, [first, last])
+    path = f"/networks/prune?filters={quote(json.dumps({'label': ['load=bridges']}))}"
+    assert len(engine.api("POST", path, timeout=300).json()["NetworksDeleted"]) == count
+    until(lambda: links_of(engine.exec_root) == links, "every bridge is gone", seconds=60)
+    assert [described(engine, table) for table in tables] == rules
+
+
+def routes() -> list[dict[str, str]]:
+    """The host's routes."""
+    said = subprocess.run(["ip", "-j", "-4", "route"], capture_output=True, check=True).stdout
+    found: list[dict[str, str]] = json.loads(said)
+    return found
+
+
+def described(engine: Engine, command: str) -> str:
+    """A table of the engine's in the packet filter."""
+    words = ["nft", *command.split(), tag_of(engine.exec_root)]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
 
 
 @pytest.fixture

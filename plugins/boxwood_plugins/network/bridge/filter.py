@@ -32,7 +32,8 @@ class Filter:
         self._owners: dict[str, frozenset[Element]] = {}
         self._counts: Counter[Element] = Counter()
         self._rules = ""  # fingerprint of the rules that we made
-        self._adopted: set[Element] = set()  # what an earlier engine left, until it is judged
+        # What an earlier engine left, until it is judged: by key, of which a map has one.
+        self._adopted: dict[tuple[object, ...], Element] = {}
 
     @property
     def nft(self) -> Nft:
@@ -90,7 +91,7 @@ class Filter:
     def settle(self) -> list[str]:
         """Make the kernel hold what is wanted and nothing else; say what was not so."""
         self._open()
-        kept = self._adopted | self._counts.keys()
+        kept = {*self._adopted.values(), *self._counts}
         try:
             there, rules_there = self._look()
         except NftError:
@@ -99,7 +100,7 @@ class Filter:
         if rules_there != self._rules:
             self._replace(self._counts.keys())
             return ["packet filter: its rules were changed and are restored"]
-        self._adopted = set()
+        self._adopted = {}
         wanted = set(self._counts)
         missing, extra = wanted - there, there - wanted
         if missing or extra:
@@ -119,7 +120,7 @@ class Filter:
             with suppress(NftError):
                 self.nft.run(f"delete table {family} {self.table}\n")
         self._rules = ""
-        self._adopted = set()
+        self._adopted = {}
         self._stamp.unlink(missing_ok=True)
 
     def _open(self) -> None:
@@ -130,7 +131,7 @@ class Filter:
             there, found = self._look()
         except NftError:
             there, found = set(), ""
-        self._adopted = there
+        self._adopted = {one[:3]: one for one in there}
         if found and found == self._remembered():
             self._rules = found
             return
@@ -143,13 +144,15 @@ class Filter:
             return ""
 
     def _change(self, gone: list[Element], new: list[Element]) -> None:
-        old = []
-        if self._adopted:  # a map takes no second value for a key: an earlier engine's goes
-            keys = {element[:3] for element in new}
-            old = [one for one in self._adopted if one[:3] in keys and one not in new]
-            self._adopted.difference_update(old)
+        missing, old = [], []
+        for one in new:
+            found = self._adopted.pop(one[:3], None)
+            if found != one:  # what is there already is not made again
+                missing.append(one)
+            if found not in (None, one):  # a map takes no second value for a key
+                old.append(found)
         commands = [rules.command("delete", self.table, one) for one in (*gone, *old)]
-        commands += [rules.command("add", self.table, one) for one in new]
+        commands += [rules.command("add", self.table, one) for one in missing]
         if not commands:
             return
         try:
@@ -157,8 +160,7 @@ class Filter:
         except NftError:
             # Others have changed or removed the table: it is made anew, in one transaction.
             wanted = (self._counts.keys() - set(gone)) | set(new)
-            keys = {element[:3] for element in wanted}
-            self._replace(wanted | {one for one in self._adopted if one[:3] not in keys})
+            self._replace(wanted | set(self._adopted.values()))
 
     def _replace(self, elements: Iterable[Element]) -> None:
         commands = [rules.command("add", self.table, element) for element in elements]
