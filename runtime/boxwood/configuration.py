@@ -52,6 +52,14 @@ class AddressPool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     size: int
 
 
+class Proxies(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
+    """Proxies between the daemon and registries, as in Docker's daemon.json."""
+
+    http_proxy: str = ""
+    https_proxy: str = ""
+    no_proxy: str = ""
+
+
 class Configuration(msgspec.Struct, frozen=True, kw_only=True, rename="kebab",
                     forbid_unknown_fields=True):  # fmt: skip
     """All keys with their defaults; :data:`DOCS` says what each means."""
@@ -115,6 +123,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, rename="kebab",
     idle_timeout: int = 0
     registry_mirrors: tuple[str, ...] = ()
     insecure_registries: tuple[str, ...] = ()
+    registries_config: str = ""
+    proxies: Proxies = Proxies()
     registry_policy: tuple[RegistryRule, ...] = ()
     signature_verifier: str = "cosign"
     max_concurrent_downloads: int = 3
@@ -218,6 +228,10 @@ DOCS: dict[str, str] = {
     "see [registries.md](registries.md).",
     "signature-verifier": "Extension that verifies the signatures that `registry-policy` requires; "
     "empty: none.",
+    "registries-config": "File of mirrors, rewrites, blocks and TLS settings for any registry; "
+    "empty: `/etc/boxwood/registries.toml`, if it is there.",
+    "proxies": 'Proxies to registries: `{"http-proxy": "http://HOST:PORT", "https-proxy": ..., '
+    '"no-proxy": "example.com,10.0.0.0/8"}`; before the environment\'s.',
     "max-concurrent-downloads": "Layers that are fetched side by side.",
     "max-concurrent-uploads": "Layers that are sent side by side.",
     "max-download-attempts": "Attempts at one layer.",
@@ -235,6 +249,8 @@ _PLURAL = {
 }  # fmt: skip
 """Flags that may be repeated, and the key that they fill."""
 _NOT_KEYS = frozenset({"config_file", "validate"})
+_PROXIES = frozenset({"http_proxy", "https_proxy", "no_proxy"})
+"""Flags that make up the key ``proxies``, as with dockerd."""
 _REFUSED = {
     "userns_remap": "user namespaces are not supported yet",
     "init_path": "the init is the engine's own",
@@ -292,6 +308,9 @@ def _flags(given: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in given.items():
         if name in _NOT_KEYS or value is None:
+            continue
+        if name in _PROXIES:
+            found.setdefault("proxies", {})[name.replace("_", "-")] = value
             continue
         if name in _REFUSED:
             if value:
@@ -460,7 +479,8 @@ def pairs(texts: tuple[str, ...]) -> dict[str, str]:
 RELOADED = frozenset(
     {
         "debug", "log-level", "labels", "live-restore", "shutdown-timeout", "default-stop-timeout",
-        "registry-policy",
+        "registry-policy", "registry-mirrors", "insecure-registries", "registries-config",
+        "proxies",
     }
 )  # fmt: skip
 """Keys that a SIGHUP puts into effect without a restart."""

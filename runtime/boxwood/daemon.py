@@ -191,12 +191,12 @@ class _Daemon:
 
     def _reload(self, engine: Engine) -> None:
         try:
-            fresh = load(self._options)
+            fresh = reloaded(self._config, load(self._options))
+            engine.reconfigure(fresh)
         except BoxwoodError as error:
             log.error("reload: %s; the configuration stays as it was", error)
             return
-        self._config = reloaded(self._config, fresh)
-        engine.reconfigure(self._config)
+        self._config = fresh
         _set_up_log(self._config)
         engine.events.publish("daemon", "reload", engine.id, {"name": socket.gethostname()})
         log.info("configuration reloaded")

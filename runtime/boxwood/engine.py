@@ -26,11 +26,11 @@ from boxwood.execution.task import Launcher
 from boxwood.execution.trash import Trash
 from boxwood.execution.worker import WorkerPool
 from boxwood.execution.worker_wire import HOST_DIRECTORY
-from boxwood.faultpoints import PATIENCE
 from boxwood.model import ids, times
 from boxwood.model.network import DEFAULT
 from boxwood.model.place import endpoint
 from boxwood.model.policy import RegistryPolicy
+from boxwood.registries import transport_options
 from boxwood.services.containers import ContainersService, ContainerStore, Context, Settings
 from boxwood.services.events import EventsService
 from boxwood.services.fsck import Fsck, Report
@@ -85,6 +85,7 @@ class Engine:
         self.metrics = Metrics()
         self._logs: dict[str, LogDriver] = {}
         self._registries: dict[str, RegistryTransport[Any]] = {}
+        self._transport_options = transport_options(config)
         self._isolation: dict[str, IsolationDriver] = {}
         self._background: list[asyncio.Task[None]] = []
         self._checking = asyncio.Lock()
@@ -315,10 +316,8 @@ class Engine:
     def _registry(self, scheme: str) -> RegistryTransport[Any]:
         if scheme not in self._registries:
             options = {
-                "mirrors": ",".join(self.config.registry_mirrors),
-                "insecure": ",".join(self.config.insecure_registries),
+                **self._transport_options,
                 "directory": str(self.data_root / "registry" / scheme),
-                **({"waits": str(PATIENCE)} if PATIENCE != 1 else {}),
             }
             self._registries[scheme] = manager.select("registry", scheme, options=options)
         return self._registries[scheme]
@@ -451,8 +450,15 @@ class Engine:
         self.database.close()
 
     def reconfigure(self, config: Configuration) -> None:
-        """Take over a configuration of which only what may change has changed."""
-        self.config = config
+        """Take over a configuration of which only what may change has changed.
+
+        Raises:
+            InvalidArgument, Unavailable: the registries' file is wrong; nothing has changed.
+        """
+        options = transport_options(config)
+        for transport in self._registries.values():
+            transport.reconfigure(options)
+        self.config, self._transport_options = config, options
         self.containers.reconfigure(config.default_stop_timeout)
         self.images.policy = RegistryPolicy(config.registry_policy)
 

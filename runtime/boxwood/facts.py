@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from boxwood import __version__
 from boxwood.drivers import manager
 from boxwood.model import times
+from boxwood.registries import shown_proxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,9 +110,9 @@ def info(engine: Engine) -> dict[str, Any]:
         "MemTotal": machine.memory,
         "GenericResources": None,
         "DockerRootDir": config.data_root,
-        "HttpProxy": "",
-        "HttpsProxy": "",
-        "NoProxy": "",
+        "HttpProxy": shown_proxy(config.proxies.http_proxy or os.environ.get("HTTP_PROXY", "")),
+        "HttpsProxy": shown_proxy(config.proxies.https_proxy or os.environ.get("HTTPS_PROXY", "")),
+        "NoProxy": config.proxies.no_proxy or os.environ.get("NO_PROXY", ""),
         "Name": platform.node(),
         "Labels": list(config.labels),
         "ExperimentalBuild": False,

@@ -29,6 +29,8 @@ DAEMON_FLAGS = (
     Flag("group", "string", "Group that owns the socket (default boxwood)", "G"),
     Flag("host", "list", "Listen here: unix://PATH, fd:// or tcp://HOST:PORT", "H"),
     Flag("host-gateway-ip", "string", "Address that host-gateway stands for"),
+    Flag("http-proxy", "string", "Proxy to registries without TLS"),
+    Flag("https-proxy", "string", "Proxy to registries with TLS"),
     Flag("icc", "bool", "Let containers of the default network reach each other", optional=True),
     Flag("init", "bool", "Run a small init as the first process of containers", optional=True),
     Flag("init-path", "string", "Another program for that"),
@@ -50,6 +52,7 @@ DAEMON_FLAGS = (
     Flag("max-concurrent-downloads", "int", "Layers that one pull fetches side by side"),
     Flag("max-concurrent-uploads", "int", "Layers that one push sends side by side"),
     Flag("mtu", "int", "Bytes of a packet in the default network, at most"),
+    Flag("no-proxy", "string", "Hosts that are reached without a proxy (with commas)"),
     Flag(
         "no-new-privileges",
         "bool",
@@ -57,6 +60,7 @@ DAEMON_FLAGS = (
         optional=True,
     ),
     Flag("pidfile", "string", "Write the process's number here", "p"),
+    Flag("registries-config", "string", "File of mirrors and TLS settings for any registry"),
     Flag("registry-mirror", "list", "Ask this registry before Docker Hub"),
     Flag(
         "respect-host-firewall",

@@ -57,6 +57,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "layer-max-name": (9999, "layer-max-name: not between"),
     "log-level": ("loud", "log-level: loud"),
     "tlsverify": (True, "TLS material"),
+    "registries-config": ("/no/such.toml", "registries: /no/such.toml: no such file"),
     "min-api-version": ("1.23", "min-api-version: '1.23'"),
     "plugins": ("guard", "plugins"),
 }
@@ -85,6 +86,7 @@ ELSEWHERE = {
     ),
     "registry-mirrors": "integration/registry/test_settings.py",
     "insecure-registries": "integration/registry/test_settings.py",
+    "proxies": "integration/registry/test_places.py",
     "idle-timeout": "integration/engine/test_daemon.py",
     "shutdown-timeout": "integration/engine/test_daemon.py",
     "tls": "integration/api/test_tls_engine.py",

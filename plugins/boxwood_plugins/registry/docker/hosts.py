@@ -1,4 +1,4 @@
-"""Which hosts a repository's registry is asked at, and how they are spoken to."""
+"""Which hosts a repository is asked at, and how they are spoken to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from pathlib import Path
 import msgspec
 
 from boxwood.errors import InvalidArgument
-from boxwood.model.reference import DEFAULT_DOMAIN
+from boxwood.model.reference import DEFAULT_DOMAIN, Reference
+from boxwood.model.registries import HostSettings, Mirror, Place, Registries
+from boxwood_plugins.registry.docker.addresses import Unsafe
 
 HUB = "registry-1.docker.io"
 """Where ``docker.io`` is served."""
@@ -19,35 +21,92 @@ CERTS = ("/etc/boxwood/certs.d", "/etc/docker/certs.d")
 
 
 class Host(msgspec.Struct, frozen=True):
-    """A registry, or a mirror of one.
+    """A repository at a registry, or at a mirror of one.
 
     Attributes:
         authority: ``name[:port]``.
         schemes: what is tried, in order.
+        path: the repository's path there.
         mirror_of: the domain that it stands in for; empty: it is the registry itself.
+        tags: it may say what a tag means.
+        push: what is pushed goes there.
     """
 
     authority: str
     schemes: tuple[str, ...]
+    path: str = ""
     mirror_of: str = ""
+    tags: bool = True
+    push: bool = False
 
 
 class Hosts:
     """What the configuration says of registries."""
 
     def __init__(self, options: Mapping[str, str]) -> None:
-        """Options: ``mirrors`` (of Docker Hub), ``insecure``: lists with commas."""
+        """Options: ``mirrors`` (of Docker Hub), ``insecure``: lists with commas; ``registries``:
+        the JSON of boxwood.model.registries.Registries.
+
+        Raises:
+            InvalidArgument
+        """
         self._insecure = _listed(options, "insecure")
+        self._networks = _networks(self._insecure)
         self._mirrors = tuple(_mirror(text) for text in _listed(options, "mirrors"))
+        text = options.get("registries") or "{}"
+        try:
+            self._registries = msgspec.json.decode(text, type=Registries)
+        except msgspec.MsgspecError as error:
+            raise InvalidArgument(f"registries: {error}") from error
         self._contexts: dict[str, ssl.SSLContext] = {}
 
-    def of(self, domain: str) -> tuple[Host, ...]:
-        """Return the hosts to ask for a repository of this domain, in order."""
-        own = Host(HUB if domain == DEFAULT_DOMAIN else domain, self._schemes(domain))
-        return (*self._mirrors, own) if domain == DEFAULT_DOMAIN else (own,)
+    def of(self, name: Reference) -> tuple[Host, ...]:
+        """Return where a repository is asked for, in order; the registry itself is the last.
+
+        Raises:
+            Unsafe: its registry is blocked.
+        """
+        domain, path = name.domain, name.path
+        prefix, place = self._registries.place(domain, path) or (domain, Place())
+        if place.blocked:
+            raise Unsafe(f"{name.familiar_name}: {prefix} is blocked by registries.toml")
+        rest = path.removeprefix(prefix.partition("/")[2]).lstrip("/")
+        mirrors = [self._at(one.location, rest, domain, one) for one in place.mirrors]
+        if domain == DEFAULT_DOMAIN:
+            mirrors += [
+                Host(authority, schemes, path, domain) for authority, schemes in self._mirrors
+            ]
+        own = self._at(place.location, rest) if place.location else self._at(domain, path)
+        return (*mirrors, own)
+
+    def written(self, name: Reference) -> Host:
+        """Return where a repository is pushed to; raises as :meth:`of`."""
+        hosts = self.of(name)
+        return next((host for host in hosts if host.push), hosts[-1])
+
+    def registry(self, domain: str) -> Host:
+        """Return where a login for a registry is tried; raises as :meth:`of`."""
+        return self.of(Reference(domain, "", None, None))[-1]
+
+    def _at(
+        self, location: str, rest: str, mirror_of: str = "", mirror: Mirror | None = None
+    ) -> Host:
+        authority, _, path = location.partition("/")
+        authority = HUB if authority == DEFAULT_DOMAIN else authority
+        whole = "/".join(part for part in (path, rest) if part)
+        schemes = self._schemes(authority)
+        if mirror is None:
+            return Host(authority, schemes, whole)
+        return Host(authority, schemes, whole, mirror_of, mirror.tags, mirror.push)
+
+    def _settings(self, authority: str) -> HostSettings:
+        return self._registries.hosts.get(authority, HostSettings())
 
     def insecure(self, authority: str) -> bool:
         """May this host be spoken to without proof of its identity?"""
+        settings = self._settings(authority)
+        if settings.insecure or settings.plain_http:
+            return True
         name = authority.rpartition(":")[0] if _has_port(authority) else authority
         name = name.strip("[]")
         try:
@@ -56,9 +115,14 @@ class Hosts:
             return name == "localhost" or authority in self._insecure or name in self._insecure
         if address.is_loopback or {authority, name} & set(self._insecure):
             return True
-        return any(address in network for network in _networks(self._insecure))
+        return any(address in network for network in self._networks)
 
     def _schemes(self, authority: str) -> tuple[str, ...]:
+        settings = self._settings(authority)
+        if settings.plain_http:
+            return ("http",)
+        if settings.ca and not settings.insecure:
+            return ("https",)
         return ("https", "http") if self.insecure(authority) else ("https",)
 
     def context(self, authority: str) -> ssl.SSLContext:
@@ -72,36 +136,42 @@ class Hosts:
         return self._contexts[authority]
 
     def _context(self, authority: str) -> ssl.SSLContext:
+        settings = self._settings(authority)
         context = ssl.create_default_context()
+        if settings.ca:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # these authorities and no others
+            _trust(context, Path(settings.ca), ".crt")
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if self.insecure(authority):
+        if self.insecure(authority) and (settings.insecure or not settings.ca):
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
-        for root in CERTS:
-            for file in sorted(Path(root, authority).glob("*.c*rt")):
-                _trust(context, file)
+        folders = [Path(root, authority) for root in CERTS]
+        if settings.certs:
+            folders.append(Path(settings.certs))
+        for folder in folders:
+            for file in sorted(folder.glob("*.c*rt")):
+                _trust(context, file, file.suffix)
         return context
 
 
-def _trust(context: ssl.SSLContext, file: Path) -> None:
+def _trust(context: ssl.SSLContext, file: Path, kind: str) -> None:
     try:
-        if file.suffix == ".crt":
+        if kind == ".crt":
             context.load_verify_locations(file)
-        elif file.suffix == ".cert":
+        elif kind == ".cert":
             context.load_cert_chain(file, file.with_suffix(".key"))
     except (OSError, ssl.SSLError) as error:
         raise InvalidArgument(f"registry certificates: {file}: {error}") from error
 
 
-def _mirror(text: str) -> Host:
+def _mirror(text: str) -> tuple[str, tuple[str, ...]]:
     scheme, marker, rest = text.partition("://")
     authority = rest.rstrip("/")
     if not marker or scheme not in ("http", "https") or not authority or "/" in authority:
         raise InvalidArgument(
             f"registry mirror: {text}: must be http:// or https:// and a host, without a path"
         )
-    schemes = ("http",) if scheme == "http" else ("https",)
-    return Host(authority, schemes, DEFAULT_DOMAIN)
+    return authority, (scheme,)
 
 
 def _listed(options: Mapping[str, str], name: str) -> tuple[str, ...]:

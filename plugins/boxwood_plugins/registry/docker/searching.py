@@ -27,7 +27,7 @@ async def search(
     client: Client, domain: str, term: str, limit: int, credentials: Credentials | None
 ) -> list[SearchResult]:
     """Ask a registry; see the contract."""
-    host = HUB if domain == DEFAULT_DOMAIN else client.hosts.of(domain)[-1]
+    host = HUB if domain == DEFAULT_DOMAIN else client.hosts.registry(domain)
     path = f"/v1/search?{urlencode({'q': term, 'n': limit})}"
     try:
         async with await client.ask(host, "GET", path, scope="", credentials=credentials) as answer:

@@ -188,8 +188,24 @@ class DockerTransport(RegistryTransport[Reference]):
         return await listing.referrers(get, name.familiar_name, digest, artifact_type)
 
     def _getter(self, name: Reference, credentials: Credentials | None) -> listing.Get:
+        """Return what asks for a list: all its pages at the host that had the first."""
+        answered: list[Host] = []
+
         async def get(path: str) -> Answer:
-            return await self._get(name, path, credentials)
+            if path.startswith("/"):
+                return await self._ask(answered[-1], path, credentials)
+            hosts = self._hosts(name, path)
+            for host in hosts:
+                last = host is hosts[-1]
+                try:
+                    answer = await self._ask(host, path, credentials, patient=last)
+                except BoxwoodError:
+                    if last:
+                        raise
+                    continue
+                answered.append(host)
+                return answer
+            raise AssertionError("unreachable")
 
         return get
 
@@ -239,7 +255,7 @@ class DockerTransport(RegistryTransport[Reference]):
         """Ask for the registry's root with the login."""
         if domain in ("index.docker.io", "docker.io"):
             domain = DEFAULT_DOMAIN
-        host = self._client.hosts.of(domain)[-1]
+        host = self._client.hosts.registry(domain)
         return await self._client.login(host, credentials) or credentials.identity_token
 
     # Requests
@@ -248,9 +264,12 @@ class DockerTransport(RegistryTransport[Reference]):
         """Wait before the next attempt, the longer the more there have been."""
         await asyncio.sleep(backoff(attempt, self._client.waits))
 
-    def host(self, reference: Reference) -> Host:
-        """Return the registry itself, which alone is written to."""
-        return self._client.hosts.of(reference.domain)[-1]
+    def mountable(self, reference: Reference, paths: Sequence[str]) -> list[str]:
+        """Return what others are called at the host that a repository is pushed to."""
+        hosts = self._client.hosts
+        host = hosts.written(reference)
+        others = (hosts.written(Reference(reference.domain, path, None, None)) for path in paths)
+        return [other.path for other in others if other.authority == host.authority]
 
     async def request(
         self,
@@ -265,11 +284,12 @@ class DockerTransport(RegistryTransport[Reference]):
         extra_scope: str = "",
         patient: bool = True,
     ) -> Answer:
-        """Send one request that writes; ``path`` is below the repository, or a whole URL."""
-        whole = path if "://" in path or path.startswith("/") else f"/v2/{reference.path}/{path}"
-        scope = f"repository:{reference.path}:pull,push"
+        """Send one request that writes; ``path`` is below the repository, or the host's root."""
+        host = self._client.hosts.written(reference)
+        whole = path if path.startswith("/") else f"/v2/{host.path}/{path}"
+        scope = f"repository:{host.path}:pull,push"
         return await self._client.ask(
-            self.host(reference),
+            host,
             method,
             whole,
             scope=f"{scope} {extra_scope}".strip(),
@@ -289,26 +309,44 @@ class DockerTransport(RegistryTransport[Reference]):
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """Ask the mirrors, then the registry; what a mirror lacks or fails at, the next has."""
-        hosts = self._client.hosts.of(reference.domain)
+        hosts = self._hosts(reference, path)
         for host in hosts:
             last = host is hosts[-1]
-            query = f"?ns={host.mirror_of}" if host.mirror_of and "?" not in path else ""
-            whole = path if path.startswith("/") else f"/v2/{reference.path}/{path}{query}"
             try:
-                return await self._client.ask(
-                    host,
-                    method,
-                    whole,
-                    scope=f"repository:{reference.path}:pull",
-                    credentials=credentials,
-                    headers={"Accept": ACCEPT, **(headers or {})},
-                    accept=frozenset({200, 206, 416}) if headers else frozenset({200}),
-                    patient=last,
-                )
+                return await self._ask(host, path, credentials, method, headers, patient=last)
             except BoxwoodError:
                 if last:
                     raise
         raise AssertionError("unreachable")
+
+    def _hosts(self, reference: Reference, path: str) -> tuple[Host, ...]:
+        """Return whom to ask for a path below the repository."""
+        hosts = self._client.hosts.of(reference)
+        pinned = ":" in path and not path.startswith("tags/")
+        return hosts if pinned else tuple(host for host in hosts if host.tags)
+
+    async def _ask(
+        self,
+        host: Host,
+        path: str,
+        credentials: Credentials | None,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+        *,
+        patient: bool = True,
+    ) -> Answer:
+        """Ask one host for a path: below the repository, or below its root with a slash."""
+        query = f"?ns={host.mirror_of}" if host.mirror_of and "?" not in path else ""
+        return await self._client.ask(
+            host,
+            method,
+            path if path.startswith("/") else f"/v2/{host.path}/{path}{query}",
+            scope=f"repository:{host.path}:pull",
+            credentials=credentials,
+            headers={"Accept": ACCEPT, **(headers or {})},
+            accept=frozenset({200, 206, 416}) if headers else frozenset({200}),
+            patient=patient,
+        )
 
 
 def _described(answer: Answer, reference: Reference) -> Descriptor | None:

@@ -81,7 +81,7 @@ class Upload:
 
     async def _begin(self, mount_from: Sequence[str]) -> str:
         """Return where to send to; empty: the registry had it elsewhere and mounted it."""
-        for other in mount_from[:1]:
+        for other in self._transport.mountable(self._reference, mount_from)[:1]:
             query = urlencode({"mount": self._digest, "from": other})
             with suppress(PermissionDenied, Unauthenticated, InvalidArgument, NotFound):
                 # Who may not read the other repository may still write this one.
