@@ -222,6 +222,7 @@ class LayerBlobs:
             NotFound: nobody has them.
             DataLoss: they could not be made again.
         """
+        layer = self._find(layer.chain_id) or layer  # it may have been dropped meanwhile
         if layer.blob and layer.kept:
             digest = Digest.parse(layer.blob)
             fd = self._content.open(digest)
