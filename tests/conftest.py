@@ -10,6 +10,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -49,8 +50,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """What was left behind is no single test's failure: `./dev test` tries nothing again then."""
-    if session.config.stash.get(LEFT, False):
-        session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+    if not session.config.stash.get(LEFT, False):
+        return
+    if hasattr(session.config, "workeroutput"):  # one of several that share the tests
+        session.config.workeroutput["left"] = True
+    session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Hear from one of several whether something was left behind."""
+    del error
+    if getattr(node, "workeroutput", {}).get("left"):
+        node.config.stash[LEFT] = True
 
 
 @pytest.fixture(scope="session")
