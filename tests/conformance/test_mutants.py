@@ -21,7 +21,7 @@ from tests.support.paths import ROOT
 CAUGHT_AT_LEAST = 0.9
 
 
-IN_A_SHORT_RUN = 16
+IN_A_SHORT_RUN = 10
 """Mutants that a run without `--soak` tries, others each time: all of them take half a minute."""
 
 
