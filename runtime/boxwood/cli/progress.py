@@ -9,7 +9,7 @@ from boxwood.client.errors import ApiError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from typing import Any
 
     from boxwood.cli.board import Board
@@ -80,7 +80,21 @@ def pull_image(
     """Have the engine fetch `image`, without a tag all of its tags. Raises ApiError, CliError."""
     name, tag = split_reference(canonical(image))
     query = {"fromImage": name, "tag": tag or None, "platform": platform or None}
-    headers = [("X-Registry-Auth", auth_header(ctx, name))]
+    _pulled(client, query, auth_header(ctx, name), fd, quiet=quiet)
+
+
+def pull_from(
+    ctx: Context, source: str, called: str | None, platform: str | None, *, quiet: bool
+) -> None:
+    """Have the engine fetch what `source`, with its scheme, is. Raises ApiError, CliError."""
+    query = {"fromImage": source, "repo": called or None, "platform": platform or None}
+    _pulled(ctx.client, query, auth_header(ctx, source), 1, quiet=quiet)
+
+
+def _pulled(
+    client: Client, query: Mapping[str, str | None], auth: str, fd: int, *, quiet: bool
+) -> None:
+    headers = [("X-Registry-Auth", auth)]
     response = client.request("POST", "/images/create", query=query, headers=headers)
     try:
         show(response.lines(), fd, quiet=quiet)
@@ -118,7 +132,9 @@ def auth_header(ctx: Context, image: str) -> str:
     import base64
 
     from boxwood.cli import logins
+    from boxwood.cli.schemes import scheme_of
     from boxwood.client import jsonwire
 
-    record = logins.find(ctx, logins.server_of(canonical(image)))
+    name = image.removeprefix("docker://")
+    record = {} if scheme_of(name) else logins.find(ctx, logins.server_of(canonical(name)))
     return base64.urlsafe_b64encode(jsonwire.dumps(record)).decode()

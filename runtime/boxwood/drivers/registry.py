@@ -141,12 +141,14 @@ class Session(msgspec.Struct, frozen=True):
     Attributes:
         writing: it is a push.
         platform: the one that a pull wants; None: this machine's.
+        called: what the image that is pushed is called here.
         say: shows who waits a line of text, for what takes long before the first byte comes.
         workshop: None: there is no engine.
     """
 
     writing: bool = False
     platform: Platform | None = None
+    called: Reference | None = None
     say: Callable[[str], object] = lambda _: None
     workshop: Workshop | None = None
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from boxwood.cli.command import Command, Flag
 from boxwood.cli.creation import with_tag
-from boxwood.cli.progress import canonical, name_only, pull_image
+from boxwood.cli.errors import CliError
+from boxwood.cli.progress import canonical, name_only, pull_from, pull_image
+from boxwood.cli.schemes import absolute, scheme_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,8 +15,15 @@ if TYPE_CHECKING:
 
 
 def run(ctx: Context, values: Values, args: list[str]) -> int:
-    """Fetch, and print the name that was fetched."""
-    name, every = args[0], values["all_tags"]
+    """Fetch, and print the name that was fetched, unless the engine knows it better."""
+    name, every, quiet = args[0], values["all_tags"], values["quiet"]
+    scheme = scheme_of(name)
+    if every and (scheme or values["name"]):
+        raise CliError(f"{ctx.name} --all-tags: takes the name of a repository, and nothing else")
+    if scheme or values["name"]:
+        source = absolute(name) if scheme else f"docker://{name}"
+        pull_from(ctx, source, values["name"], values["platform"], quiet=quiet)
+        return 0
     if every:
         name_only(name)
     whole = name if every else with_tag(name)
@@ -27,11 +36,12 @@ def run(ctx: Context, values: Values, args: list[str]) -> int:
 
 COMMAND = Command(
     run,
-    "Download an image from a registry",
-    "[OPTIONS] NAME[:TAG|@DIGEST]",
+    "Download an image from a registry, an archive or a directory",
+    "[OPTIONS] NAME[:TAG|@DIGEST]|SCHEME:SOURCE",
     (
         Flag("all-tags", "bool", "Fetch every tag of the repository", "a"),
         Flag("disable-content-trust", "bool", "Does nothing", default=True, hidden=True),
+        Flag("name", "string", "Call the image so here"),
         Flag("platform", "string", "Fetch this platform's variant (OS[/ARCH[/VARIANT]])"),
         Flag("quiet", "bool", "Show no progress", "q"),
     ),

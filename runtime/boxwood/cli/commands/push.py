@@ -5,7 +5,9 @@ from __future__ import annotations
 from boxwood.cli.command import Command, Flag
 from boxwood.cli.commands.load import platform_json
 from boxwood.cli.creation import with_tag
+from boxwood.cli.errors import CliError
 from boxwood.cli.progress import auth_header, canonical, name_only, show, split_reference
+from boxwood.cli.schemes import absolute, scheme_of
 from boxwood.client.client import quote
 
 TYPE_CHECKING = False
@@ -16,6 +18,13 @@ if TYPE_CHECKING:
 
 def run(ctx: Context, values: Values, args: list[str]) -> int:
     """Send, showing progress; quietly, the name that was sent."""
+    to = absolute(args[1]) if len(args) > 1 else ""
+    if to and not scheme_of(to):
+        raise CliError(
+            f"{ctx.name}: {to}: no destination: it begins with a scheme (docker://, oci:)"
+        )
+    if to and values["all_tags"]:
+        raise CliError(f"{ctx.name} --all-tags: a destination takes one image")
     if values["all_tags"]:
         name_only(args[0])
     whole = args[0] if values["all_tags"] else with_tag(args[0])
@@ -23,7 +32,8 @@ def run(ctx: Context, values: Values, args: list[str]) -> int:
         ctx.out("Using default tag: latest")
     name, tag = split_reference(whole)
     query = {"tag": tag or None, "platform": platform_json(values["platform"])}
-    headers = [("X-Registry-Auth", auth_header(ctx, name))]
+    query["destination"] = to or None
+    headers = [("X-Registry-Auth", auth_header(ctx, to or name))]
     path = f"/images/{quote(name)}/push"
     response = ctx.client.request("POST", path, query=query, headers=headers)
     show(response.lines(), 1, quiet=values["quiet"])
@@ -34,8 +44,8 @@ def run(ctx: Context, values: Values, args: list[str]) -> int:
 
 COMMAND = Command(
     run,
-    "Upload an image to a registry",
-    "[OPTIONS] NAME[:TAG]",
+    "Upload an image to a registry, an archive or a directory",
+    "[OPTIONS] NAME[:TAG] [SCHEME:DESTINATION]",
     (
         Flag("all-tags", "bool", "Send every tag of the repository", "a"),
         Flag("disable-content-trust", "bool", "Does nothing", default=True, hidden=True),
@@ -43,5 +53,5 @@ COMMAND = Command(
         Flag("quiet", "bool", "Show no progress", "q"),
     ),
     least=1,
-    most=1,
+    most=2,
 )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from boxwood.drivers.registry import Session
-from boxwood.errors import DataLoss, NotFound
+from boxwood.errors import BoxwoodError, DataLoss, NotFound
 from boxwood.faultpoints import fault
 from boxwood.model.descriptor import (
     CONFIGS,
@@ -78,7 +78,8 @@ class Push:
     async def run(self) -> Digest:
         """Send it; returns the manifest's digest. Raises what the registry says."""
         service, image = self._service, self._image
-        session = self._transport.session(self._target, Session(writing=True, say=self._say))
+        asked = Session(writing=True, called=self._reference, say=self._say)
+        session = self._transport.session(self._target, asked)
         with service.lease(image.chain_ids):
             async with session:
                 data = await self._sent(image)
@@ -184,8 +185,22 @@ class Push:
         """Send a layer's very bytes; raises _NoBytes when neither we nor the registry have them."""
         async with self._slots:
             store = self._service.layers.blobs
-            here = layer.blob == descriptor.digest and store.has_bytes(layer)
-            await self._send(descriptor, self._blob(layer) if here else _missing, layer)
+            if layer.blob == descriptor.digest and store.has_bytes(layer):
+                await self._send(descriptor, self._blob(layer), layer)
+                return descriptor
+            asked = False
+
+            def missing(offset: int) -> AsyncIterator[bytes]:
+                nonlocal asked
+                asked = True
+                raise _NoBytes(offset)
+
+            try:
+                await self._send(descriptor, missing, layer)
+            except BoxwoodError as error:  # a transport may take ours for a fault of the line
+                if asked:
+                    raise _NoBytes(str(error)) from error
+                raise
             return descriptor
 
     async def _layer(self, layer: Layer) -> Descriptor:
@@ -306,10 +321,6 @@ def _plain(descriptor: Descriptor) -> dict[str, Any]:
         "size": descriptor.size,
         "digest": str(descriptor.digest),
     }
-
-
-def _missing(offset: int) -> AsyncIterator[bytes]:
-    raise _NoBytes(offset)
 
 
 def _of(data: bytes) -> Source:

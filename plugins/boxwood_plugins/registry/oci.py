@@ -1,0 +1,132 @@
+"""``oci:PATH[:IMAGE]``: an OCI image layout in a directory, of one image or many."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from boxwood.drivers.hookspecs import hookimpl
+from boxwood.drivers.registry import RegistryTransport
+from boxwood.errors import InvalidArgument
+from boxwood.model.descriptor import INDEXES, MANIFESTS, OCI_MANIFEST
+from boxwood_plugins.registry import _layout
+from boxwood_plugins.registry._files import Folder, content, has, in_thread, read
+from boxwood_plugins.registry._names import FileName, parse
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+
+    from boxwood.drivers.registry import Credentials
+    from boxwood.model.descriptor import Descriptor
+    from boxwood.model.digest import Digest
+    from boxwood.model.reference import Reference
+
+
+class OciTransport(RegistryTransport[FileName]):
+    """Layouts in directories. Their blobs are shared by all images of the directory."""
+
+    scheme = "oci"
+    made_as = OCI_MANIFEST
+
+    def parse(self, text: str) -> FileName:
+        """Parse ``oci:PATH[:IMAGE][@DIGEST]``."""
+        return parse(self.scheme, text)
+
+    def pinned(self, name: FileName, digest: Digest) -> FileName:
+        """Return the name of a manifest in the same layout."""
+        return FileName(self.scheme, name.path, "", str(digest))
+
+    def tagged(self, name: FileName, tag: str) -> FileName:
+        """Return the name of another image of the same layout."""
+        return parse(self.scheme, f"{self.scheme}:{name.path}:{tag}")
+
+    async def local_name(self, name: FileName, descriptor: Descriptor) -> Reference | None:
+        """Return the whole name that the layout says, or ``localhost/DIRECTORY:IMAGE``."""
+        listed = await in_thread(lambda: self._entries(name))
+        return _layout.local_name(name, descriptor, listed)
+
+    async def resolve(self, name: FileName, credentials: Credentials | None = None) -> Descriptor:
+        """Look into the index."""
+        del credentials
+
+        def work() -> Descriptor:
+            with Folder(name.path) as folder:
+                return _layout.find(folder, name)
+
+        return await in_thread(work)
+
+    async def fetch(
+        self,
+        name: FileName,
+        descriptor: Descriptor,
+        offset: int = 0,
+        credentials: Credentials | None = None,
+    ) -> AsyncIterator[bytes]:
+        """Read a blob."""
+        del credentials
+        folder = await in_thread(lambda: Folder(name.path))
+        with folder:
+            path = _layout.blob(descriptor.digest)
+            async with aclosing(content(folder, path, descriptor, offset)) as stream:
+                async for piece in stream:
+                    yield piece
+
+    async def push(
+        self,
+        name: FileName,
+        descriptor: Descriptor,
+        source: Callable[[int], AsyncIterator[bytes]],
+        credentials: Credentials | None = None,
+        mount_from: Sequence[str] = (),
+    ) -> None:
+        """Write a blob; a manifest that is named goes into the index."""
+        del credentials, mount_from
+        folder = await in_thread(lambda: _made(name.path))
+        with folder:
+            await folder.store(_layout.blob(descriptor.digest), descriptor, source)
+            if descriptor.media_type in INDEXES | MANIFESTS and not name.digest:
+                await in_thread(lambda: _listed(folder, name, descriptor))
+
+    async def tags(self, name: FileName, credentials: Credentials | None = None) -> list[str]:
+        """Return the names of the layout's images."""
+        del credentials
+        return _layout.names(await in_thread(lambda: self._entries(name)))
+
+    def _entries(self, name: FileName) -> list[Descriptor]:
+        with Folder(name.path) as folder:
+            return _layout.entries(folder, name.path)
+
+
+def _made(path: str) -> Folder:
+    """Open a layout to write into it, which is begun in a directory that is new or empty.
+
+    Raises:
+        InvalidArgument: the directory holds something else.
+    """
+    folder = Folder(path, make=True)
+    try:
+        with folder.locked():
+            if not _layout.has_mark(folder):
+                if [one for one in folder.names() if not one.startswith(".oci-layout.")]:
+                    raise InvalidArgument(f"{path}: neither an OCI image layout nor empty")
+                folder.replace(_layout.MARK, _layout.MARKED)
+        _layout.check_mark(folder, path)
+    except BaseException:
+        folder.close()
+        raise
+    return folder
+
+
+def _listed(folder: Folder, name: FileName, descriptor: Descriptor) -> None:
+    with folder.locked():
+        index = read(folder, _layout.INDEX) if has(folder, _layout.INDEX) else _layout.EMPTY
+        folder.replace(_layout.INDEX, _layout.with_entry(index, descriptor, name.image))
+
+
+@hookimpl
+def registry_transport(
+    scheme: str, options: Mapping[str, str]
+) -> RegistryTransport[FileName] | None:
+    """Hand over the transport."""
+    del options
+    return OciTransport() if scheme == OciTransport.scheme else None
