@@ -52,7 +52,7 @@ def test_a_scheme_that_is_not_installed() -> None:
 @pytest.mark.parametrize(
     "text", ["busybox", "docker://busybox:latest", "docker.io/library/busybox"]
 )
-def test_docker_names_are_references(text: str) -> None:
+async def test_docker_names_are_references(text: str) -> None:
     """They are what images are called here, and their text parses to themselves."""
     transport = DockerTransport({})
     name = transport.parse(text)
@@ -61,6 +61,7 @@ def test_docker_names_are_references(text: str) -> None:
     digest = Digest.of(b"manifest")
     assert transport.pinned(name, digest) == Reference(name.domain, name.path, None, digest)
     assert transport.tagged(name, "1").tag == "1"
+    await transport.close()
 
 
 class Small(RegistryTransport[str]):
