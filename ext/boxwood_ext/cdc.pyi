@@ -11,7 +11,8 @@ in any order are cut into the same chunks again.
 MINIMUM: int
 AVERAGE: int
 MAXIMUM: int
-"""Bytes of a chunk."""
+"""Bytes of a chunk: of what was measured on two Debian images a year of updates apart, what makes
+least travel, lists counted in; half as much saves 3 % more, with lists of twice the size."""
 
 def cuts(
     data: bytes | bytearray | memoryview,

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint64_t
 
-_MIN, _AVERAGE, _MAX = 16 << 10, 64 << 10, 256 << 10
+_MIN, _AVERAGE, _MAX = 2 << 10, 8 << 10, 32 << 10
 MINIMUM, AVERAGE, MAXIMUM = _MIN, _AVERAGE, _MAX
 
 cdef uint64_t[256] GEAR

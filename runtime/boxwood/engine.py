@@ -442,6 +442,7 @@ class Engine:
         self.endpoints.limits.asked.save()
         self.events.close()
         Shim.drop_spare()
+        await self.images.peers.close()
         await self.layers.close()
         for transport in self._registries.values():
             await transport.close()

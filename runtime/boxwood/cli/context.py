@@ -87,6 +87,13 @@ class Context:
     def new_client(self) -> Client:
         """Another client for the same engine, not connected yet: for what runs beside."""
         address, tls, _ = self._target()
+        return self._made(address, tls)
+
+    def client_at(self, text: str) -> Client:
+        """A client for another engine, not connected yet. Raises CliError."""
+        return self._made(*self._address(text))
+
+    def _made(self, address: Address, tls: TlsFiles | None) -> Client:
         headers = self.config.get("HttpHeaders") or {}
         return Client(
             address,
@@ -140,9 +147,12 @@ class Context:
     def _target(self) -> tuple[Address, TlsFiles | None, bool]:
         """The address, the TLS files for it, and whether it is our default one."""
         text, default = self._host()
-        tls = None if text.startswith("unix://") else self._tls()
+        return *self._address(text), default
+
+    def _address(self, text: str) -> tuple[Address, TlsFiles | None]:
+        tls = None if text.startswith(("unix://", "ssh://")) else self._tls()
         try:
-            return parse_address(text, tls=tls is not None), tls, default
+            return parse_address(text, tls=tls is not None), tls
         except ValueError as error:
             raise CliError(str(error)) from error
 

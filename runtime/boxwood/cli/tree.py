@@ -80,8 +80,8 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
     "plugin": ("Show what extends the engine", {"ls": "plugin_ls", "test": "plugin_test"}),
     "system": (
         "Manage the engine",
-        {"df": "system_df", "events": "events", "fsck": "system_fsck", "info": "info",
-         "prune": "system_prune"},
+        {"df": "system_df", "dial-stdio": "system_dial_stdio", "events": "events",
+         "fsck": "system_fsck", "info": "info", "prune": "system_prune"},
     ),
     "volume": (
         "Manage volumes",

@@ -1,4 +1,4 @@
-"""Where an engine listens: `unix:///path`, `tcp://host:port`."""
+"""Where an engine is: `unix:///path`, `tcp://host:port`, `ssh://[user@]host[:port][/path]`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ TLS_PORT = 2376
 
 
 class Address:
-    """One place to connect to: `scheme` is ``unix`` or ``tcp``.
+    """One place to connect to: `scheme` is ``unix``, ``tcp`` or ``ssh``.
 
-    `path` is the socket's path (unix); `host` and `port` are for tcp; `prefix` is what precedes
-    every request path (a proxy may serve the engine below a path). `text` is the form to show.
+    `path` is the socket's path (unix; ssh, where empty is that machine's default); `host` and
+    `port` (0 for ssh: its own default) are for tcp and ssh, `user` for ssh; `prefix` is what
+    precedes every request path (a proxy may serve the engine below a path). `text` is the form to
+    show.
     """
 
-    __slots__ = ("host", "path", "port", "prefix", "scheme", "text")
+    __slots__ = ("host", "path", "port", "prefix", "scheme", "text", "user")
 
     def __init__(
         self,
@@ -28,6 +30,7 @@ class Address:
         host: str = "",
         port: int = 0,
         prefix: str = "",
+        user: str = "",
     ) -> None:
         self.scheme = scheme
         self.text = text
@@ -35,6 +38,7 @@ class Address:
         self.host = host
         self.port = port
         self.prefix = prefix
+        self.user = user
 
 
 def parse_address(text: str, *, tls: bool = False) -> Address:
@@ -48,11 +52,7 @@ def parse_address(text: str, *, tls: bool = False) -> Address:
     if scheme == "tcp":
         return _tcp(rest, tls)
     if scheme == "ssh":
-        raise ValueError(
-            f"host: {text}: ssh:// is not supported: forward the socket "
-            "(ssh -L /tmp/engine.sock:/run/boxwood/boxwood.sock HOST) "
-            "and use -H unix:///tmp/engine.sock"
-        )
+        return _ssh(text, rest)
     if scheme in ("npipe", "fd"):
         raise ValueError(f"host: {text}: {scheme}:// is not an address a client can use here")
     raise ValueError(f"unable to parse docker host `{text}`")
@@ -61,6 +61,20 @@ def parse_address(text: str, *, tls: bool = False) -> Address:
 def _unix(rest: str) -> Address:
     path = rest or DEFAULT_ADDRESS.removeprefix("unix://")
     return Address("unix", f"unix://{path}", path=path)
+
+
+def _ssh(text: str, rest: str) -> Address:
+    authority, slash, path = rest.partition("/")
+    user, at, machine = authority.rpartition("@")
+    host, port = _split_port(machine)
+    if not machine or not host.strip("[]") or (at and not user) or ":" in user:
+        raise ValueError(f"host: {text}: not ssh://[USER@]HOST[:PORT][/PATH]")
+    # What begins with a dash would be an option to ssh.
+    if host.startswith("-") or user.startswith("-"):
+        raise ValueError(f"host: {text}: a name that begins with a dash")
+    if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise ValueError(f"host: {text}: {port!r} is no port")
+    return Address("ssh", text, path=slash + path, host=host, port=int(port or 0), user=user)
 
 
 def _tcp(rest: str, tls: bool) -> Address:

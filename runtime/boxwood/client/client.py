@@ -120,7 +120,9 @@ class Client:
         self._tls = tls
         self._base = address.prefix + (f"/v{version.removeprefix('v')}" if version else "")
         # Docker's clients send this host over a unix socket; Go servers insist on some host.
-        self._host = "docker" if address.scheme == "unix" else f"{address.host}:{address.port}"
+        self._host = (
+            "docker" if address.scheme in ("unix", "ssh") else f"{address.host}:{address.port}"
+        )
         self._headers = [("User-Agent", agent), *(headers or {}).items()]
         self._idle: Connection | None = None
 
@@ -128,6 +130,13 @@ class Client:
         """Make a connection now, so that a missing engine shows. Raises ConnectError."""
         if self._idle is None:
             self._idle = Connection(self.address, self._tls)
+
+    def dial(self) -> Connection:
+        """A connection that nothing was asked over; it is the caller's. Raises ConnectError."""
+        self.connect()
+        connection, self._idle = self._idle, None
+        assert connection is not None
+        return connection
 
     def send(
         self,

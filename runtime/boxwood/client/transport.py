@@ -173,6 +173,13 @@ def request_head(method: str, path: str, host: str, headers: Iterable[tuple[str,
 def _connect(address: Address, tls: TlsFiles | None) -> _socket.socket | TlsSocket:
     if address.scheme == "unix":
         return _connect_unix(address)
+    if address.scheme == "ssh":
+        from boxwood.client import ssh
+
+        try:
+            return ssh.connect(address)
+        except OSError as error:
+            raise connect_error(address, error) from error
     from boxwood.client.tls import connect_tcp
 
     return connect_tcp(address, tls, CONNECT_TIMEOUT)

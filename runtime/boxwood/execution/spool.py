@@ -21,17 +21,22 @@ async def to_file(stream: AsyncIterator[bytes], file: Path) -> int:
     Raises:
         ResourceExhausted: the disk is full; what was written is the caller's to delete.
     """
-    size = 0
     try:
         fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise as_boxwood_error("receive", "the archive", error) from error
     try:
-        async for chunk in stream:
-            _write(fd, chunk)
-            size += len(chunk)
+        return await to_fd(stream, fd)
     finally:
         os.close(fd)
+
+
+async def to_fd(stream: AsyncIterator[bytes], fd: int) -> int:
+    """Likewise, to a file that is open."""
+    size = 0
+    async for chunk in stream:
+        _write(fd, chunk)
+        size += len(chunk)
     return size
 
 

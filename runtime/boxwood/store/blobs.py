@@ -9,6 +9,7 @@ the pass that unpacked it has accounted for each byte of it (:meth:`LayerBlobs.w
 On disk, beside the content store's blobs::
 
     <content>/recipes/<hex of the chain ID>
+    <content>/chunks/<same>                  lists of chunks (:mod:`boxwood.store.chunklists`)
 
 Policies (``keep-blobs``): ``always``; ``until-pushed``: until a registry has it; ``never``.
 """
@@ -28,6 +29,7 @@ from boxwood.errors import BoxwoodError, DataLoss, NotFound
 from boxwood.faultpoints import fault
 from boxwood.model.digest import Digest
 from boxwood.model.wire import Wire, replace
+from boxwood.store.chunklists import ChunkLists
 from boxwood.store.piping import opened, read_some
 
 if TYPE_CHECKING:
@@ -103,6 +105,7 @@ class LayerBlobs:
         self._work: asyncio.Task[None] | None = None
         self.busy = 0
         """How many layers are being unpacked."""
+        self.chunks = ChunkLists(content, offload, self.open_tar)
         self._recipes = content.root / "recipes"
         try:
             self._recipes.mkdir(mode=0o700, exist_ok=True)
@@ -139,6 +142,7 @@ class LayerBlobs:
     def forget(self, layer: Layer) -> None:
         """Delete what a removed layer had here, unless another layer has the same blob."""
         self.recipe_path(layer.chain_id).unlink(missing_ok=True)
+        self.chunks.forget(layer.chain_id)
         self._delete_blob(layer)
 
     def _delete_blob(self, layer: Layer) -> None:
@@ -201,9 +205,10 @@ class LayerBlobs:
         return {layer.blob for layer in self._all() if layer.blob and layer.kept}
 
     def strays(self) -> list[Path]:
-        """Return recipes that belong to no layer."""
+        """Return recipes, and lists of chunks, that belong to no layer."""
         known = {Digest.parse(layer.chain_id).hex for layer in self._all() if layer.recipe}
-        return [path for path in self._recipes.iterdir() if path.name not in known]
+        recipes = [path for path in self._recipes.iterdir() if path.name not in known]
+        return recipes + self.chunks.strays([layer.chain_id for layer in self._all()])
 
     # Bytes
 

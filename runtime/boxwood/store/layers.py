@@ -177,6 +177,11 @@ class LayerStore:
         """Return the bytes of these layers together."""
         return sum(layer.size for chain in chains if (layer := self._layers.get(chain)))
 
+    @property
+    def limits(self) -> LayerLimits:
+        """What one layer may be at most."""
+        return self._limits
+
     def total_size(self) -> int:
         """Return the bytes of all layers."""
         return self.size(self._layers)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boxwood.client import ApiError, Client, ConnectError, ProtocolError, parse_address
+from boxwood.client import ApiError, Client, ConnectError, ProtocolError, parse_address, ssh
 from boxwood.client.client import encode_query, quote
 from boxwood.client.transport import MAX_CHUNK_LINE, MAX_HEAD, READ_SIZE, parse_head, request_head
 
@@ -298,13 +298,33 @@ def test_nobody_listens_on_tcp() -> None:
         ("h:1", False, "tcp://h:1"),
         ("tcp://[::1]:5", False, "tcp://[::1]:5"),
         ("tcp://h:1/base/", False, "tcp://h:1/base"),
+        ("ssh://h", True, "ssh://h"),
     ],
 )
 def test_addresses(text: str, tls: bool, shown: str) -> None:
     assert parse_address(text, tls=tls).text == shown
 
 
-@pytest.mark.parametrize("text", ["ssh://h", "npipe://x", "fd://", "ftp://h", "h:x", "h:99999"])
+@pytest.mark.parametrize(
+    ("text", "options", "there"),
+    [
+        ("ssh://h", [], "boxwood system dial-stdio"),
+        ("ssh://me@h:22", ["-l", "me", "-p", "22"], "boxwood system dial-stdio"),
+        ("ssh://h/a b", [], "boxwood -H 'unix:///a b' system dial-stdio"),
+        ("ssh://h/$(x)", [], "boxwood -H 'unix:///$(x)' system dial-stdio"),
+    ],
+)
+def test_what_is_run_for_ssh(text: str, options: list[str], there: str) -> None:
+    words = ssh.command(parse_address(text))
+    assert words[0] == "ssh"
+    assert words[-len(options) - 3 :] == [*options, "--", "h", there]
+
+
+@pytest.mark.parametrize(
+    "text",
+    "npipe://x fd:// ftp://h h:x h:99999 ssh:// ssh:///x ssh://@h ssh://a:b@h ssh://h:0 ssh://h:x "
+    "ssh://-oProxyCommand=x ssh://-l@h".split(),
+)
 def test_what_is_no_address(text: str) -> None:
     with pytest.raises(ValueError):
         parse_address(text)

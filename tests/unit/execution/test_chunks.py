@@ -150,7 +150,7 @@ class Transfer:
         jobs.send_layer({}, [file(new), frame, theirs, bits])
         os.lseek(frame, 0, os.SEEK_SET)
         tars = [file(one) for one in old]
-        jobs.join_layer({}, [plan, frame, sink, own, file(b""), *tars])
+        jobs.join_layer({"size": len(new)}, [plan, frame, sink, own, file(b""), *tars])
         self.result = content(sink)
         self.partial = content(own)
 
@@ -238,8 +238,7 @@ def _frame(data: bytes, **more: Any) -> bytes:
     ids=["empty", "other", "short", "long", "cut", "bomb", "window"],
 )
 def test_frames_that_are_not_what_was_asked_for(file: Callable[[bytes], int], frame: bytes) -> None:
-    plan = file(jobs._RANGE.pack(jobs.COMING, 0, 6))
     sink, partial = file(b""), file(b"")
     with pytest.raises(InvalidArgument):
-        jobs.join_layer({}, [plan, file(frame), sink, partial, file(b"")])
+        jobs.join_layer({"size": 6}, [file(b""), file(frame), sink, partial, file(b"")])
     assert len(content(sink)) <= 6

@@ -60,6 +60,20 @@ async def metrics(call: Call) -> Response:
     return Response(200, call.engine.metrics.render().encode(), TEXT)
 
 
+async def store_send(call: Call) -> None:
+    """``POST /boxwood/store/send?image=``: give an image to another Boxwood, over this client"""
+    image = call.text("image")
+    call.admit.typed(None, image)
+    await call.engine.images.peers.send(image, call.request.upgrade())
+
+
+async def store_receive(call: Call) -> None:
+    """``POST /boxwood/store/receive?name=``: take an image from another Boxwood, likewise"""
+    name = call.text("name")
+    call.admit.typed(None, name)
+    await call.engine.images.peers.receive(name, call.request.upgrade())
+
+
 ROUTES = (
     Route("GET", "/plugins", docker_plugins),
     Route("GET", "/boxwood/plugins", plugins, action="system.plugins", state=OWN),
@@ -68,5 +82,9 @@ ROUTES = (
     Route("POST", "/boxwood/fsck", fsck, action="system.repair", state=OWN),
     Route("GET", "/boxwood/archives", archives, action="system.df", state=OWN),
     Route("GET", "/boxwood/metrics", metrics, action="system.metrics", state=OWN),
+    Route("POST", "/boxwood/store/send", store_send, action="image.save", typed=True, state=OWN),
+    Route(
+        "POST", "/boxwood/store/receive", store_receive, action="image.load", typed=True, state=OWN
+    ),
     Route("GET", "/boxwood/launch/{id}", launch, action="container.inspect", about="id", state=OWN),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from boxwood.cli import transfer
 from boxwood.cli.command import Command, Flag
 from boxwood.cli.creation import with_tag
 from boxwood.cli.errors import CliError
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 
 def run(ctx: Context, values: Values, args: list[str]) -> int:
     """Fetch, and print the name that was fetched, unless the engine knows it better."""
+    if (other := transfer.split(args)) is not None:
+        return transfer.pull(ctx, *other, quiet=values["quiet"])
+    if len(args) > 1:
+        schemes = ", ".join(transfer.SCHEMES)
+        raise CliError(f"{args[1]}: no engine: it begins with one of {schemes}")
     name, every, quiet = args[0], values["all_tags"], values["quiet"]
     scheme = scheme_of(name)
     if every and (scheme or values["name"]):
@@ -36,8 +42,8 @@ def run(ctx: Context, values: Values, args: list[str]) -> int:
 
 COMMAND = Command(
     run,
-    "Download an image from a registry, an archive or a directory",
-    "[OPTIONS] NAME[:TAG|@DIGEST]|SCHEME:SOURCE",
+    "Download an image from a registry, an archive, a directory or another engine",
+    "[OPTIONS] [ENGINE] NAME[:TAG|@DIGEST]|SCHEME:SOURCE",
     (
         Flag("all-tags", "bool", "Fetch every tag of the repository", "a"),
         Flag("disable-content-trust", "bool", "Does nothing", default=True, hidden=True),
@@ -46,5 +52,5 @@ COMMAND = Command(
         Flag("quiet", "bool", "Show no progress", "q"),
     ),
     least=1,
-    most=1,
+    most=2,
 )

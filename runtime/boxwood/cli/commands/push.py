@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from boxwood.cli import transfer
 from boxwood.cli.command import Command, Flag
 from boxwood.cli.commands.load import platform_json
 from boxwood.cli.creation import with_tag
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 def run(ctx: Context, values: Values, args: list[str]) -> int:
     """Send, showing progress; quietly, the name that was sent."""
+    if (other := transfer.split(args)) is not None:
+        return transfer.push(ctx, *other, quiet=values["quiet"])
     to = absolute(args[1]) if len(args) > 1 else ""
     if to and not scheme_of(to):
         raise CliError(
@@ -44,8 +47,8 @@ def run(ctx: Context, values: Values, args: list[str]) -> int:
 
 COMMAND = Command(
     run,
-    "Upload an image to a registry, an archive or a directory",
-    "[OPTIONS] NAME[:TAG] [SCHEME:DESTINATION]",
+    "Upload an image to a registry, an archive, a directory or another engine",
+    "[OPTIONS] [ENGINE] NAME[:TAG] [SCHEME:DESTINATION]",
     (
         Flag("all-tags", "bool", "Send every tag of the repository", "a"),
         Flag("disable-content-trust", "bool", "Does nothing", default=True, hidden=True),

@@ -38,6 +38,7 @@ from boxwood.services.images.downloads import Downloads
 from boxwood.services.images.filters import matching
 from boxwood.services.images.importing import Import
 from boxwood.services.images.loading import Load
+from boxwood.services.images.peers.sessions import Peers
 from boxwood.services.images.pulling import Pull, describe
 from boxwood.services.images.pushing import Push
 from boxwood.services.images.removal import InUse, Publish, Removal
@@ -137,6 +138,8 @@ class ImagesService:
         self._uploads = asyncio.Semaphore(registries.uploads)
         self._pulls: dict[tuple[object, ...], Pull] = {}
         self._leases: Counter[str] = Counter()
+        self.peers = Peers(self)
+        """Images from and to other Boxwoods."""
         layers.needed = self._needed
         self.catalog.load()
 
