@@ -87,6 +87,8 @@ ELSEWHERE = {
     "registry-mirrors": "integration/registry/test_settings.py",
     "insecure-registries": "integration/registry/test_settings.py",
     "proxies": "integration/registry/test_places.py",
+    "registry-policy": "integration/registry/test_signatures.py",
+    "signature-verifier": "integration/registry/test_signatures.py",
     "idle-timeout": "integration/engine/test_daemon.py",
     "shutdown-timeout": "integration/engine/test_daemon.py",
     "tls": "integration/api/test_tls_engine.py",
