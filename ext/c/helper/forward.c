@@ -23,6 +23,7 @@ struct query {
     uint8_t *reply; /* over TCP: length and message, as far as they have come */
     size_t got, sent;
     uint64_t opening; /* what the broker was asked for, 0: nothing */
+    uint32_t lifetime; /* of the shortest address in it */
     uint8_t *held;    /* the answer meanwhile */
     size_t held_size;
     size_t size;
@@ -275,6 +276,10 @@ static int open_first(struct query *query, const uint8_t *reply, size_t size)
     }
     memcpy(query->held, reply, size);
     query->held_size = size;
+    query->lifetime = found[0].seconds;
+    for (unsigned i = 1; i < count; i++)
+        if (found[i].seconds < query->lifetime)
+            query->lifetime = found[i].seconds;
     due_set(&query->due, LANE_QUERY, too_late);
     return 1;
 }
@@ -287,8 +292,11 @@ static void opened(struct query *query, int error)
     if (error) {
         query->rcode = error == EPERM ? RCODE_REFUSED : RCODE_FAILED;
         give_up(query);
-    } else
+    } else {
+        refresh_note(&query->asker, &query->question, query->message + 2, query->size,
+                     query->lifetime);
         deliver(query, reply, query->held_size);
+    }
     free(reply);
 }
 

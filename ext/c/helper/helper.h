@@ -10,6 +10,7 @@
  *   resolver.c  sandboxes: whose question it is, and the answers that are known here
  *   forward.c   questions that are asked elsewhere
  *   egress.c    which of them a policy allows, and the broker that opens the way
+ *   refresh.c   which are asked again, before the way is closed
  *   stream.c    DNS over TCP, the asker's side
  *   ports.c     held sockets          pairs.c    TCP connections       flows.c   datagrams
  */
@@ -50,7 +51,7 @@ struct due {
     int64_t at;                 /* ms, monotonic */
     void (*over)(struct due *due);
 };
-enum { LANE_QUERY, LANE_STREAM, LANE_FLOW, LANE_PAUSE, LANES };
+enum { LANE_QUERY, LANE_STREAM, LANE_FLOW, LANE_PAUSE, LANE_REFRESH, LANES };
 
 void due_set(struct due *due, int lane, void (*over)(struct due *due)); /* or sets it anew */
 void due_clear(struct due *due);
@@ -114,6 +115,7 @@ struct sandbox {
     unsigned in_flight, stream_count;
     struct query *queries;
     struct stream *streams;
+    struct refresh *refreshes;
 };
 
 extern struct sandbox *sandboxes;
@@ -136,12 +138,18 @@ void sandbox_let_go(struct sandbox *sandbox);
 int zone_part(const char *id, const char *domain, int last, const uint8_t *data, uint32_t size);
 int zone_forget(const char *id);
 
-/* Who waits for an answer: a stream, or (stream NULL) a sender of a datagram. */
+/* Who waits for an answer: a stream, or (stream NULL) a sender of a datagram, or (no address)
+ * nobody. */
 struct asker {
     struct sandbox *sandbox;
     struct stream *stream;
     struct sockaddr_in address;
 };
+static inline int asker_is_nobody(const struct asker *asker)
+{
+    return !asker->stream && !asker->address.sin_family;
+}
+
 void resolve(const struct asker *asker, const uint8_t *message, size_t size);
 /* `reply` has room for what dns_cut needs; it is changed. */
 void respond(const struct asker *asker, const struct question *question, uint8_t *reply,
@@ -163,6 +171,11 @@ int egress_use(int *fd); /* takes the connection to the broker when it answers 0
 /* A request to open what an answer has: its number, 0: the broker is not there. */
 uint64_t egress_open(const struct sandbox *sandbox, const char *name, const struct found *found,
                      unsigned count);
+
+/* refresh.c: an answer's addresses are open, for so many seconds. */
+void refresh_note(const struct asker *asker, const struct question *question,
+                  const uint8_t *message, size_t size, uint32_t seconds);
+void refresh_forget(struct sandbox *sandbox);
 
 /* stream.c */
 extern unsigned all_streams;

@@ -16,7 +16,10 @@ enum { LISTENER_FD = 3, EVENTS = 64, FIRST_WAIT = 10000 /* ms for the first daem
 /* Milliseconds. A server is asked for as long as Docker asks it; a TCP connection between two
  * questions lives as long as dig and glibc could want; a UDP flow as long as Docker's proxy
  * keeps one. Without a free descriptor nothing is accepted for a moment. */
-static const int64_t spans[LANES] = {4000, 10000, 90000, 100};
+#ifndef REFRESH_TURN
+#define REFRESH_TURN 5000
+#endif
+static const int64_t spans[LANES] = {4000, 10000, 90000, 100, REFRESH_TURN};
 static struct due lanes[LANES];
 static int epoll = -1;
 static struct due pause_due;

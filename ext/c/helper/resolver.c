@@ -253,6 +253,7 @@ void sandbox_close(struct sandbox *sandbox)
     while (sandbox->streams)
         stream_close(sandbox->streams);
     forward_forget(sandbox);
+    refresh_forget(sandbox);
     close_source(&sandbox->datagrams);
     close_source(&sandbox->listener);
     for (unsigned i = 0; i < sandbox->inside_count; i++)
@@ -276,6 +277,8 @@ void sandbox_let_go(struct sandbox *sandbox)
 void respond(const struct asker *asker, const struct question *question, uint8_t *reply,
              size_t size)
 {
+    if (asker_is_nobody(asker))
+        return;
     if (asker->stream) {
         stream_answer(asker->stream, reply, size);
         return;

@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,29 @@ from tests.support.needs import need_root, until
 
 ROOT = Path(__file__).resolve().parents[3]
 SANITIZE = bool(os.environ.get("BOXWOOD_SANITIZE"))
+
+
+@contextmanager
+def helper_of(program: Path, *flags: str) -> Iterator[None]:
+    """Have a helper that is compiled with more flags."""
+    c = ROOT / "ext/c"
+    command = ["gcc", "-std=gnu11", "-O1", "-D_GNU_SOURCE", f"-I{c}", f"-I{c}/generated",
+               "-o", program, *flags]  # fmt: skip
+    shared = (c / "decode.c", c / "message.c")
+    subprocess.run([*command, *sorted(c.glob("helper/*.c")), *shared], check=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(helper_module, "program_path", lambda: program)
+        helper_module._executable.cache_clear()
+        yield
+    helper_module._executable.cache_clear()
+
+
+@pytest.fixture
+def hasty(tmp_path: Path) -> Iterator[None]:
+    """A helper for which a second is 5 ms when it thinks of asking again, looking every 400."""
+    program = tmp_path / "hasty-helper"
+    with helper_of(program, "-DREFRESH_SECOND=5", "-DREFRESH_TURN=400"):
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -42,17 +66,9 @@ def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         "const char *__ubsan_default_options(void)\n"
         f'{{ return "log_path={reports}/report:print_stacktrace=1"; }}\n'
     )
-    c = ROOT / "ext/c"
-    command = ["gcc", "-std=gnu11", "-O1", "-g", "-fsanitize=address,undefined",
-               "-fno-sanitize-recover=all", "-D_GNU_SOURCE", "-DBX_NO_FILTER", f"-I{c}",
-               f"-I{c}/generated", "-o", folder / "boxwood-helper", options]  # fmt: skip
-    shared = (c / "decode.c", c / "message.c")
-    subprocess.run([*command, *sorted(c.glob("helper/*.c")), *shared], check=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(helper_module, "program_path", lambda: folder / "boxwood-helper")
-        helper_module._executable.cache_clear()
+    flags = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-DBX_NO_FILTER")
+    with helper_of(folder / "boxwood-helper", *flags, str(options)):
         yield
-    helper_module._executable.cache_clear()
     found = [path.read_text() for path in reports.iterdir()]
     assert not found, "\n".join(found)
 

@@ -273,6 +273,37 @@ def test_a_lifetime_is_renewed(run: Callable[[Test], None]) -> None:
     run(test)
 
 
+@pytest.mark.usefixtures("hasty")
+def test_a_name_is_asked_for_again(
+    run: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before its addresses are closed, as long as the policy has it: one that it gets is open."""
+
+    async def test(world: World) -> None:
+        def asked(name: str) -> int:
+            return sum(dns.read(message).question == name for message in world.server.asked)
+
+        await world.limit("allow=good.example:80")
+        await world.ask("good.example")
+        await asyncio.to_thread(until, lambda: asked("good.example") > 2, "it is asked for again")
+        assert not await world.reaches(OTHER)
+        monkeypatch.setitem(NAMES, "good.example", (OTHER,))
+        for _ in range(2000):
+            if await world.reaches(OTHER):
+                break
+            await asyncio.sleep(0.005)
+        assert await world.reaches(OTHER), "it has another address by now"
+        await world.limit("allow=a.wild.example:80")
+        await world.ask("a.wild.example")
+        await asyncio.to_thread(until, lambda: asked("a.wild.example") > 1, "once again")
+        before = asked("good.example")
+        await asyncio.to_thread(until, lambda: asked("a.wild.example") > 2, "and again")
+        assert asked("good.example") == before, "the policy does not name it any more"
+        assert set(map(asked, ("bad.example", "wild.example"))) == {0}
+
+    run(test)
+
+
 def test_what_is_open_stays_open(run: Callable[[Test], None]) -> None:
     """A connection outlives the lifetime of the name; and names work without a daemon."""
 
