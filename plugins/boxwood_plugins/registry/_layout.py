@@ -49,10 +49,12 @@ def blob(digest: str) -> str:
 
 
 def check_mark(place: Place, where: str) -> None:
-    """Raise InvalidArgument, Unsupported unless the place is a layout that we know."""
+    """Raise NotFound, InvalidArgument, Unsupported unless the place is a layout that we know."""
     try:
         mark = msgspec.json.decode(read(place, MARK, 4096), type=_Mark)
-    except (NotFound, msgspec.MsgspecError) as error:
+    except NotFound as error:
+        raise NotFound(f"{where}: no OCI image layout is there") from error
+    except msgspec.MsgspecError as error:
         raise InvalidArgument(f"{where}: not an OCI image layout: {error}") from error
     if mark.version.partition(".")[0] != "1":
         raise Unsupported(f"{where}: an OCI image layout of version {mark.version[:20]!r}")

@@ -44,7 +44,7 @@ _IMAGE = {
 _PLAIN = {
     name: name for name in ["events", "info", "inspect", "login", "logout", "search", "version"]
 }
-_OWN = {name: name for name in ["completion", "daemon", "doctor"]}
+_OWN = {name: name for name in ["completion", "copy", "daemon", "doctor"]}
 
 TOP: dict[str, str] = {
     **CONTAINER,
@@ -69,8 +69,8 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
     ),
     "image": (
         "Manage images",
-        {**_IMAGE, "inspect": "image_inspect", "ls": "images", "prune": "image_prune",
-         "rm": "rmi", "verify": "image_verify"},
+        {**_IMAGE, "inspect": "image_inspect", "ls": "images", "mirror": "image_mirror",
+         "prune": "image_prune", "rm": "rmi", "verify": "image_verify"},
     ),
     "network": (
         "Manage networks",

@@ -1,0 +1,225 @@
+"""``boxwood copy`` and ``boxwood image mirror``: between real registries, layouts and archives."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from boxwood.model.digest import Digest
+from boxwood.model.platform import Platform
+from tests.support.needs import need_program
+from tests.support.paths import BOXWOOD, clean_environment
+from tests.support.registry import Registry, serving
+
+OCI = "application/vnd.oci.image"
+
+
+@pytest.fixture(scope="module")
+def registry() -> Iterator[Registry]:
+    """A plain registry on the loopback."""
+    with serving() as one:
+        yield one
+
+
+class Layout:
+    """An OCI layout that a test fills by hand."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name = f"oci:{path}"
+        self._entries: list[dict[str, Any]] = []
+        (path / "blobs/sha256").mkdir(parents=True)
+        (path / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+
+    def blob(self, kind: str, data: bytes | dict[str, Any]) -> dict[str, Any]:
+        """Add content; returns its descriptor."""
+        content = data if isinstance(data, bytes) else json.dumps(data).encode()
+        digest = Digest.of(content)
+        (self.path / "blobs/sha256" / digest.hex).write_bytes(content)
+        return {"mediaType": f"{OCI}.{kind}", "digest": str(digest), "size": len(content)}
+
+    def manifest(self, layer: bytes, **more: Any) -> dict[str, Any]:
+        """Add an image of one layer; returns its descriptor."""
+        rootfs = {"type": "layers", "diff_ids": [Digest.of(layer)]}
+        config = {"os": "linux", "architecture": "amd64", "rootfs": rootfs}
+        document = {
+            "schemaVersion": 2,
+            "mediaType": f"{OCI}.manifest.v1+json",
+            "config": self.blob("config.v1+json", config),
+            "layers": [self.blob("layer.v1.tar", layer)],
+            **more,
+        }
+        return self.blob("manifest.v1+json", document)
+
+    def index(self) -> dict[str, Any]:
+        """Add an index of an image for this machine and of one for another."""
+        machine, other = Platform.host().architecture, "riscv64"
+        listed = [
+            {**self.manifest(one.encode() * 600), "platform": {"os": "linux", "architecture": one}}
+            for one in (other, machine)
+        ]
+        document = {
+            "schemaVersion": 2,
+            "mediaType": f"{OCI}.index.v1+json",
+            "manifests": listed,
+        }
+        return self.blob("index.v1+json", document) | {"below": listed}
+
+    def call(self, name: str, entry: dict[str, Any]) -> str:
+        """Give an image a name; returns its digest."""
+        notes = {"org.opencontainers.image.ref.name": name}
+        plain = {key: value for key, value in entry.items() if key != "below"}
+        self._entries.append({**plain, "annotations": notes})
+        (self.path / "index.json").write_text(
+            json.dumps({"schemaVersion": 2, "manifests": self._entries})
+        )
+        digest: str = entry["digest"]
+        return digest
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    """An empty layout."""
+    return Layout(tmp_path / "source")
+
+
+def run(*args: object) -> subprocess.CompletedProcess[str]:
+    """Run our command line, which finds no engine."""
+    environment = clean_environment(BOXWOOD_HOST="unix:///nothing/there.sock")
+    return subprocess.run(
+        [str(BOXWOOD), *map(str, args)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def copied(*args: object) -> str:
+    """Copy; returns the digest, which is the last line."""
+    done = run("copy", *args)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()[-1]
+
+
+def digest_of(name: str) -> str:
+    """Return an image's digest as skopeo finds it."""
+    command = [need_program("skopeo"), "inspect", "--tls-verify=false", "--raw", name]
+    raw = subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
+    return str(Digest.of(raw))
+
+
+def test_an_index_goes_whole_or_one_image_of_it(
+    layout: Layout, registry: Registry, tmp_path: Path
+) -> None:
+    """Through a registry, an archive and a directory: each digest stays, and skopeo sees it."""
+    entry = layout.index()
+    whole = layout.call("multi", entry)
+    own = entry["below"][1]["digest"]
+    there = f"docker://{registry.address}/whole/multi:1"
+    assert copied("--all", f"{layout.name}:multi", there) == whole == digest_of(there)
+    archive, folder = f"oci-archive:{tmp_path / 'a.tar'}", f"dir:{tmp_path / 'd'}"
+    assert copied("-a", there, archive) == whole == digest_of(archive)
+    assert copied("-a", archive, folder) == whole == digest_of(folder)
+    back = f"{registry.address}/whole/back:1"
+    assert copied("-a", folder, back) == whole == digest_of(f"docker://{back}")
+    # One image of it: this machine's, or the one that is asked for.
+    one = f"docker://{registry.address}/whole/one:1"
+    assert copied(there, one) == own == digest_of(one)
+    other = entry["below"][0]["digest"]
+    assert copied("--platform", "linux/riscv64", there, f"oci:{tmp_path / 'o'}:1") == other
+    failed = run("copy", "--platform", "windows/amd64", there, one)
+    assert failed.returncode == 1
+    assert "has no image for windows/amd64" in failed.stderr
+    failed = run("copy", "-a", there, f"docker-archive:{tmp_path / 'b.tar'}")
+    assert "an index of several" in failed.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar", "d", "o", "source"]
+
+
+def test_what_is_there_is_not_sent(layout: Layout, registry: Registry) -> None:
+    """Blobs are asked for, or mounted from where they came from in the same registry."""
+    layout.call("1", layout.manifest(b"layer" * 500))
+    first = f"{registry.address}/sent/one:1"
+    said = run("copy", f"{layout.name}:1", f"docker://{first}").stdout
+    assert said.count("Copied") == 2
+    said = run("copy", f"{layout.name}:1", f"docker://{first}").stdout
+    assert said.count("Already exists") == 2
+    start = len(registry.log)
+    copied(first, f"{registry.address}/sent/two:1")
+    log = registry.log[start:]
+    assert len(re.findall(r"POST /v2/sent/two/blobs/uploads/\?mount=\S*from=sent%2Fone", log)) == 2
+    assert "PATCH" not in log
+
+
+def test_a_source_that_lies_is_not_written(layout: Layout, tmp_path: Path) -> None:
+    """Other bytes under a layer's digest, of the right number: refused, and no image is there."""
+    entry = layout.manifest(b"layer" * 500)
+    layout.call("1", entry)
+    wrong = layout.path / "blobs/sha256" / Digest.of(b"layer" * 500).hex
+    wrong.write_bytes(b"other" * 500)
+    done = run("copy", f"{layout.name}:1", f"oci:{tmp_path / 'target'}:1")
+    assert done.returncode == 1
+    assert "other bytes came" in done.stderr
+    done = run("copy", f"oci:{tmp_path / 'target'}:1", f"dir:{tmp_path / 'd'}")
+    assert done.returncode == 1
+    assert not (tmp_path / "d").exists()
+
+
+def test_a_manifest_as_a_layer(layout: Layout, tmp_path: Path) -> None:
+    """It would be tagged on its way: refused."""
+    inner = layout.manifest(b"inner")
+    layout.call("1", layout.manifest(b"outer", layers=[inner]))
+    done = run("copy", f"{layout.name}:1", f"oci:{tmp_path / 'target'}:1")
+    assert done.returncode == 1
+    assert "a manifest as a layer" in done.stderr
+
+
+def test_mirror(layout: Layout, registry: Registry, tmp_path: Path) -> None:
+    """What is missing goes, with its signature; what fails is said, and the rest goes on."""
+    digests = {tag: layout.call(tag, layout.manifest(tag.encode())) for tag in ("1.0", "1.1", "2")}
+    whole = layout.call("multi", layout.index())
+    signature = f"sha256-{digests['1.1'].partition(':')[2]}.sig"
+    layout.call(signature, layout.manifest(b"signature"))
+    there = f"docker://{registry.address}/mirrored/some"
+    done = run("image", "mirror", "--tag", "1.*", layout.name, there)
+    assert done.returncode == 0, done.stderr
+    last = "2 tags: 2 copied, 0 up to date, 0 failed; 1 signatures and the like"
+    assert done.stdout.splitlines()[-1] == last
+    assert digest_of(f"{there}:1.1") == digests["1.1"]
+    assert digest_of(f"{there}:{signature}") != ""
+    (layout.path / "blobs/sha256" / Digest.of(b"2").hex).write_bytes(b"3")
+    done = run("image", "mirror", layout.name, there)
+    assert done.returncode == 1
+    assert "2: failed: copy: sha256:" in done.stdout
+    assert "other bytes came from oci:" in done.stdout
+    assert done.stdout.splitlines()[-1] == "5 tags: 1 copied, 3 up to date, 1 failed"
+    assert digest_of(f"{there}:multi") == whole
+    # And into a layout; a second time nothing is to be done.
+    target = f"oci:{tmp_path / 'target'}"
+    assert "4 tags: 4 copied" in run("image", "mirror", there, target).stdout
+    assert run("image", "mirror", there, target).stdout == (
+        "4 tags: 0 copied, 4 up to date, 0 failed\n"
+    )
+    assert digest_of(f"{target}:multi") == whole
+
+
+def test_mirror_refusals(layout: Layout, tmp_path: Path) -> None:
+    """Places without tags, no tag that matches, both flags."""
+    layout.call("1", layout.manifest(b"1"))
+    for args, reason in (
+        (("--tag", "9*", layout.name, f"oci:{tmp_path / 't'}"), "matches 9*, of 1"),
+        ((layout.name, f"dir:{tmp_path / 't'}"), "has no tags"),
+        (("-a", "--tag", "1", layout.name, layout.name), "exclude each other"),
+        ((f"oci:{tmp_path / 'none'}", layout.name), "no such directory"),
+    ):
+        done = run("image", "mirror", *args)
+        assert done.returncode == 1
+        assert reason in done.stderr
+    assert not (tmp_path / "t").exists()
