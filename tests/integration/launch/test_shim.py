@@ -561,7 +561,7 @@ async def test_only_the_owner_may_connect(box: Any) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     path.chmod(0o666)  # SO_PEERCRED holds even then
     for parent in path.parents:
-        if parent.name.startswith(("pytest", "test_", "box", "run")):
+        if not parent.stat().st_mode & stat.S_IXOTH:
             parent.chmod(0o711)
     script = (
         "import os, socket, sys; os.setgid(65534); os.setuid(65534);"
