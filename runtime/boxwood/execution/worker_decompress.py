@@ -19,6 +19,7 @@ import zstandard
 from isal import igzip_lib
 
 from boxwood.errors import InvalidArgument
+from boxwood.model.growing import ALL, heard
 
 CHUNK = 256 << 10
 """Bytes read at once: from here on hashlib and the decompressors let go of the GIL for long."""
@@ -111,13 +112,15 @@ def compression_of(head: bytes) -> str:
 class Source:
     """The stream as it comes: counted, and shown to ``watch`` piece by piece.
 
-    ``growing``: ``fd`` is a file that somebody still writes, and this a pipe with a byte for each
-    time that there is more; the end of the pipe says that all is there. -1: ``fd`` says it itself.
+    ``growing``: ``fd`` is a file, read from its start, that somebody still writes, and this a pipe:
+    it says how much of the file is there (:mod:`boxwood.model.growing`). -1: ``fd`` itself does.
     """
 
     def __init__(self, fd: int, watch: Callable[[bytes], None], growing: int = -1) -> None:
         self._fd = fd
         self._growing = growing
+        self._there = 0 if growing >= 0 else ALL
+        self._read = 0
         self._head = b""
         self._watch = watch
         self.taken = 0
@@ -129,11 +132,10 @@ class Source:
         return self._head[:8]
 
     def _more(self) -> bytes:
-        data = os.read(self._fd, CHUNK)
-        while not data and self._growing >= 0:
-            if not os.read(self._growing, CHUNK):
-                self._growing = -1
-            data = os.read(self._fd, CHUNK)
+        while self._read >= self._there:
+            self._there = heard(self._growing)
+        data = os.read(self._fd, min(CHUNK, self._there - self._read))
+        self._read += len(data)
         return data
 
     def read(self, size: int = CHUNK) -> bytes:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Self
 
 from boxwood.drivers.storage import PARALLEL_APPLY
 from boxwood.errors import BoxwoodError
+from boxwood.model import growing
 
 if TYPE_CHECKING:
     from boxwood.store.layers import LayerStore, Loose
@@ -85,6 +86,7 @@ class Ahead:
         if (before := self._free.pop(_identity(fd), None)) is not None:
             before.stop()
         self._free[_identity(fd)] = begun
+        begun.wake()
 
     def grew(self) -> None:
         """The file has become longer."""
@@ -103,11 +105,24 @@ class Ahead:
 
 
 class Begun:
-    """A layer that is being unpacked, or has been."""
+    """A layer that is being unpacked, or has been.
 
-    def __init__(self, layers: LayerStore, slots: asyncio.Semaphore, fd: int) -> None:
+    Digests that are known are given: another one's bytes make none of this. The descriptor stays
+    the caller's, open until ``work`` is done.
+    """
+
+    def __init__(
+        self,
+        layers: LayerStore,
+        slots: asyncio.Semaphore,
+        fd: int,
+        *,
+        diff_id: str = "",
+        digest: str = "",
+    ) -> None:
         self._layers = layers
         self._slots = slots
+        self._diff_id, self._digest = diff_id, digest
         self.fd = fd
         self._growing, self._more = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         os.set_blocking(self._growing, True)  # the worker waits here
@@ -115,12 +130,13 @@ class Begun:
         # By callback: a task that is cancelled before its first step would never do it.
         self.work.add_done_callback(self._close)
 
-    def wake(self) -> None:
-        """Say that the file has become longer; a pipe that is full says it already."""
-        try:
-            os.write(self._more, b"+")
-        except (BlockingIOError, BrokenPipeError):
-            return
+    def wake(self, size: int = -1) -> None:
+        """Say that the file has become longer, or that the first ``size`` bytes of it are there.
+
+        A pipe that is full says enough to go on with: what comes next says the rest.
+        """
+        if self._more >= 0:
+            growing.tell(self._more, os.fstat(self.fd).st_size if size < 0 else size)
 
     def whole(self) -> None:
         """Say that it will not become any longer. Idempotent."""
@@ -145,7 +161,9 @@ class Begun:
     async def _unpack(self) -> Loose | None:
         async with self._slots:
             try:
-                return await self._layers.unpack_loose(self.fd, self._growing)
+                return await self._layers.unpack_loose(
+                    self.fd, self._growing, diff_id=self._diff_id, digest=self._digest
+                )
             except BoxwoodError as error:
                 log.debug("unpack ahead: %s", error)
                 return None

@@ -228,8 +228,10 @@ class LayerStore:
                 return done
             return await self._unpack(parent, source, diff_id, digest, keep)
 
-    async def unpack_loose(self, source: int, growing: int) -> Loose:
-        """Unpack a layer of which nothing is known yet; errors as :meth:`unpack`.
+    async def unpack_loose(
+        self, source: int, growing: int, *, diff_id: str = "", digest: str = ""
+    ) -> Loose:
+        """Unpack a layer without its parent; errors, and the digests, as :meth:`unpack`.
 
         ``growing`` as :attr:`ApplyRequest.growing`. The caller makes a layer of it by
         :meth:`unpack`, or calls :meth:`discard_loose`.
@@ -240,7 +242,7 @@ class LayerStore:
         try:
             await self.driver.prepare(key, None)
             try:
-                found = await self._apply(key, source, "", "", recipe, growing)
+                found = await self._apply(key, source, diff_id, digest, recipe, growing)
             except BaseException:
                 self._discard(key)
                 recipe.unlink(missing_ok=True)

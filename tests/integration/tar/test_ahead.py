@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from boxwood.execution.worker_archive import unpack_layer
+from boxwood.model import growing
 from tests.integration.tar.archives import archive, entry, folder, hard, link
 from tests.integration.tar.conftest import extract_into
 
@@ -92,19 +93,19 @@ def unpack_growing(data: bytes, to: Path, step: int, *, whole: bool = True) -> d
     to.mkdir()
     file = to.with_name("growing")
     writer = os.open(file, os.O_WRONLY | os.O_CREAT, 0o600)
-    growing, more = os.pipe()
+    news, more = os.pipe()
 
     def write() -> None:
         for at in range(0, len(data), step):
             os.write(writer, data[at : at + step])
-            os.write(more, b"+")
+            growing.tell(more, min(at + step, len(data)))
         os.close(writer)
         if whole:
-            os.write(more, b"+")
+            growing.tell(more, len(data))
         os.close(more)
 
     thread = threading.Thread(target=write)
-    fds = [os.open(file, os.O_RDONLY), os.open(to, os.O_RDONLY), growing]
+    fds = [os.open(file, os.O_RDONLY), os.open(to, os.O_RDONLY), news]
     arguments = {
         "growing": True, "whiteouts": "overlay", "max_bytes": 1 << 30, "max_entries": 1000,
     }  # fmt: skip
@@ -126,6 +127,37 @@ def test_a_file_that_grows(step: int, tmp_path: Path) -> None:
     assert (tmp_path / "to/a").read_bytes() == content
     assert (tmp_path / "to/b").read_bytes() == b"b"
     assert found["stored"] == len(data)
+
+
+def test_what_is_not_said_is_not_read(tmp_path: Path) -> None:
+    """A file with a hole is read up to it, until its writer says that it is closed."""
+    content = os.urandom(1_000_000)
+    data = archive(entry("a", data=content))
+    (tmp_path / "to").mkdir()
+    file = tmp_path / "growing"
+    file.write_bytes(bytes(len(data) - 100_000) + data[-100_000:])
+    news, more = os.pipe()
+    fds = [os.open(file, os.O_RDONLY), os.open(tmp_path / "to", os.O_RDONLY), news]
+
+    def write() -> None:
+        with file.open("r+b") as writer:
+            for at in range(0, len(data) - 100_000, 100_000):
+                writer.write(data[at : min(at + 100_000, len(data) - 100_000)])
+                writer.flush()
+                growing.tell(more, writer.tell())
+        os.close(more)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        unpack_layer(
+            {"growing": True, "whiteouts": "overlay", "max_bytes": 1 << 30, "max_entries": 9}, fds
+        )
+    finally:
+        thread.join()
+        for fd in fds:
+            os.close(fd)
+    assert (tmp_path / "to/a").read_bytes() == content
 
 
 def test_a_file_that_stays_short(tmp_path: Path) -> None:

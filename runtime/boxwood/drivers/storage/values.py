@@ -155,8 +155,8 @@ class ApplyRequest(msgspec.Struct, frozen=True):
     """A descriptor of an empty file: gets what the tar's very bytes can be made of again, beside
     the files themselves (see ``docs/layers.md``); -1: not wanted."""
     growing: int = -1
-    """A pipe: the stream is a file that is still being written, there is more of it after each byte
-    that comes here, and all of it once this has ended; -1: the stream ends where it ends."""
+    """A pipe: the stream is a file that is still being written, read from its start, and here comes
+    how much of it is there (:mod:`boxwood.model.growing`); -1: the stream ends where it ends."""
 
 
 class Applied(msgspec.Struct, frozen=True):
