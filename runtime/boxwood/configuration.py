@@ -128,6 +128,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, rename="kebab",
     registry_policy: tuple[RegistryRule, ...] = ()
     signature_verifier: str = "cosign"
     max_concurrent_downloads: int = 3
+    max_concurrent_ranges: int = 4
     max_concurrent_uploads: int = 5
     max_download_attempts: int = 5
     min_api_version: str = "1.24"
@@ -233,6 +234,8 @@ DOCS: dict[str, str] = {
     "proxies": 'Proxies to registries: `{"http-proxy": "http://HOST:PORT", "https-proxy": ..., '
     '"no-proxy": "example.com,10.0.0.0/8"}`; before the environment\'s.',
     "max-concurrent-downloads": "Layers that are fetched side by side.",
+    "max-concurrent-ranges": "Connections that one layer is fetched over, at most: more than one "
+    "where it takes long and the registry gives parts of it.",
     "max-concurrent-uploads": "Layers that are sent side by side.",
     "max-download-attempts": "Attempts at one layer.",
     "min-api-version": "Oldest version of the API that is served.",
@@ -368,7 +371,12 @@ def _check(config: Configuration) -> None:
     for key in ("data_root", "exec_root"):
         if not getattr(config, key).startswith("/"):
             raise InvalidArgument(f"configuration: {key.replace('_', '-')}: not an absolute path")
-    for key in ("max_concurrent_downloads", "max_concurrent_uploads", "max_download_attempts"):
+    for key in (
+        "max_concurrent_downloads",
+        "max_concurrent_ranges",
+        "max_concurrent_uploads",
+        "max_download_attempts",
+    ):
         if getattr(config, key) < 1:
             raise InvalidArgument(f"configuration: {key.replace('_', '-')}: must be 1 or more")
     if config.log_level not in _LEVELS:

@@ -149,6 +149,7 @@ class Engine:
                 config.max_concurrent_downloads,
                 config.max_concurrent_uploads,
                 config.max_download_attempts,
+                config.max_concurrent_ranges,
                 functools.partial(extensions.verify_image, self.extensions),
             ),
         )

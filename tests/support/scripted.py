@@ -177,12 +177,13 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(400, b'{"errors":[{"code":"DIGEST_INVALID","message":"another"}]}')
 
     def blob(self, data: bytes) -> None:
-        """Send a blob, from where it is asked for."""
+        """Send a blob, or the part of it that is asked for."""
         wanted = self.headers.get("Range", "")
         if wanted.startswith("bytes="):
-            start = int(wanted[6:].split("-")[0])
-            where = f"bytes {start}-{len(data) - 1}/{len(data)}"
-            self.answer(206, data[start:], Content_Range=where)
+            first, _, last = wanted[6:].partition("-")
+            start, end = int(first), int(last or len(data) - 1) + 1
+            where = f"bytes {start}-{end - 1}/{len(data)}"
+            self.answer(206, data[start:end], Content_Range=where)
         else:
             self.answer(200, data)
 

@@ -50,6 +50,7 @@ DAEMON_FLAGS = (
     Flag("log-level", "string", "Least important message to log", "l"),
     Flag("log-opt", "map", "Option of the log driver (KEY=VALUE)"),
     Flag("max-concurrent-downloads", "int", "Layers that one pull fetches side by side"),
+    Flag("max-concurrent-ranges", "int", "Connections that one layer is fetched over"),
     Flag("max-concurrent-uploads", "int", "Layers that one push sends side by side"),
     Flag("mtu", "int", "Bytes of a packet in the default network, at most"),
     Flag("no-proxy", "string", "Hosts that are reached without a proxy (with commas)"),

@@ -261,6 +261,22 @@ class RegistryTransport(abc.ABC, Generic[N]):
         Closing the iterator early frees the connection. Errors as :meth:`resolve`.
         """
 
+    def fetch_part(
+        self,
+        name: N,
+        descriptor: Descriptor,
+        start: int,
+        end: int,
+        credentials: Credentials | None = None,
+    ) -> AsyncIterator[bytes]:
+        """Yield the content from ``start`` to before ``end`` (bytes), on a connection of its own.
+
+        For large blobs on long lines. It must never yield more. Errors as :meth:`resolve`, and
+        Unsupported, when it is first asked for bytes: the peer gives no parts.
+        """
+        del descriptor, start, end, credentials
+        raise Unsupported(f"fetch {name}: the transport {self.scheme} gives no parts")
+
     async def push(
         self,
         name: N,

@@ -44,6 +44,7 @@ SETTINGS: dict[str, Any] = {
 
 REFUSED: dict[str, tuple[Any, str]] = {
     "max-concurrent-downloads": (0, "max-concurrent-downloads: must be 1 or more"),
+    "max-concurrent-ranges": (0, "max-concurrent-ranges: must be 1 or more"),
     "max-concurrent-uploads": (0, "max-concurrent-uploads: must be 1 or more"),
     "max-download-attempts": (0, "max-download-attempts: must be 1 or more"),
     "storage-opts": (["no-such=1"], "no-such"),

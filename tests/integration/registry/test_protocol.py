@@ -17,7 +17,14 @@ from urllib.parse import parse_qs
 import pytest
 
 from boxwood.drivers.registry import Credentials, Session
-from boxwood.errors import BoxwoodError, DataLoss, InvalidArgument, Unauthenticated, Unavailable
+from boxwood.errors import (
+    BoxwoodError,
+    DataLoss,
+    InvalidArgument,
+    Unauthenticated,
+    Unavailable,
+    Unsupported,
+)
 from boxwood.model.descriptor import OCI_LAYER, Descriptor
 from boxwood.model.digest import Digest
 from boxwood.model.reference import Reference
@@ -244,6 +251,35 @@ def test_another_range_than_was_asked_for(registry: Scripted, where: str) -> Non
     registry.script = script
     assert got(registry, 1234) == LAYER[1234:]
     assert [head.get("range") for head in registry.headers] == ["bytes=1234-", None]
+
+
+@pytest.mark.parametrize("how", ["parts", "none", "416", "elsewhere"])
+def test_a_part(registry: Scripted, how: str) -> None:
+    """A part is asked for by both its ends; who does not give just that gives none."""
+
+    def script(handler: Handler) -> bool:
+        if "/blobs/" not in handler.path or how == "parts":
+            return False
+        if how == "none":
+            handler.answer(200, LAYER)
+        elif how == "416":
+            handler.answer(416, Content_Range="bytes */17")
+        else:
+            handler.answer(206, LAYER[1001:2000], Content_Range="bytes 1001-1999/5000")
+        return True
+
+    async def work(transport: DockerTransport) -> bytes:
+        return b"".join([
+            piece async for piece in transport.fetch_part(name(registry), blob(), 1000, 2000)
+        ])  # fmt: skip
+
+    registry.script = script
+    if how == "parts":
+        assert converse(work) == LAYER[1000:2000]
+    else:
+        with pytest.raises(Unsupported):
+            converse(work)
+    assert [head.get("range") for head in registry.headers] == ["bytes=1000-1999"]
 
 
 def test_a_redirect(registry: Scripted) -> None:

@@ -6,7 +6,7 @@ Sources: OCI distribution-spec; facts/formats-and-protocols.md section 3.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from boxwood.errors import (
     NotFound,
     PermissionDenied,
     Unauthenticated,
+    Unsupported,
 )
 from boxwood.model.descriptor import (
     DOCKER_LIST,
@@ -140,18 +141,28 @@ class DockerTransport(RegistryTransport[Reference]):
         async with answer:
             if kind == "manifests" and not answer.plain:
                 raise DataLoss(f"manifest of {name.familiar}: was sent packed, unasked for")
-            left = descriptor.size - offset
-            async with aclosing(answer.pieces()) as pieces:
+            async with aclosing(_bounded(answer, skip, descriptor.size - offset)) as pieces:
                 async for piece in pieces:
-                    if skip:
-                        piece, skip = piece[skip:], max(skip - len(piece), 0)
-                    if len(piece) > left:
-                        raise DataLoss(
-                            f"registry: {descriptor.digest}: more than its {descriptor.size} bytes"
-                        )
-                    left -= len(piece)
-                    if piece:
-                        yield piece
+                    yield piece
+
+    async def fetch_part(
+        self,
+        name: Reference,
+        descriptor: Descriptor,
+        start: int,
+        end: int,
+        credentials: Credentials | None = None,
+    ) -> AsyncIterator[bytes]:
+        """Yield a part of a blob; see the contract."""
+        path = f"blobs/{Digest.parse(descriptor.digest)}"
+        headers = {"Range": f"bytes={start}-{end - 1}"}
+        async with await self._get(name, path, credentials, headers=headers) as answer:
+            found = RANGE.match(answer.headers.get("Content-Range", ""))
+            if answer.status != 206 or found is None or int(found[1]) != start:
+                raise Unsupported(f"registry: {answer.url}: gives no parts")
+            async with aclosing(_bounded(answer, 0, end - start)) as pieces:
+                async for piece in pieces:
+                    yield piece
 
     async def _from(
         self, reference: Reference, path: str, offset: int, credentials: Credentials | None
@@ -347,6 +358,21 @@ class DockerTransport(RegistryTransport[Reference]):
             accept=frozenset({200, 206, 416}) if headers else frozenset({200}),
             patient=patient,
         )
+
+
+async def _bounded(answer: Answer, skip: int, size: int) -> AsyncGenerator[bytes, None]:
+    """Yield what an answer holds after ``skip`` bytes; raises DataLoss when it is more than
+    ``size``."""
+    left = size
+    async with aclosing(answer.pieces()) as pieces:
+        async for piece in pieces:
+            if skip:
+                piece, skip = piece[skip:], max(skip - len(piece), 0)
+            if len(piece) > left:
+                raise DataLoss(f"registry: {answer.url}: more than its {size} bytes")
+            left -= len(piece)
+            if piece:
+                yield piece
 
 
 def _described(answer: Answer, reference: Reference) -> Descriptor | None:

@@ -4,8 +4,14 @@ On disk, until a layer is made of it::
 
     <content>/partial/<algorithm>-<hex>
 
-What is there of it survives the daemon: the next one asks for the rest. Nothing vouches for these
-bytes: who reads them verifies the digest, and sets :attr:`Download.spent` when it is wrong.
+and what :mod:`boxwood.services.images.spans` puts beside it. What is there of it survives the
+daemon: the next one asks for the rest. Nothing vouches for these bytes: who reads them verifies the
+digest, of which there is no saved state, since all of them are unpacked again anyway. Bytes from
+more than one answer that turn out wrong (the faulty ones may be of long ago) are fetched afresh,
+once: :meth:`Download.renew`.
+
+A blob comes over one connection. Where that would take long, and the peer gives parts of it, more
+are added one by one, each taking half of what another one has left, as long as they bring more.
 """
 
 from __future__ import annotations
@@ -15,7 +21,7 @@ import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from boxwood.drivers.storage import as_boxwood_error
 from boxwood.errors import (
@@ -25,92 +31,246 @@ from boxwood.errors import (
     InvalidArgument,
     TooLarge,
     Unavailable,
+    Unsupported,
 )
 from boxwood.faultpoints import PATIENCE
 from boxwood.model.digest import Digest
+from boxwood.services.images.spans import SUFFIX, Span, Spans
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from boxwood.model.descriptor import Descriptor
+    from boxwood.services.images.arriving import Arriving
 
 Fetch = Callable[[int], AsyncIterator[bytes]]
 """Opens the content at an offset in bytes."""
+FetchPart = Callable[[int, int], AsyncIterator[bytes]]
+"""Opens a part of the content, from an offset to another one; raises Unsupported where the peer
+gives no parts."""
 
 PIECE = 1 << 20
 BACKOFF = 0.5 * PATIENCE
 """Seconds before the second attempt; twice as many before each further one."""
+LOOK = 0.5
+"""Seconds between two looks at whether one more connection would pay."""
+SOON = 1.0
+"""Seconds: what will be done in less needs no further connection."""
+LEAST_PART = 4 << 20
+"""Bytes: a smaller part is not worth a connection and its slow start."""
+GAIN = 1.1
+"""How much faster it must have become with one more connection for there to be yet another."""
+
+
+class Way(NamedTuple):
+    """How a blob is fetched: ``attempts`` in all, over ``connections`` at most."""
+
+    fetch: Fetch
+    part: FetchPart | None
+    attempts: int
+    connections: int
 
 
 class Download:
     """One blob. ``received`` grows to ``size``; whoever has joined may follow it."""
 
-    def __init__(self, path: Path, size: int) -> None:
+    def __init__(self, path: Path, size: int, way: Way, slot: asyncio.Semaphore) -> None:
         self.path, self.size = path, size
-        self.received = 0
+        self._way, self._slot = way, slot
+        self.renewals = 0
+        """How often all of it was thrown away."""
+        self.resumed = False
+        """Are the bytes from more than one answer?"""
         self.users = 0
         self.spent = False
         """What is here is a layer by now, or is wrong: it goes with the last who leaves."""
+        self.ahead: dict[str, Arriving] = {}
+        """Who unpacks it while it comes, by chain ID; the last who leaves stops those."""
+        self._spans = Spans(path, size)
         self._changed = asyncio.Event()
         self._work: asyncio.Task[None] | None = None
+        self._helpers: set[asyncio.Task[None]] = set()
+        self._alone = False
+        """Has a further connection failed?"""
 
-    def begin(self, fetch: Fetch, attempts: int, slot: asyncio.Semaphore) -> None:
+    @property
+    def received(self) -> int:
+        """Bytes that are there from the first on, and may be read."""
+        return self._spans.prefix
+
+    @property
+    def there(self) -> int:
+        """Bytes that are there, wherever."""
+        return self._spans.there
+
+    def begin(self) -> None:
         """Start; raises ResourceExhausted."""
         try:
             fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise as_boxwood_error("download", self.path.name, error) from error
         have = os.fstat(fd).st_size
-        if have > self.size:
+        if have > self.size or not self._spans.restore(have):
             os.ftruncate(fd, 0)
-            have = 0
-        self.received = have
-        self._work = asyncio.ensure_future(self._run(fd, fetch, attempts, slot))
+            self._spans.forget_map()
+        self.resumed = self.there > 0
+        self._work = asyncio.ensure_future(self._run(fd))
         self._work.add_done_callback(lambda _: self._ended(fd))
 
     def _ended(self, fd: int) -> None:
         os.close(fd)
+        for arriving in self.ahead.values():
+            self._tell_end(arriving)
         self._changed.set()
 
-    async def _run(self, fd: int, fetch: Fetch, attempts: int, slot: asyncio.Semaphore) -> None:
-        async with slot:
-            for attempt in range(attempts):
-                before = self.received
-                try:
-                    await self._receive(fd, fetch)
-                except (Unavailable, DeadlineExceeded, DataLoss):
-                    # What brought something on may be tried on, as long as there are attempts.
-                    if attempt == attempts - 1:
-                        raise
-                    await asyncio.sleep(0 if self.received > before else BACKOFF * 2**attempt)
-                    continue
-                if self.received == self.size:
-                    return
-            raise DataLoss(
-                f"download: {self.path.name}: ended after {self.received} of {self.size} bytes"
-            )
+    def join_ahead(self, chain: str, arriving: Arriving) -> None:
+        """Tell ``arriving`` what becomes of it, from now on."""
+        self.ahead[chain] = arriving
+        if self.received:
+            arriving.grew(self.received)
+        if self._work is not None and self._work.done():
+            self._tell_end(arriving)
 
-    async def _receive(self, fd: int, fetch: Fetch) -> None:
-        if self.received == self.size:
+    def _tell_end(self, arriving: Arriving) -> None:
+        if self.done:
+            arriving.whole()
+        else:
+            arriving.stop()
+
+    async def _run(self, fd: int) -> None:
+        async with self._slot:
+            widening = asyncio.ensure_future(self._widen(fd))
+            try:
+                await self._try(fd)
+            finally:
+                for task in (tasks := {widening, *self._helpers}):
+                    task.cancel()
+                await asyncio.wait(tasks)
+
+    async def _try(self, fd: int) -> None:
+        attempts = self._way.attempts
+        for attempt in range(attempts):
+            before = self.there
+            self.resumed = self.resumed or before > 0
+            try:
+                await self._receive(fd)
+            except (Unavailable, DeadlineExceeded, DataLoss):
+                # What brought something on may be tried on, as long as there are attempts.
+                if attempt == attempts - 1:
+                    raise
+                await asyncio.sleep(0 if self.there > before else BACKOFF * 2**attempt)
+                continue
+            if self.done:
+                return
+        raise DataLoss(
+            f"download: {self.path.name}: ended after {self.received} of {self.size} bytes"
+        )
+
+    async def _receive(self, fd: int) -> None:
+        """Fetch one part after the other; ends early where the peer does."""
+        while not self.done:
+            span = self._spans.take()
+            if span is None:
+                span = self._half()
+            if span is None:
+                if not self._helpers:
+                    return
+                await asyncio.wait(self._helpers, return_when=asyncio.FIRST_COMPLETED)
+                continue
+            try:
+                await self._fetch(fd, span)
+                if span.left:
+                    return
+            finally:
+                self._spans.give_back(span)
+
+    async def _fetch(self, fd: int, span: Span) -> None:
+        span.open = False
+        if span.end < self.size and self._way.part is not None and not self._alone:
+            try:
+                await self._fill(fd, span, self._way.part(span.at, span.end))
+                return
+            except Unsupported:
+                self._alone = True
+        span.open = True
+        await self._fill(fd, span, self._way.fetch(span.at))
+
+    async def _fill(self, fd: int, span: Span, stream: AsyncIterator[bytes]) -> None:
+        """Write what comes until the part is whole: it may be made smaller meanwhile."""
+        if not span.left:
             return
-        async with aclosing(fetch(self.received)) as pieces:  # type: ignore[type-var]
+        async with aclosing(stream) as pieces:  # type: ignore[type-var]
             async for piece in pieces:
-                view = memoryview(piece)
+                view = memoryview(piece)[: span.left]
                 while view:
                     try:
-                        count = os.pwrite(fd, view, self.received)
+                        count = os.pwrite(fd, view, span.at)
                     except OSError as error:
                         raise as_boxwood_error("download", self.path.name, error) from error
-                    self.received += count
+                    self._spans.grew(span, count)
                     view = view[count:]
+                for arriving in self.ahead.values():
+                    arriving.grew(self.received)
                 self._changed.set()
+                if not span.left:
+                    return
+
+    # Further connections
+
+    async def _widen(self, fd: int) -> None:
+        """Add connections as long as each brings more; see the module."""
+        last, part = 0.0, self._way.part
+        while part is not None and not self._alone:
+            before = self.there
+            await asyncio.sleep(LOOK)
+            rate = (self.there - before) / LOOK
+            if not rate or (self.size - self.there) / rate < SOON:
+                continue
+            if len(self._helpers) + 1 >= self._way.connections:
+                continue
+            if rate < last * GAIN:
+                return
+            if (span := self._half()) is not None:
+                last = rate
+                self.resumed = True
+                helper = asyncio.ensure_future(self._help(fd, span, part))
+                self._helpers.add(helper)
+                helper.add_done_callback(self._helpers.discard)
+
+    async def _help(self, fd: int, span: Span | None, part: FetchPart) -> None:
+        """Fetch a part, and then parts of parts. What goes wrong is left to the first connection,
+        which has the attempts, and there is no further one any more."""
+        while span is not None:
+            try:
+                await self._fill(fd, span, part(span.at, span.end))
+                self._alone = self._alone or span.left > 0
+            except BoxwoodError:
+                self._alone = True
+            finally:
+                self._spans.give_back(span)
+            span = self._half()
+
+    def _half(self) -> Span | None:
+        """Take half of what another connection has left, if that is worth it and can be."""
+        if self._alone or self._way.part is None:
+            return None
+        try:
+            return self._spans.split(LEAST_PART)
+        except BoxwoodError:
+            return None  # the disk is full: whoever writes next says so
 
     async def follow(self) -> AsyncGenerator[bytes, None]:
-        """Yield the bytes as they come, from the first on; raises what the download raises."""
-        position = 0
+        """Yield the bytes as they come, from the first on.
+
+        Raises:
+            DataLoss: all of it is being fetched afresh; and what the download raises.
+        """
+        position, renewals = 0, self.renewals
         fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             while position < self.size:
+                if renewals != self.renewals:
+                    raise DataLoss(f"download: {self.path.name}: had wrong bytes")
                 if position == self.received:
                     await self.progress()
                     continue
@@ -131,23 +291,54 @@ class Download:
             return
         self._changed.clear()
         await self._changed.wait()
-        if work.done():
+        if work.done() and work is self._work:
             work.result()
+
+    async def arrived(self) -> None:
+        """Wait until all of it is here; raises what :meth:`follow` raises."""
+        renewals = self.renewals
+        while not self.done:
+            if renewals != self.renewals:
+                raise DataLoss(f"download: {self.path.name}: had wrong bytes")
+            await self.progress()
 
     @property
     def done(self) -> bool:
         """Is all of it here?"""
         return self.received == self.size
 
+    async def renew(self, renewals: int) -> None:
+        """Throw away what is here, which is wrong, and begin afresh, in a new file.
+
+        ``renewals`` as it was when the caller began to read: only the first who finds out does it.
+        """
+        if renewals == self.renewals:
+            self.renewals += 1
+            await self._end()
+            self._forget()
+            self._spans = Spans(self.path, self.size)
+            self.begin()
+
     async def stop(self) -> None:
         """End it; what is here stays."""
-        if self._work is not None:
-            self._work.cancel()
-            await asyncio.wait([self._work])
-            if not self._work.cancelled():
-                self._work.exception()  # whoever waited for it has had it
+        await self._end()
         if self.spent:
-            self.path.unlink(missing_ok=True)
+            self._forget()
+
+    async def _end(self) -> None:
+        work, self._work = self._work, None
+        if work is not None:
+            work.cancel()
+            await asyncio.wait([work])
+            if not work.cancelled():
+                work.exception()  # whoever waited for it has had it
+        for arriving in self.ahead.values():
+            arriving.stop()
+        self.ahead.clear()
+
+    def _forget(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self._spans.forget_map()
 
     def link(self, path: Path) -> Path:
         """Give the file a further name, for one who takes it over; raises ResourceExhausted."""
@@ -161,10 +352,18 @@ class Download:
 class Downloads:
     """All downloads of the engine."""
 
-    def __init__(self, root: Path, parallel: int, attempts: int) -> None:
-        """``root`` is the content store's."""
+    def __init__(self, root: Path, parallel: int, attempts: int, connections: int = 1) -> None:
+        """``root`` is the content store's.
+
+        Args:
+            parallel: blobs that are fetched side by side.
+            attempts: at one blob.
+            connections: over which one blob is fetched, at most.
+        """
         self._directory = root / "partial"
-        self._attempts = attempts
+        self._attempts, self._connections = attempts, connections
+        self.unpacking = asyncio.Semaphore(parallel)
+        """Slots of those who unpack while it comes: as many as may come."""
         self._slots = asyncio.Semaphore(parallel)
         self._active: dict[str, Download] = {}
         try:
@@ -177,16 +376,19 @@ class Downloads:
         return self._directory / f"{digest.algorithm}-{digest.hex}"
 
     @asynccontextmanager
-    async def joined(self, descriptor: Descriptor, fetch: Fetch) -> AsyncIterator[Download]:
+    async def joined(
+        self, descriptor: Descriptor, fetch: Fetch, part: FetchPart | None = None
+    ) -> AsyncIterator[Download]:
         """``async with downloads.joined(descriptor, fetch) as download``: take part in one.
 
-        The last who leaves ends it.
+        The last who leaves ends it. Without ``part`` it comes over one connection.
         """
         digest = Digest.parse(descriptor.digest)
         download = self._active.get(digest)
         if download is None or download.size != descriptor.size:
-            download = Download(self.path(digest), descriptor.size)
-            download.begin(fetch, self._attempts, self._slots)
+            way = Way(fetch, part, self._attempts, self._connections)
+            download = Download(self.path(digest), descriptor.size, way, self._slots)
+            download.begin()
             self._active[digest] = download
         download.users += 1
         try:
@@ -198,12 +400,19 @@ class Downloads:
                     del self._active[digest]
                 await download.stop()
 
-    def sweep(self) -> list[str]:
-        """Remove what nobody has asked for in a week; returns what was removed."""
+    def sweep(self, layers: set[str]) -> list[str]:
+        """Remove what nobody has asked for in a week, and what is a layer by now.
+
+        ``layers`` are the digests of those, as they came. Returns what was removed.
+        """
         done = []
         for path in self._directory.iterdir():
-            if path.stat().st_mtime < time.time() - 7 * 86400:
+            if path.suffix == SUFFIX:
+                continue
+            old = path.stat().st_mtime < time.time() - 7 * 86400
+            if old or path.name.replace("-", ":", 1) in layers:
                 path.unlink()
+                path.with_name(path.name + SUFFIX).unlink(missing_ok=True)
                 done.append(f"removed the unfinished download {path.name}")
         return done
 

@@ -9,6 +9,7 @@ already joins in; when nobody waits any more it stops, and what came stays for t
 from __future__ import annotations
 
 import asyncio
+import functools
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -26,7 +27,9 @@ from boxwood.model.platform import Platform
 from boxwood.model.policy import Requirement
 from boxwood.model.reference import Reference
 from boxwood.services.images import verifying
+from boxwood.services.images.arriving import Arriving
 from boxwood.services.images.downloads import Download, is_wrong
+from boxwood.store.ahead import Ahead
 from boxwood.store.piping import read_some
 
 if TYPE_CHECKING:
@@ -60,6 +63,8 @@ class Pull:
         self._said: dict[str, dict[str, Any]] = {}
         """The last message of each id, for who joins later."""
         self._work: asyncio.Task[Image] | None = None
+        self._unpacked: list[Download] = []
+        """Whose files go when the image is recorded: before, the next try may need them."""
 
     # Watching
 
@@ -230,9 +235,10 @@ class Pull:
     ) -> Image:
         service = self._service
         chains = chain_ids(config.rootfs.diff_ids)
-        with service.lease(chains):
+        async with AsyncExitStack() as downloads:
+            downloads.enter_context(service.lease(chains))
             try:
-                await self._layers(config, layers, chains)
+                await self._layers(config, layers, chains, downloads)
                 service.content.put(document)
                 for data in documents:
                     service.content.put(data)
@@ -241,6 +247,8 @@ class Pull:
                 fault("pull.settled")
                 image, _ = service.catalog.add(config, document, names)
                 fault("pull.recorded")
+                for download in self._unpacked:
+                    download.spent = True
             except BaseException:
                 if service.catalog.by_id(digest := Digest.of(document)) is None:
                     service.content.delete(digest)
@@ -249,25 +257,27 @@ class Pull:
         return image
 
     async def _layers(
-        self, config: ImageConfig, layers: tuple[Descriptor, ...], chains: tuple[Digest, ...]
+        self,
+        config: ImageConfig,
+        layers: tuple[Descriptor, ...],
+        chains: tuple[Digest, ...],
+        downloads: AsyncExitStack,
     ) -> None:
+        """Fetch and unpack them; ``downloads`` says when what was fetched is let go."""
         store = self._service.layers
         missing = [chain for chain in chains if not store.has(chain)]
         for layer, chain in zip(layers, chains, strict=True):
             here = chain not in missing
             self._say("Already exists" if here else "Pulling fs layer", _short(layer),
                       progressDetail={})  # fmt: skip
-        async with AsyncExitStack() as stack:
-            coming = [
-                await stack.enter_async_context(self._coming(layer, diff_id, chain))
-                for layer, diff_id, chain in zip(
-                    layers, config.rootfs.diff_ids, chains, strict=True
-                )
-            ]
-            parent: Digest | None = None
-            for unpack, chain in zip(coming, chains, strict=True):
-                await unpack(parent)
-                parent = chain
+        coming = [
+            await downloads.enter_async_context(self._coming(layer, diff_id, chain))
+            for layer, diff_id, chain in zip(layers, config.rootfs.diff_ids, chains, strict=True)
+        ]
+        parent: Digest | None = None
+        for unpack, chain in zip(coming, chains, strict=True):
+            await unpack(parent)
+            parent = chain
 
     @asynccontextmanager
     async def _coming(
@@ -281,7 +291,8 @@ class Pull:
         if (twin := self._twin(diff_id)) is not None:
 
             async def again(parent: Digest | None) -> None:
-                await self._unpack_twin(twin, layer, parent, diff_id)
+                await self._unpack_twin(twin, parent, diff_id)
+                self._say("Already exists", _short(layer), progressDetail={})
 
             yield again
             return
@@ -289,11 +300,20 @@ class Pull:
         def fetch(offset: int) -> AsyncIterator[bytes]:
             return self._transport.fetch(self._name, layer, offset, self._credentials)
 
-        async with self._service.downloads.joined(layer, fetch) as download:
+        def part(start: int, end: int) -> AsyncIterator[bytes]:
+            return self._transport.fetch_part(self._name, layer, start, end, self._credentials)
+
+        async with self._service.downloads.joined(layer, fetch, part) as download:
+            self._begin(download, layer, diff_id, chain)
             telling = asyncio.ensure_future(self._tell(layer, download))
 
             async def unpack(parent: Digest | None) -> None:
-                await self._unpack(layer, download, parent, diff_id)
+                last = await self._unpack(layer, download, parent, diff_id, chain)
+                telling.cancel()  # it may be about to say less
+                await asyncio.wait([telling])
+                if telling.cancelled():
+                    self._say("Download complete", _short(layer), progressDetail={})
+                self._say(last, _short(layer), progressDetail={})
 
             try:
                 yield unpack
@@ -301,11 +321,20 @@ class Pull:
                 telling.cancel()
                 await asyncio.wait([telling])
 
+    def _begin(self, download: Download, layer: Descriptor, diff_id: str, chain: Digest) -> None:
+        """Have it unpacked as it comes, where that can be, unless somebody does already."""
+        if Ahead.possible(self._service.layers) and not download.ahead:
+            slots = self._service.downloads.unpacking
+            download.join_ahead(
+                chain,
+                Arriving(self._service.layers, slots, download.path, diff_id, layer.digest),
+            )
+
     async def _tell(self, layer: Descriptor, download: Download) -> None:
         last = -1
         while not download.done:
-            if download.received != last:
-                last = download.received
+            if download.there != last:
+                last = download.there
                 self._say("Downloading", _short(layer), progressDetail=_detail(last, layer.size))
             await asyncio.sleep(BEAT)
         self._say("Download complete", _short(layer), progressDetail={})
@@ -317,9 +346,7 @@ class Pull:
                 return other
         return None
 
-    async def _unpack_twin(
-        self, twin: Layer, layer: Descriptor, parent: Digest | None, diff_id: str
-    ) -> None:
+    async def _unpack_twin(self, twin: Layer, parent: Digest | None, diff_id: str) -> None:
         store = self._service.layers
         async with store.blobs.open_tar(twin) as (fd, _):
 
@@ -328,35 +355,67 @@ class Pull:
                     yield piece
 
             await fed(pieces(), lambda source: store.unpack(parent, source, diff_id=diff_id))
-        self._say("Already exists", _short(layer), progressDetail={})
 
     async def _unpack(
-        self, layer: Descriptor, download: Download, parent: Digest | None, diff_id: str
+        self,
+        layer: Descriptor,
+        download: Download,
+        parent: Digest | None,
+        diff_id: str,
+        chain: Digest,
+    ) -> str:
+        """Make the layer, and return what is to be said of it in the end.
+
+        Bytes that are wrong, and not all of one answer, are fetched afresh.
+        """
+        for again in (False, True):
+            if (twin := self._twin(diff_id)) is not None:  # the same bytes lower down
+                await self._unpack_twin(twin, parent, diff_id)
+                return "Already exists"
+            renewals = download.renewals
+            try:
+                await self._unpack_here(layer, download, parent, diff_id, chain)
+            except BoxwoodError as error:
+                renewed = download.renewals != renewals  # another pull has found it out
+                if not renewed and not is_wrong(error):
+                    raise
+                if again or not (renewed or download.resumed):
+                    download.spent = True
+                    raise DataLoss(f"pull {shown(self._name)}: {error}") from error
+            else:
+                break
+            self._say("Retrying", _short(layer), progressDetail={})
+            await download.renew(renewals)
+        fault("pull.unpacked")
+        self._unpacked.append(download)
+        return "Pull complete"
+
+    async def _unpack_here(
+        self,
+        layer: Descriptor,
+        download: Download,
+        parent: Digest | None,
+        diff_id: str,
+        chain: Digest,
     ) -> None:
         service = self._service
-        if (twin := self._twin(diff_id)) is not None:  # the same bytes lower down
-            await self._unpack_twin(twin, layer, parent, diff_id)
-            return
-        digest = Digest.parse(layer.digest)
         # A name of its own: another pull may make another layer of the same file.
         keep = download.link(service.content.root / "ingest" / f"pull.{secrets.token_hex(8)}")
+        unpack = functools.partial(
+            service.layers.unpack, parent, diff_id=diff_id, digest=layer.digest, keep=keep
+        )
         try:
-            await fed(
-                download.follow(),
-                lambda source: service.layers.unpack(
-                    parent, source, diff_id=diff_id, digest=str(digest), keep=keep
-                ),
-            )
-        except BoxwoodError as error:
-            if is_wrong(error):
-                download.spent = True
-                raise DataLoss(f"pull {shown(self._name)}: {error}") from error
-            raise
+            if chain not in download.ahead:
+                await fed(download.follow(), unpack)
+                return
+            await download.arrived()
+            # Another pull of the same layer may have taken what was unpacked.
+            arriving = download.ahead.pop(chain, None)
+            with keep.open("rb", buffering=0) as source:
+                begun = arriving.take() if arriving else None
+                await unpack(source.fileno(), begun=begun)
         finally:
             keep.unlink(missing_ok=True)
-        fault("pull.unpacked")
-        download.spent = True
-        self._say("Pull complete", _short(layer), progressDetail={})
 
 
 def _names(reference: Reference, top: Descriptor) -> list[Reference]:

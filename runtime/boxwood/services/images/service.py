@@ -97,6 +97,7 @@ class Registries(msgspec.Struct, frozen=True):
     downloads: int = 3
     uploads: int = 5
     attempts: int = 5
+    ranges: int = 4
     verify: Callable[[Verification], Awaitable[Verdict | None]] | None = None
     """Asks the extensions about an image."""
 
@@ -134,7 +135,9 @@ class ImagesService:
         self.registries = registries
         self.policy = RegistryPolicy()
         """The engine sets it, again when the configuration was read again."""
-        self.downloads = Downloads(content.root, registries.downloads, registries.attempts)
+        self.downloads = Downloads(
+            content.root, registries.downloads, registries.attempts, registries.ranges
+        )
         self._uploads = asyncio.Semaphore(registries.uploads)
         self._pulls: dict[tuple[object, ...], Pull] = {}
         self._leases: Counter[str] = Counter()
@@ -148,7 +151,7 @@ class ImagesService:
         done = self.catalog.load()
         done += [f"removed the unused layer {diff_id}" for diff_id in self._drop_layers()]
         done += self._drop_blobs()
-        done += self.downloads.sweep()
+        done += self.downloads.sweep({layer.blob for layer in self.layers.all()})
         directory = self.content.root / "ingest"
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

@@ -1,0 +1,113 @@
+"""Downloads over several connections: which bytes are asked for, and what becomes of faults."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from boxwood.errors import Unavailable, Unsupported
+from boxwood.model.descriptor import Descriptor
+from boxwood.model.digest import Digest
+from boxwood.services.images import downloads
+from boxwood.services.images.downloads import Downloads
+
+PIECE = 10_000
+
+
+class Peer:
+    """One that has a blob. Its streams stop at ``stop`` until somebody has asked for a part."""
+
+    def __init__(self, content: bytes, stop: int) -> None:
+        self.content, self.stop = content, stop
+        self.descriptor = Descriptor(
+            media_type="application/octet-stream",
+            digest=str(Digest.of(content)),
+            size=len(content),
+        )
+        self.asked = asyncio.Event()
+        self.parts: list[tuple[int, int]] = []
+        self.streams: list[int] = []
+        self.failing: BaseException | None = None
+        self.sent = 0
+
+    async def fetch(self, offset: int) -> AsyncIterator[bytes]:
+        self.streams.append(offset)
+        for at in range(offset, len(self.content), PIECE):
+            if at >= self.stop:
+                await self.asked.wait()
+            await asyncio.sleep(0)
+            self.sent += PIECE
+            yield self.content[at : at + PIECE]
+
+    async def part(self, start: int, end: int) -> AsyncIterator[bytes]:
+        self.parts.append((start, end))
+        self.asked.set()
+        if self.failing is not None:
+            raise self.failing
+        for at in range(start, end, PIECE):
+            await asyncio.sleep(0)
+            self.sent += PIECE
+            yield self.content[at : min(at + PIECE, end)]
+
+
+@pytest.fixture(autouse=True)
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections are added for little, and at once."""
+    monkeypatch.setattr(downloads, "LOOK", 0.001)
+    monkeypatch.setattr(downloads, "SOON", 0.0)
+    monkeypatch.setattr(downloads, "LEAST_PART", 50_000)
+    monkeypatch.setattr(downloads, "GAIN", 0.0)
+
+
+async def received(root: Path, peer: Peer, connections: int = 4) -> bytes:
+    """Download it all and return the bytes as a follower reads them."""
+    store = Downloads(root, 3, 5, connections)
+    async with store.joined(peer.descriptor, peer.fetch, peer.part) as download:
+        return b"".join([piece async for piece in download.follow()])
+
+
+async def test_parts(tmp_path: Path) -> None:
+    """Halves of what is left come over connections of their own, and all is there once."""
+    peer = Peer(os.urandom(1_000_000), 200_000)
+    assert await received(tmp_path, peer) == peer.content
+    assert peer.parts
+    assert peer.parts[0][1] == len(peer.content)
+    assert not list((tmp_path / "partial").glob("*.spans"))
+
+
+async def test_one_connection(tmp_path: Path) -> None:
+    """With one allowed there are no parts."""
+    peer = Peer(os.urandom(300_000), 1 << 30)
+    assert await received(tmp_path, peer, connections=1) == peer.content
+    assert (peer.streams, peer.parts) == ([0], [])
+
+
+@pytest.mark.parametrize("error", [Unsupported("no parts"), Unavailable("too many connections")])
+async def test_a_peer_without_parts(tmp_path: Path, error: BaseException) -> None:
+    """It is asked once; the first connection brings the rest, and nothing comes twice."""
+    peer = Peer(os.urandom(1_000_000), 200_000)
+    peer.failing = error
+    assert await received(tmp_path, peer) == peer.content
+    assert len(peer.parts) == 1
+    assert peer.sent == len(peer.content)
+
+
+async def test_a_killed_daemon(tmp_path: Path) -> None:
+    """What came in parts is not asked for again by the next one."""
+    peer = Peer(os.urandom(1_000_000), 200_000)
+    store = Downloads(tmp_path, 3, 5, 4)
+    async with store.joined(peer.descriptor, peer.fetch, peer.part) as download:
+        while not peer.parts or download.there < 600_000:
+            await download.progress()
+        had = download.there
+    again = Peer(peer.content, 1 << 30)
+    store = Downloads(tmp_path, 3, 5, 1)
+    async with store.joined(again.descriptor, again.fetch, again.part) as download:
+        assert download.there <= had
+        missing = len(peer.content) - download.there
+        assert b"".join([piece async for piece in download.follow()]) == peer.content
+        assert again.sent <= missing + 4 * PIECE
