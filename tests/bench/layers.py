@@ -235,24 +235,28 @@ def tool_cases(grounds: Grounds, where: str, rounds: int, least: floor.Floor) ->
     ]
 
 
-def docker_archive(layer: Path, target: Path) -> None:
-    """Write an image of one layer in the form that `docker load` takes."""
-    with layer.open("rb") as file:
-        diff_id = hashlib.file_digest(file, "sha256").hexdigest()
+def docker_archive(layers: Sequence[Path], target: Path) -> None:
+    """Write an image of layers, the lowest first, in the form that `docker load` takes."""
+    diff_ids = []
+    for layer in layers:
+        with layer.open("rb") as file:
+            diff_ids.append(f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}")
     config = {
         "architecture": "amd64",
         "os": "linux",
         "config": {"Cmd": ["sh"]},
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{diff_id}"]},
+        "rootfs": {"type": "layers", "diff_ids": diff_ids},
     }
-    manifest = [{"Config": "config.json", "RepoTags": ["bench:1"], "Layers": ["layer.tar"]}]
+    names = [f"{number}/layer.tar" for number in range(len(layers))]
+    manifest = [{"Config": "config.json", "RepoTags": ["bench:1"], "Layers": names}]
     with tarfile.open(target, "w") as archive:
         for name, value in (("config.json", config), ("manifest.json", manifest)):
             data = json.dumps(value).encode()
             info = tarfile.TarInfo(name)
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
-        archive.add(layer, "layer.tar")
+        for layer, name in zip(layers, names, strict=True):
+            archive.add(layer, name)
 
 
 def engine_cases(servers: dict[str, Server], image: Path, out: Path) -> list[frame.Case]:
@@ -440,8 +444,8 @@ class Bar(msgspec.Struct, frozen=True):
         return self.ratio <= self.bar
 
 
-def bars(report: frame.Report) -> list[Bar]:
-    """Return the bars that this run can judge."""
+def bars(report: frame.Report, wanted: Sequence[tuple[str, str, float]] = BARS) -> list[Bar]:
+    """Return the bars that this run can judge; ``wanted`` as :data:`BARS` has them."""
     medians = {
         (result.scenario, result.subject): result.median
         for result in report.results
@@ -450,18 +454,18 @@ def bars(report: frame.Report) -> list[Bar]:
     return [
         Bar(scenario, rival, medians[scenario, OURS] / medians[scenario, rival], bar)
         for scenario in report.scenarios()
-        for head, rival, bar in BARS
+        for head, rival, bar in wanted
         if scenario.startswith(head) and {(scenario, OURS), (scenario, rival)} <= medians.keys()
     ]
 
 
-def markdown(report: frame.Report) -> str:
+def markdown(report: frame.Report, judged: Sequence[Bar]) -> str:
     """Return the tables for docs/performance.md."""
     lines = ["| what | to what | ratio | bar | |", "| --- | --- | --- | --- | --- |"]
     lines += [
         f"| {bar.scenario} | `{bar.rival}` | {bar.ratio:.2f} | {bar.bar:.2f} | "
         f"{'✓' if bar.held else '✗'} |"
-        for bar in bars(report)
+        for bar in judged
     ]
     lines += ["", "| | by | median | interval |", "| --- | --- | --- | --- |"]
     for name in report.scenarios():
@@ -532,7 +536,7 @@ async def measure_tools(
 async def measure_engines(run: frame.Run, layer: Path, memory: Path) -> None:
     """Measure load and save on Docker's engine and ours."""
     image = memory / "image.tar"
-    docker_archive(layer, image)
+    docker_archive([layer], image)
     with contextlib.ExitStack() as stack:
         # A fresh file system whose file is in memory: whoever else writes to the disk is not heard.
         place = stack.enter_context(places.place("ext4", memory, 8 << 30))
@@ -555,16 +559,21 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--part", action="append", choices=parts, help="default: all")
     parser.add_argument("--tree", action="append", choices=TREES, help="default: all")
     parser.add_argument("--fs", action="append", choices=places.KINDS, help="tmpfs and ext4")
-    parser.add_argument("--debian", type=Path, help="a tar of the Debian tree (else mmdebstrap)")
     parser.add_argument("--full", action="store_true", help="10^6 files too")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--html", type=Path)
-    parser.add_argument("--table", type=Path, help="Markdown for docs/performance.md")
+    add_outputs(parser)
     options = parser.parse_args(arguments)
     options.part = options.part or list(parts)
     options.tree = options.tree or list(TREES)
     options.fs = options.fs or list(PLACES)
     return options
+
+
+def add_outputs(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that every bench with this main has."""
+    parser.add_argument("--debian", type=Path, help="a tar of the Debian tree (else mmdebstrap)")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--html", type=Path)
+    parser.add_argument("--table", type=Path, help="Markdown for docs/performance.md")
 
 
 def interrupt(number: int, _: object) -> None:
@@ -574,17 +583,28 @@ def interrupt(number: int, _: object) -> None:
 
 def main() -> int:
     """Measure, print, write; 1 when a bar is not held."""
-    options = parse(sys.argv[1:])
+    return run_main("layers", parse(sys.argv[1:]), measure, bars)
+
+
+def run_main(
+    name: str,
+    options: argparse.Namespace,
+    measure: Callable[[argparse.Namespace, Path], Awaitable[frame.Report]],
+    judge: Callable[[frame.Report], list[Bar]],
+) -> int:
+    """Measure in a room of the bench's own, print, write; 1 when a bar is not held."""
     signal.signal(signal.SIGTERM, interrupt)
-    room = make_room(
-        "layers", parent=None if os.environ.get("BOXWOOD_TEST_DIR") else Path("/var/tmp")
-    )
+    room = make_room(name, parent=None if os.environ.get("BOXWOOD_TEST_DIR") else Path("/var/tmp"))
+
+    async def run() -> frame.Report:
+        return await measure(options, room)
+
     try:
-        report = asyncio.run(measure(options, room))
+        report = asyncio.run(run())
     finally:
         clear_room(room)
     print(text.describe(report))
-    judged = bars(report)
+    judged = judge(report)
     rows = [("BAR", "TO", "IS", "ASKED", "")]
     rows += [
         (
@@ -602,7 +622,7 @@ def main() -> int:
     if options.html:
         options.html.write_text(page.render(report))
     if options.table:
-        options.table.write_text(markdown(report))
+        options.table.write_text(markdown(report, judged))
     return 0 if all(bar.held for bar in judged) else 1
 
 

@@ -20,8 +20,9 @@ from tests.support.paths import clean_environment, clear_room, make_room
 class Registry:
     """One registry. ``extra`` goes into its configuration (JSON, which is YAML)."""
 
-    def __init__(self, extra: dict[str, Any] | None = None) -> None:
-        self.room = make_room("registry")
+    def __init__(self, extra: dict[str, Any] | None = None, parent: Path | None = None) -> None:
+        """``parent``: the folder that its own is made in."""
+        self.room = make_room("registry", parent=parent)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -120,9 +121,9 @@ class Registry:
 
 
 @contextlib.contextmanager
-def serving(extra: dict[str, Any] | None = None) -> Iterator[Registry]:
+def serving(extra: dict[str, Any] | None = None, parent: Path | None = None) -> Iterator[Registry]:
     """Run a registry."""
-    registry = Registry(extra)
+    registry = Registry(extra, parent)
     try:
         registry.start()
         yield registry
