@@ -168,6 +168,51 @@ def test_wrong_bytes(house: Engine, registry: Scripted) -> None:
     assert not list(partial.iterdir())
 
 
+@pytest.mark.parametrize("part", [1000, 1_000_000, None])
+def test_wrong_bytes_of_long_ago(house: Engine, registry: Scripted, part: int | None) -> None:
+    """What was kept turns out wrong when all is here: all of it is fetched afresh, at once."""
+    layer = registry.layers[0]
+    wrong = bytearray(layer[:part])
+    wrong[len(wrong) // 2] ^= 1
+    kept = house.data_root / "content/partial" / digest(layer).replace(":", "-")
+    kept.write_bytes(wrong)
+    assert error_of(pull(house, registry.image)) == ""
+    assert is_here(house, registry.image)
+    asked = [
+        head.get("range", "all")
+        for head, line in zip(registry.headers, registry.requests, strict=True)
+        if first_layer(registry) in line
+    ]
+    # A decompressor may find it out before the rest is asked for.
+    assert asked[-1] == "all"
+    assert asked in (["all"], [f"bytes={part}-", "all"])
+    assert not kept.exists()
+
+
+def test_what_was_unpacked_is_kept(house: Engine, registry: Scripted) -> None:
+    """A layer that was verified in a pull that failed is not fetched again."""
+    first, second = (digest(layer) for layer in registry.layers)
+    stored = house.data_root / "content/blobs/sha256" / first.partition(":")[2]
+
+    def script(handler: Handler) -> bool:
+        if second in handler.path:
+            until(stored.exists, "the first layer is here")
+            handler.answer(404)
+            return True
+        return False
+
+    registry.script = script
+    assert error_of(pull(house, registry.image))
+    assert not is_here(house, registry.image)
+    until(lambda: not stored.exists(), "nothing of it is left but what was fetched")
+    registry.script = lambda _: False
+    registry.requests.clear()
+    assert error_of(pull(house, registry.image)) == ""
+    assert registry.asked("GET", first) == []
+    assert len(registry.asked("GET", second)) == 1
+    assert not list((house.data_root / "content/partial").iterdir())
+
+
 def test_a_document_that_breaks_off(house: Engine, registry: Scripted) -> None:
     """It is asked for again, a bounded number of times."""
     cuts = iter((5, 0))

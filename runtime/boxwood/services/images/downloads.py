@@ -315,7 +315,7 @@ class Download:
         if renewals == self.renewals:
             self.renewals += 1
             await self._end()
-            self._forget()
+            forget(self.path)
             self._spans = Spans(self.path, self.size)
             self.begin()
 
@@ -323,7 +323,7 @@ class Download:
         """End it; what is here stays."""
         await self._end()
         if self.spent:
-            self._forget()
+            forget(self.path)
 
     async def _end(self) -> None:
         work, self._work = self._work, None
@@ -335,10 +335,6 @@ class Download:
         for arriving in self.ahead.values():
             arriving.stop()
         self.ahead.clear()
-
-    def _forget(self) -> None:
-        self.path.unlink(missing_ok=True)
-        self._spans.forget_map()
 
     def link(self, path: Path) -> Path:
         """Give the file a further name, for one who takes it over; raises ResourceExhausted."""
@@ -400,6 +396,14 @@ class Downloads:
                     del self._active[digest]
                 await download.stop()
 
+    def forget(self, descriptor: Descriptor) -> None:
+        """Remove what is here of a blob, which is a layer by now; in use, with its last user."""
+        digest = Digest.parse(descriptor.digest)
+        if (download := self._active.get(digest)) is not None:
+            download.spent = True
+        else:
+            forget(self.path(digest))
+
     def sweep(self, layers: set[str]) -> list[str]:
         """Remove what nobody has asked for in a week, and what is a layer by now.
 
@@ -411,10 +415,15 @@ class Downloads:
                 continue
             old = path.stat().st_mtime < time.time() - 7 * 86400
             if old or path.name.replace("-", ":", 1) in layers:
-                path.unlink()
-                path.with_name(path.name + SUFFIX).unlink(missing_ok=True)
+                forget(path)
                 done.append(f"removed the unfinished download {path.name}")
         return done
+
+
+def forget(path: Path) -> None:
+    """Remove what is here of a blob, and the map of it."""
+    path.unlink(missing_ok=True)
+    path.with_name(path.name + SUFFIX).unlink(missing_ok=True)
 
 
 def is_wrong(error: BoxwoodError) -> bool:

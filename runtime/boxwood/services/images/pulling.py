@@ -63,8 +63,6 @@ class Pull:
         self._said: dict[str, dict[str, Any]] = {}
         """The last message of each id, for who joins later."""
         self._work: asyncio.Task[Image] | None = None
-        self._unpacked: list[Download] = []
-        """Whose files go when the image is recorded: before, the next try may need them."""
 
     # Watching
 
@@ -235,20 +233,21 @@ class Pull:
     ) -> Image:
         service = self._service
         chains = chain_ids(config.rootfs.diff_ids)
-        async with AsyncExitStack() as downloads:
-            downloads.enter_context(service.lease(chains))
+        with service.lease(chains):
             try:
-                await self._layers(config, layers, chains, downloads)
-                service.content.put(document)
-                for data in documents:
-                    service.content.put(data)
-                await service.layers.ensure_init(chains[-1] if chains else None)
-                await service.layers.settle(chains)
-                fault("pull.settled")
-                image, _ = service.catalog.add(config, document, names)
-                fault("pull.recorded")
-                for download in self._unpacked:
-                    download.spent = True
+                # What was fetched stays until the image is recorded: the next try may need it.
+                async with AsyncExitStack() as downloads:
+                    await self._layers(config, layers, chains, downloads)
+                    service.content.put(document)
+                    for data in documents:
+                        service.content.put(data)
+                    await service.layers.ensure_init(chains[-1] if chains else None)
+                    await service.layers.settle(chains)
+                    fault("pull.settled")
+                    image, _ = service.catalog.add(config, document, names)
+                    fault("pull.recorded")
+                    for layer in layers:
+                        service.downloads.forget(layer)
             except BaseException:
                 if service.catalog.by_id(digest := Digest.of(document)) is None:
                     service.content.delete(digest)
@@ -387,7 +386,6 @@ class Pull:
             self._say("Retrying", _short(layer), progressDetail={})
             await download.renew(renewals)
         fault("pull.unpacked")
-        self._unpacked.append(download)
         return "Pull complete"
 
     async def _unpack_here(

@@ -69,7 +69,7 @@ class Spans:
                 self._map.read_bytes(), type=list[tuple[int, int, int]])]  # fmt: skip
         except FileNotFoundError:
             spans = [Span(0, have, self.size)]
-        except (OSError, msgspec.MsgspecError):
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             return False
         ends = [0, *(span.end for span in spans)]
         whole = ends[-1] == self.size and all(
