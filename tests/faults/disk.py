@@ -89,11 +89,16 @@ class SmallEngine(Engine):
 
     def tree(self) -> set[str]:
         """Return the paths of all that the engine keeps, less its database."""
-        found = set()
-        # What is being deleted may go under the walk.
-        for folder, below, files in os.walk(self.data_root):
-            found |= {os.path.relpath(f"{folder}/{name}", self.data_root) for name in below + files}
-        return {path for path in found if not path.startswith("boxwood.db")}
+        return tree(self.data_root)
+
+
+def tree(root: Path) -> set[str]:
+    """Return the paths of all that an engine keeps below its data root, less its database."""
+    found = set()
+    # What is being deleted may go under the walk.
+    for folder, below, files in os.walk(root):
+        found |= {os.path.relpath(f"{folder}/{name}", root) for name in below + files}
+    return {path for path in found if not path.startswith("boxwood.db")}
 
 
 def is_one_sentence(text: str) -> bool:
@@ -101,12 +106,12 @@ def is_one_sentence(text: str) -> bool:
     return "\n" not in text.strip() and "Traceback" not in text and "Error(" not in text
 
 
-def settled_tree(engine: SmallEngine, before: set[str]) -> set[str]:
+def settled_tree(engine: Engine, before: set[str]) -> set[str]:
     """Return what is more than before (the trash is emptied in the background)."""
     import time
 
     for _ in range(400):  # 20 s: a busy machine
-        more = engine.tree() - before
+        more = tree(engine.data_root) - before
         if not more:
             break
         time.sleep(0.05)
