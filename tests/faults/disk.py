@@ -62,9 +62,11 @@ class SmallDisk:
         return found.f_bavail * found.f_frsize
 
     @contextlib.contextmanager
-    def full(self) -> Iterator[None]:
-        """Be full for a while."""
+    def full(self, but: int = 0) -> Iterator[None]:
+        """Be full for a while, but for so many bytes."""
         self.fill()
+        if but:
+            os.truncate(self._filler, self._filler.stat().st_size - but)
         try:
             yield
         finally:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from tests.faults.disk import FULL, SmallDisk, SmallEngine, entries, is_one_sentence, settled_tree
 from tests.faults.scenario import unframed
+from tests.integration.tar.archives import archive, entry
 from tests.support.busybox import busybox_tar
 from tests.support.engine import running
 from tests.support.http import Answer
 from tests.support.needs import need_root, until
+from tests.support.scripted import Scripted
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(180)]
 
@@ -199,18 +203,43 @@ def test_import(small: SmallEngine, disk: SmallDisk) -> None:
     where = "/images/create?fromSrc=-&repo=other&tag=1"
     headers = {"Content-Type": "application/x-tar"}
     # Other bytes than those that are there already.
-    archive = busybox_tar().replace(b"root:x:0:0", b"root:y:0:0")
-    assert archive != busybox_tar()
+    tar = busybox_tar().replace(b"root:x:0:0", b"root:y:0:0")
+    assert tar != busybox_tar()
     with disk.full():
-        answer = small.api("POST", where, archive, headers=headers)
+        answer = small.api("POST", where, tar, headers=headers)
         check_stream(answer)
         check_answers(small)
         assert small.api("GET", "/images/json").json() == images
     assert not settled_tree(small, before)
-    answer = small.api("POST", where, archive, headers=headers)
+    answer = small.api("POST", where, tar, headers=headers)
     assert answer.status == 200
     assert b'"error"' not in answer.body
     assert small.api("DELETE", "/images/other:1").status == 200
+
+
+@pytest.mark.parametrize("room", [0, 1 << 20, 4 << 20])
+def test_pull(small: SmallEngine, disk: SmallDisk, room: int) -> None:
+    """Full at once, in the download, while it is unpacked: nothing stays but what was fetched."""
+    before, images = small.tree(), small.api("GET", "/images/json").json()
+    tar = archive(entry("big", data=os.urandom(3 << 20)))
+    with Scripted(tar).serving() as registry:
+        where = f"/images/create?fromImage={quote(registry.image, safe='')}"
+        with disk.full(but=room):
+            check_stream(small.api("POST", where))
+            check_answers(small)
+            assert small.api("GET", "/images/json").json() == images
+        more = settled_tree(small, before | fetched(small))
+        assert not more
+        answer = small.api("POST", where)
+        assert answer.status == 200
+        assert b'"error"' not in answer.body
+        assert not fetched(small)
+        assert small.api("DELETE", f"/images/{quote(registry.image, safe='')}").status == 200
+
+
+def fetched(engine: SmallEngine) -> set[str]:
+    """Return the paths of what is kept of downloads."""
+    return {path for path in engine.tree() if path.startswith("content/partial/")}
 
 
 def check_stream(answer: Answer) -> None:
