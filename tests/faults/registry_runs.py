@@ -7,14 +7,14 @@ import json
 import random
 import time
 import urllib.error
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from boxwood.model.descriptor import DOCKER_MANIFEST
+from boxwood.services.images.spans import SUFFIX
 from tests.faults.disk import is_one_sentence
 from tests.integration.images.make import config, docker_old
 from tests.integration.tar.archives import archive, entry
@@ -33,6 +33,10 @@ SIZES = (400_000, 150_000, 30_000)
 """Bytes of a layer's file."""
 
 
+IN_FLIGHT = 1 << 20
+"""Bytes that are on their way when a connection's part becomes another one's, at most."""
+
+
 @dataclass(frozen=True)
 class Picture:
     """An image as a registry has it."""
@@ -42,9 +46,9 @@ class Picture:
     manifest: bytes
 
     @classmethod
-    def drawn(cls, dice: random.Random) -> Picture:
-        """Make one of random files."""
-        tars = [archive(entry("file", data=dice.randbytes(size))) for size in SIZES]
+    def drawn(cls, dice: random.Random, sizes: Sequence[int]) -> Picture:
+        """Make one of random files, one of so many bytes in each layer."""
+        tars = [archive(entry("file", data=dice.randbytes(size))) for size in sizes]
         layers = tuple(gzip.compress(tar, 1, mtime=0) for tar in tars)
         document = config(*tars)
         manifest = {
@@ -67,10 +71,17 @@ class Goods(NamedTuple):
 class Lane:
     """One repository behind a proxy of its own: what happens in it concerns nobody else."""
 
-    def __init__(self, engine: Engine, registry: Registry, proxy: FaultProxy, number: int) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        registry: Registry,
+        proxy: FaultProxy,
+        number: int,
+        sizes: Sequence[int] = SIZES,
+    ) -> None:
         self.engine, self._registry, self.proxy = engine, registry, proxy
         self._repository = f"lane{number}/image"
-        self.picture = Picture.drawn(random.Random(number))
+        self.picture = Picture.drawn(random.Random(number), sizes)
         picture = self.picture
         registry.put(
             self._repository, "1", MANIFEST, picture.manifest, *picture.layers, picture.config
@@ -80,16 +91,26 @@ class Lane:
 
     @classmethod
     @contextmanager
-    def opened(cls, engine: Engine, registry: Registry, number: int) -> Iterator[Lane]:
-        """Open one; its images go with it."""
-        with FaultProxy(("127.0.0.1", registry.port)).serving() as proxy:
-            yield cls(engine, registry, proxy, number)
+    def opened(
+        cls,
+        engine: Engine,
+        registry: Registry,
+        number: int,
+        sizes: Sequence[int] = SIZES,
+        rate: float = 0.0,
+    ) -> Iterator[Lane]:
+        """Open one: for layers of these sizes, so many bytes a second wide."""
+        with FaultProxy(("127.0.0.1", registry.port), rate).serving() as proxy:
+            yield cls(engine, registry, proxy, number, sizes)
 
-    def run(self, seed: int) -> str:
-        """Do what the seed says; returns what came of it: ``pulled``, or the error."""
+    def run(self, seed: int, pushes: float = 0.4) -> str:
+        """Do what the seed says, so many times of one a push; returns what came of it.
+
+        That is ``pulled``, ``pushed``, or the error.
+        """
         dice = random.Random(seed)
         self._harmed = ""
-        goods = self.load(seed, dice) if dice.random() < 0.4 else None
+        goods = self.load(seed, dice) if dice.random() < pushes else None
         self.proxy.begin(seed, dice.choice(RATES))
         error = self.pull() if goods is None else self.push(goods)
         if error:
@@ -123,19 +144,23 @@ class Lane:
         self.proxy.begin(0, 0.0)
         error = self.pull()
         assert not error, f"the clean pull: {error}"
-        for layer, (good, whole) in here.items():
+        for layer, (kept, whole) in here.items():
             fetched = self.proxy.fetched(digest(layer))
             # What was kept and is wrong is found out when all of it is here.
-            limit = len(layer) - good if whole else 2 * len(layer)
-            assert fetched <= limit, f"{fetched} bytes of {len(layer)}, though {good} were here"
+            limit = len(layer) - kept if whole else 2 * len(layer)
+            asked = sum(digest(layer) in one.path for one in self.proxy.log)
+            limit += IN_FLIGHT * max(asked - 1, 0)
+            assert fetched <= limit, f"{fetched} bytes of {len(layer)}, though {kept} were here"
 
     def _kept(self, layer: bytes) -> tuple[int, bool]:
-        """Return how many first bytes of a layer are kept, and if all that is kept is right."""
+        """Return how many bytes of a layer are kept, and if all of them are right."""
         file = self.engine.data_root / "content/partial" / digest(layer).replace(":", "-")
         kept = file.read_bytes() if file.exists() else b""
-        same = (one == other for one, other in zip(kept, layer, strict=False))
-        good = sum(1 for _ in takewhile(bool, same))
-        return good, good == len(kept)
+        spans = [(0, len(kept), len(layer))]
+        if (there := file.with_name(file.name + SUFFIX)).exists():
+            spans = json.loads(there.read_bytes())
+        whole = all(kept[start:at] == layer[start:at] for start, at, _ in spans)
+        return sum(at - start for start, at, _ in spans), whole
 
     def check_pulled(self) -> None:
         """It is the registry's image."""

@@ -25,6 +25,11 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(3000)]
 RUNS, SOAK_RUNS = 30, 1000
 LANES = 6
 """Runs side by side: they mostly wait."""
+LARGE_RUNS, SOAK_LARGE_RUNS = 1, 50
+LARGE = (14 << 20, 30_000)
+"""Bytes of layers: the first one is worth several connections."""
+NARROW = 7e6
+"""Bytes a second, at which it is."""
 CONNECTIONS = 16
 """That a transport keeps to one host at most."""
 
@@ -50,10 +55,10 @@ def descriptors(house: Engine) -> int:
     return len(os.listdir(f"/proc/{house.pid}/fd"))
 
 
-def run(lane: Lane, seed: int) -> str:
+def run(lane: Lane, seed: int, **more: float) -> str:
     """Make one run; a failure says how to repeat it."""
     try:
-        return lane.run(seed)
+        return lane.run(seed, **more)
     except Exception as error:
         raise AssertionError(
             f"BOXWOOD_REGISTRY_SEED={seed}: {error}\n{lane.told()}\n{lane.engine.log[-3000:]}"
@@ -90,6 +95,23 @@ def test_faults_at_any_byte(house: Engine, registry: Registry, soak: bool) -> No
         assert fsck.returncode == 0, fsck.stdout
     for text, often in results.most_common():
         print(f"{often:5} {text}")
+
+
+def test_faults_in_parts(house: Engine, registry: Registry, soak: bool) -> None:
+    """The same where a layer comes in several parts at a time: none that is here comes again."""
+    chosen = os.environ.get("BOXWOOD_REGISTRY_SEED", "")
+    first = int(chosen) if chosen else random.SystemRandom().randrange(1 << 32)
+    count = 1 if chosen else SOAK_LARGE_RUNS if soak else LARGE_RUNS
+    with Lane.opened(house, registry, LANES, LARGE, NARROW) as lane:
+        before = tree(house.data_root)
+        # Without faults: it does come in parts.
+        lane.proxy.begin(0, 0.0)
+        assert lane.pull() == ""
+        lane.remove(lane.name)
+        assert any(one.start for one in lane.proxy.log), lane.told()
+        for seed in range(first, first + count):
+            print(seed, run(lane, seed, pushes=0.0))
+            assert not settled_tree(house, before)
 
 
 def _turns(lane: Lane, seeds: list[int]) -> list[str]:

@@ -54,8 +54,9 @@ class _Way:
 class FaultProxy(Relay):
     """``with FaultProxy(upstream).serving() as proxy: proxy.begin(seed, rate)``"""
 
-    def __init__(self, upstream: tuple[str, int]) -> None:
-        super().__init__(upstream)
+    def __init__(self, upstream: tuple[str, int], rate: float = 0.0) -> None:
+        """``rate``: bytes a second of answers' bodies, all connections together; 0: no limit."""
+        super().__init__(upstream, rate=rate)
         self.log: list[Asked] = []
         self._seed, self._rate, self._only = 0, 0.0, ""
         self._counts: Counter[str] = Counter()
@@ -163,6 +164,8 @@ class FaultProxy(Relay):
                 return self._stalled(way)
             way.client.send(piece)
             way.asked.sent += len(piece)
+            if self.rate:
+                self._closing.wait(self._down.sent(len(piece)) - time.monotonic())
         return not ends
 
     def _stalled(self, way: _Way) -> bool:

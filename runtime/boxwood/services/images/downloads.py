@@ -20,7 +20,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from boxwood.drivers.storage import as_boxwood_error
@@ -119,6 +119,8 @@ class Download:
 
     def _ended(self, fd: int) -> None:
         os.close(fd)
+        with suppress(BoxwoodError):  # a full disk: the map says less, and nothing wrong
+            self._spans.save()
         for arriving in self.ahead.values():
             self._tell_end(arriving)
         self._changed.set()
