@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from boxwood.drivers.network import PortRequest
+from boxwood_plugins.network.bridge import foreign
 from tests.support.needs import need_program, need_root
 from tests.support.netlab import Lab, lab
 
@@ -92,18 +93,46 @@ def test_without_a_drop_there_is_no_rule(host: Lab) -> None:
     assert host.sh("iptables -S") == before
 
 
-def test_a_firewall_that_says_no_is_respected(respectful: Lab) -> None:
-    dropping(respectful)
-    before = respectful.sh("nft list table ip filter")
-    box = respectful.container(respectful.network(), PORT)
-    assert respectful.sh("nft list table ip filter") == before
-    with respectful.outside.server():
-        assert not box.reaches(respectful.OUTSIDE)
+def refuse_in_a_table(host: Lab) -> None:
+    """A firewall of the administrator's own: what nobody named is dropped."""
+    host.sh("nft add table inet mine; nft add chain inet mine forward "
+            "'{ type filter hook forward priority 10; policy drop; }'")  # fmt: skip
+
+
+REFUSALS = {
+    "Docker": dropping,
+    "ufw": lambda host: dropping(host, place="ufw-user-forward"),
+    "own table": refuse_in_a_table,
+}
+
+
+@pytest.mark.parametrize("who", REFUSALS)
+def test_a_firewall_that_says_no_is_respected(respectful: Lab, who: str) -> None:
+    """Nothing is added anywhere, and nothing passes: not out, not in by a published port, in
+    neither family; `doctor` says so."""
+    host = respectful
+    REFUSALS[who](host)
+    tables = host.sh("nft list tables").splitlines()
+    before = [host.sh(f"nft -s list {table}") for table in tables]
+    box = host.container(host.network(ipv6=True), PORT, PortRequest(80, "tcp", "::", 8080))
+    assert [host.sh(f"nft -s list {table}") for table in tables] == before
+    with host.outside.server(), host.outside.server(address="::", port=81), box.server():
+        assert not box.reaches(host.OUTSIDE)
+        assert not box.reaches(host.OUTSIDE6, 81)
+        assert not host.outside.reaches(host.HERE, 8080)
+        assert not host.outside.reaches(host.HERE6, 8080)
+    warned = [one.detail for one in host.run(host.driver.examine()) if one.state == "warn"]
+    assert warned, "doctor says who drops"
+    assert all("drop" in text for text in warned)
+    host.sh("nft flush ruleset")
+    host.run(host.driver.reconcile(box.attached))
+    with host.outside.server(), box.server():
+        assert box.reaches(host.OUTSIDE), "it was theirs alone that dropped"
+        assert host.outside.reaches(host.HERE, 8080)
 
 
 def test_other_tables_are_left_alone(host: Lab) -> None:
-    host.sh("nft add table inet mine; nft add chain inet mine forward "
-            "'{ type filter hook forward priority 10; policy drop; }'")  # fmt: skip
+    refuse_in_a_table(host)
     before = host.sh("nft list table inet mine")
     box = host.container(host.network(), PORT)
     assert host.sh("nft list table inet mine") == before
@@ -112,3 +141,16 @@ def test_other_tables_are_left_alone(host: Lab) -> None:
     host.sh("nft delete table inet mine")
     with host.outside.server():
         assert box.ask(host.OUTSIDE) == host.HERE
+
+
+def test_the_old_iptables_is_named(
+    host: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its tables are not seen by nftables: `doctor` says that they may be in the way."""
+    names = tmp_path / "ip_tables_names"
+    monkeypatch.setattr(foreign, "_LEGACY", names)
+    host.network()
+    assert all(one.state == "ok" for one in host.run(host.driver.examine()))
+    names.write_text("nat\nfilter\n")
+    (warned,) = (one for one in host.run(host.driver.examine()) if one.state == "warn")
+    assert "iptables" in warned.detail
