@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.cni import need_plugins, write_list
+from tests.support.cni import need_plugins, tables_as_before, write_list
 from tests.support.engine import Engine
 from tests.support.needs import until
 
@@ -18,6 +18,12 @@ pytestmark = pytest.mark.root
 
 SERVE = "echo over the wire >/index.html; exec httpd -f -h /"
 FETCH = "for i in 1 2 3 4 5 6 7 8 9; do wget -qO- web && exit; sleep 1; done; exit 1"
+
+
+@pytest.fixture(autouse=True)
+def _tables() -> Iterator[None]:
+    with tables_as_before():
+        yield
 
 
 def speak(engine: Engine, network: str) -> dict[str, str]:
