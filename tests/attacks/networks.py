@@ -209,7 +209,7 @@ def the_gateways_address_is_claimed_by_an_advertisement(host: Target) -> bool:
     return host.wait(won)
 
 
-@attack("inet: raw: iifname @bridges ip daddr 127.0.0.0/8 drop")
+@attack("inet: raw: ip daddr 127.0.0.0/8 iifname @bridges drop")
 def the_hosts_loopback_from_a_container(host: Target) -> bool:
     """`route_localnet`, which published ports need, would let it in."""
     evil, _ = pair(host)

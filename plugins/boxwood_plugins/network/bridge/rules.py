@@ -10,7 +10,8 @@ packet's way is as long with a thousand of them as with one. Priorities (lower i
 ``inet``            -1 (just before filter): to containers by published ports alone, never directly;
                     between networks; in and out of internal ones
 ``inet``            100 (srcnat): masquerade
-``bridge``          -300: source addresses, ARP, neighbour and router advertisements
+``bridge``          -300: source addresses, ARP, neighbour and router advertisements; what all
+                    frames of IPv4 are, in order, is found at the first look
 ==================  ==========================================================
 
 A drop here is final; an accept is not: another table may still drop.
@@ -59,6 +60,7 @@ SETS: dict[tuple[str, str], tuple[str, ...]] = {
     (INET, "marked"): (FAMILY,),
     (INET, "published4"): (_ADDR4, _PROTO, _PORT),
     (INET, "published6"): (_ADDR6, _PROTO, _PORT),
+    (BRIDGE, "known4"): (_IF, _MAC, _ADDR4),
     (BRIDGE, "guarded"): (_IF,),
     (BRIDGE, "macs"): (_IF, _MAC),
     (BRIDGE, "own4"): (_IF, _ADDR4),
@@ -82,7 +84,7 @@ MAPS: dict[tuple[str, str], tuple[tuple[str, ...], tuple[str, ...]]] = {
 _INET_CHAINS = """
   chain raw {
     type filter hook prerouting priority raw; policy accept;
-    iifname @bridges ip daddr 127.0.0.0/8 drop
+    ip daddr 127.0.0.0/8 iifname @bridges drop
   }
   chain publish {
     fib daddr type != local return
@@ -152,6 +154,7 @@ _INET_CHAINS = """
 _BRIDGE_CHAINS = """
   chain prerouting {
     type filter hook prerouting priority -300; policy accept;
+    iifname . ether saddr . ip saddr @known4 accept
     iifname @guarded jump check
   }
   chain check {
@@ -266,6 +269,7 @@ def of_link(link: str, mac: str, addresses: Iterable[str]) -> frozenset[Element]
         address = ipaddress.ip_interface(text).ip
         if address.version == 4:
             found.append(Element(BRIDGE, "own4", (link, str(address))))
+            found.append(Element(BRIDGE, "known4", (link, mac, str(address))))
         else:
             found.append(Element(BRIDGE, "own6", (link, str(address))))
             found.append(Element(BRIDGE, "targets6", (link, hex(int(address)))))
