@@ -8,6 +8,7 @@ and what goes through it: between two containers, and from the host through a pu
 from __future__ import annotations
 
 import contextlib
+import shutil
 import statistics
 import subprocess
 import sys
@@ -16,10 +17,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tests.bench import figures
-from tests.bench.start import ApiRun
+from tests.bench.start import ApiRun, podman_clean, podman_subject
 from tests.support.dockerd import Dockerd
 from tests.support.engine import Engine, Server, running
 from tests.support.needs import need_program
+from tests.support.paths import make_room
 
 HOST = ("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
 """A network namespace that is the host of an engine."""
@@ -27,6 +29,8 @@ RUN = ("run", "--rm", "busybox", "true")
 PUBLISHED = ("run", "--rm", "-p", "127.0.0.1:8080:80", "busybox", "true")
 SECONDS = 2.0
 """Of one measurement of what goes through."""
+TURNS = 6
+"""Of such measurements, each engine the first in half of them."""
 PIECE = 1 << 17
 PORT = 5201
 
@@ -150,6 +154,19 @@ def two_containers(server: Server) -> Iterator[tuple[int, int, str]]:
         server.docker("rm", "-f", *names)
 
 
+@contextlib.contextmanager
+def a_host() -> Iterator[tuple[str, ...]]:
+    """A network namespace for who has no daemon; what a command begins with to run in it."""
+    with subprocess.Popen([*HOST, "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        holder.stdin.write(b"\n")
+        holder.stdin.flush()
+        holder.stdout.readline()  # by then it is there
+        yield tuple(inside(holder.pid))
+        holder.stdin.close()
+
+
 def through(pid: int, address: str) -> tuple[float, float, float]:
     """Return Gbit/s, the median round trip in us, and connections a second."""
     words = (sys.executable, "-c", ASK, address, str(PORT), str(SECONDS))
@@ -180,6 +197,12 @@ def measure(rounds: int) -> dict[str, Any]:
             "docker run -p, Docker": figures.command([docker, *PUBLISHED], theirs.environment()),
             **lives,
         }
+        if shutil.which("podman"):
+            pods = make_room("pods")
+            stack.callback(podman_clean, pods)
+            host = stack.enter_context(a_host())
+            subjects["podman run"] = podman_subject(pods, RUN, host)
+            subjects["podman run -p"] = podman_subject(pods, PUBLISHED, host)
         times = figures.interleaved(subjects, rounds)
         steps = {
             name: (statistics.median(life.starts), statistics.median(life.stops))
@@ -187,11 +210,10 @@ def measure(rounds: int) -> dict[str, Any]:
         }
         traffic: dict[str, list[tuple[float, float, float]]] = {}
         with two_containers(ours) as us, two_containers(theirs) as them:
-            for _ in range(5):
-                for name, server, (_, client, address) in (
-                    ("Boxwood", ours, us),
-                    ("Docker", theirs, them),
-                ):
+            sides = [("Boxwood", ours, us), ("Docker", theirs, them)]
+            for _ in range(TURNS):
+                sides.reverse()  # neither is always the first
+                for name, server, (_, client, address) in sides:
                     between = through(client, address)
                     port = through(server.pid, "127.0.0.1")
                     traffic.setdefault(f"{name}, between containers", []).append(between)

@@ -85,8 +85,10 @@ def runc_subject(room: Path) -> Callable[[], None]:
     return figures.command(arguments, clean_environment())
 
 
-def podman_subject(room: Path) -> Callable[[], None]:
-    """Prepare podman on storage of its own, with the same image."""
+def podman_subject(
+    room: Path, words: tuple[str, ...] = RUN, before: tuple[str, ...] = ()
+) -> Callable[[], None]:
+    """Prepare podman on storage of its own, with the same image; ``before``: what it runs under."""
     podman = [
         *(need_program("podman"), "--root", str(room / "root"), "--runroot", str(room / "run")),
         *("--cgroup-manager", "cgroupfs", "--runtime", need_program("runc")),
@@ -99,7 +101,7 @@ def podman_subject(room: Path) -> Callable[[], None]:
     )
     # Its own default limits may be above what this machine lets anybody have.
     limits = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024")
-    run = [*podman, RUN[0], *limits, "--pull=never", *RUN[1:]]
+    run = [*before, *podman, words[0], *limits, "--pull=never", *words[1:]]
     return figures.command(run, environment)
 
 
