@@ -105,6 +105,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, rename="kebab",
     bip6: str = ""
     fixed_cidr: str = ""
     fixed_cidr_v6: str = ""
+    default_gateway: str = ""
+    default_gateway_v6: str = ""
     ipv6: bool = False
     mtu: int = 1500
     icc: bool = True
@@ -198,6 +200,9 @@ DOCS: dict[str, str] = {
     "bip6": "The same for IPv6.",
     "fixed-cidr": "Part of the default network's subnet that containers get addresses of.",
     "fixed-cidr-v6": "The same for IPv6.",
+    "default-gateway": "Address in the default network's subnet by which its containers reach the "
+    "outside; empty: the host's.",
+    "default-gateway-v6": "The same for IPv6.",
     "ipv6": "Give IPv6 addresses in the default network.",
     "mtu": "Bytes of a packet in the default network, at most.",
     "icc": "Let containers of the default network reach each other.",
@@ -407,6 +412,8 @@ def _check_network(config: Configuration) -> None:
     readers: tuple[tuple[str, Callable[[str], object]], ...] = (
         ("bip", ipaddress.IPv4Interface), ("bip6", ipaddress.IPv6Interface),
         ("fixed_cidr", ipaddress.IPv4Network), ("fixed_cidr_v6", ipaddress.IPv6Network),
+        ("default_gateway", ipaddress.IPv4Address),
+        ("default_gateway_v6", ipaddress.IPv6Address),
         ("ip", ipaddress.IPv4Address), ("host_gateway_ip", ipaddress.ip_address),
     )  # fmt: skip
     for key, read in readers:

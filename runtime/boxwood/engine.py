@@ -337,6 +337,8 @@ class Engine:
             bip6=config.bip6,
             fixed_cidr=config.fixed_cidr,
             fixed_cidr6=config.fixed_cidr_v6,
+            gateway=config.default_gateway,
+            gateway6=config.default_gateway_v6,
             bridge=config.bridge,
             ipv6=config.ipv6,
             mtu=config.mtu,

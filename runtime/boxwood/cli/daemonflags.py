@@ -14,6 +14,8 @@ DAEMON_FLAGS = (
     Flag("debug", "bool", "Log what helps to find a fault", "D", optional=True),
     Flag("default-address-pool", "list", "Block of subnets (base=CIDR,size=BITS)"),
     Flag("default-cgroupns-mode", "string", "Cgroup namespace of containers: host or private"),
+    Flag("default-gateway", "string", "The way out of the default network, in place of the host"),
+    Flag("default-gateway-v6", "string", "The same for IPv6"),
     Flag("default-ipc-mode", "string", "IPC namespace of containers: private or shareable"),
     Flag("default-network-opt", "list", "Option of new networks (DRIVER=KEY=VALUE)"),
     Flag("default-runtime", "string", "Isolation driver, or OCI runtime, of containers"),

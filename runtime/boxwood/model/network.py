@@ -22,6 +22,10 @@ DNS_MODES = (DNS_ON, DNS_HOST, DNS_OFF)
 DEFAULT_BRIDGE_OPTION = "com.docker.network.bridge.default_bridge"
 
 
+WAY_OUT = {4: "DefaultGatewayIPv4", 6: "DefaultGatewayIPv6"}
+"""Auxiliary addresses that take the gateway's place in containers, by IP version, as in Docker."""
+
+
 class IPAMConfig(Wire):
     """A subnet in CIDR form, what addresses are given from, and what is kept back."""
 

@@ -80,6 +80,7 @@ ELSEWHERE = {
     **dict.fromkeys(
         (
             *("bridge", "bip", "bip6", "fixed-cidr", "fixed-cidr-v6", "ipv6", "mtu", "icc"),
+            *("default-gateway", "default-gateway-v6"),
             *("ip-masq", "ip", "ip-forward", "host-gateway-ip", "respect-host-firewall"),
             *("default-address-pools", "default-network-opts"),
         ),

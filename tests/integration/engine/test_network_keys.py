@@ -29,6 +29,8 @@ def test_keys_of_the_default_network(make_engine: Callable[..., Engine], tmp_pat
         "bip6": "fd00:5eed:77::5/64",
         "fixed-cidr": "10.197.8.0/24",
         "fixed-cidr-v6": "fd00:5eed:77::/80",
+        "default-gateway": "10.197.8.9",
+        "default-gateway-v6": "fd00:5eed:77::9",
         "ipv6": True,
         "mtu": 1400,
         "icc": False,
@@ -41,11 +43,17 @@ def test_keys_of_the_default_network(make_engine: Callable[..., Engine], tmp_pat
     engine = make_engine("--config-file", str(file), busybox=False)
     found = shown(engine, "bridge")
     assert found["IPAM"]["Config"] == [
-        {"Subnet": "10.197.0.0/20", "Gateway": "10.197.0.5", "IPRange": "10.197.8.0/24"},
+        {
+            "Subnet": "10.197.0.0/20",
+            "Gateway": "10.197.0.5",
+            "IPRange": "10.197.8.0/24",
+            "AuxiliaryAddresses": {"DefaultGatewayIPv4": "10.197.8.9"},
+        },
         {
             "Subnet": "fd00:5eed:77::/64",
             "Gateway": "fd00:5eed:77::5",
             "IPRange": "fd00:5eed:77::/80",
+            "AuxiliaryAddresses": {"DefaultGatewayIPv6": "fd00:5eed:77::9"},
         },
     ]
     assert found["EnableIPv6"]
@@ -101,6 +109,25 @@ def test_drivers_are_told_what_concerns_them_all(make_engine: Callable[..., Engi
     assert shown(engine, "bridge")["Host"]["host_firewall"] == []
 
 
+def test_another_way_out(make_engine: Callable[..., Engine]) -> None:
+    """Of the default network by its keys, of others by an auxiliary address of that name; gone from
+    the record with the key, and refused outside of the subnet."""
+    bip = ("--bip", "10.197.96.1/24")
+    engine = make_engine(*bip, "--default-gateway", "10.197.96.254")
+    run = ("run", "--rm", "busybox", "ip", "route", "show", "default")
+    assert engine.docker(*run).stdout.split()[:3] == ["default", "via", "10.197.96.254"]
+    aux = ("--aux-address", "DefaultGatewayIPv4=10.197.97.9")
+    engine.docker("network", "create", "--subnet", "10.197.97.0/24", *aux, "mine")
+    named = ("run", "--rm", "--network", "mine", *run[2:])
+    assert engine.docker(*named).stdout.split()[:3] == ["default", "via", "10.197.97.9"]
+    engine.stop()
+    engine.flags = bip
+    engine.start()
+    assert engine.docker(*run).stdout.split()[:3] == ["default", "via", "10.197.96.1"]
+    assert "AuxiliaryAddresses" not in shown(engine, "bridge")["IPAM"]["Config"][0]
+    engine.docker("network", "rm", "mine")
+
+
 def test_the_host_by_a_name(make_engine: Callable[..., Engine]) -> None:
     """``host-gateway-ip`` instead of the default network's gateway."""
     run = ("run", "--rm", "--add-host", "gw:host-gateway", "busybox", "grep", "gw", "/etc/hosts")
@@ -118,6 +145,7 @@ def test_the_host_by_a_name(make_engine: Callable[..., Engine]) -> None:
     [
         ("bip", "10.0.0.0"), ("bip6", "10.0.0.1/8"), ("bip6", "fd00::1"),
         ("fixed-cidr", "10.0.0.1/8"),
+        ("default-gateway", "10.0.0.1/8"), ("default-gateway-v6", "10.0.0.1"),
         ("fixed-cidr-v6", "x"), ("ip", "localhost"), ("host-gateway-ip", "x"), ("mtu", 10),
         ("default-address-pools", [{"base": "10.0.0.0/8"}]), ("icc", "maybe"),
         ("default-network-opts", {"bridge": "mtu"}), ("ip-masq", 2), ("ip-forward", "x"),

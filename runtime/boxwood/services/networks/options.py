@@ -15,13 +15,14 @@ from boxwood.model.network import (
     DNS_ON,
     IPAM,
     RESERVED,
+    WAY_OUT,
     IPAMConfig,
 )
 from boxwood.model.wire import replace
 from boxwood.services.networks.ranges import PoolSource
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from boxwood.model.network import Network, NetworkCreate
 
@@ -38,6 +39,7 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         sources: blocks that subnets are chosen from.
         bip, bip6: address and prefix length of the host in the default network; empty: chosen.
+        gateway, gateway6: the way out of the default network; empty: the host.
         fixed_cidr, fixed_cidr6: parts of these that addresses are given from; empty: all.
         bridge: name of the default network's link; empty: the driver's choice.
         options: options of new networks, by driver.
@@ -48,6 +50,8 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
     bip6: str = ""
     fixed_cidr: str = ""
     fixed_cidr6: str = ""
+    gateway: str = ""
+    gateway6: str = ""
     bridge: str = ""
     ipv6: bool = False
     mtu: int = 0
@@ -104,6 +108,33 @@ def default_pools(settings: NetworkSettings) -> tuple[IPAMConfig, ...]:
                 ip_range=str(within) if within and within != subnet else "",
             )
         )
+    return tuple(found)
+
+
+def with_gateways(settings: NetworkSettings, pools: Iterable[IPAMConfig]) -> tuple[IPAMConfig, ...]:
+    """Return the default network's subnets with the gateways that the configuration names.
+
+    They are kept as auxiliary addresses, as Docker does: nobody is given them.
+
+    Raises:
+        InvalidArgument: one is in none of the subnets.
+    """
+    found = list(pools)
+    for version, text in ((4, settings.gateway), (6, settings.gateway6)):
+        there = False
+        for number, pool in enumerate(found):
+            subnet = ipaddress.ip_network(pool.subnet)
+            if subnet.version != version:
+                continue
+            inside = bool(text) and ipaddress.ip_address(text) in subnet
+            there = there or inside
+            auxiliary = {WAY_OUT[version]: text} if inside else None
+            found[number] = replace(pool, auxiliary=auxiliary)
+        if text and not there:
+            key = "default-gateway" if version == 4 else "default-gateway-v6"
+            raise InvalidArgument(
+                f"configuration: {key}: {text} is in no subnet of the default network"
+            )
     return tuple(found)
 
 

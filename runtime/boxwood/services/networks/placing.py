@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from boxwood.drivers.network import OWN_ADDRESSES, PUBLISHES_PORTS, EndpointRequest, NetworkDriver
 from boxwood.errors import ResourceExhausted
+from boxwood.model.network import WAY_OUT
 from boxwood.model.wire import replace
 from boxwood.services.networks.publishing import requests_of
 from boxwood_ext import net
@@ -15,7 +16,7 @@ from boxwood_ext import net
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from boxwood.drivers.network import NetworkSpec
+    from boxwood.drivers.network import NetworkSpec, Pool
     from boxwood.model.config import EndpointSettings
     from boxwood.model.container import Container
     from boxwood.model.endpoint import Attachment, PortRequest
@@ -60,7 +61,7 @@ class Place:
         if self.spec.internal:
             return ()
         own = families(self.addresses)
-        gateways = [pool.gateway for pool in self.spec.pools if pool.gateway]
+        gateways = [_way_out(pool) for pool in self.spec.pools if pool.gateway]
         return tuple(one for one in gateways if ipaddress.ip_address(one).version in own)
 
     @property
@@ -105,6 +106,10 @@ class Place:
 def attaches(driver: NetworkDriver) -> bool:
     """Whether a driver makes anything in a sandbox's namespace."""
     return type(driver).attach is not NetworkDriver.attach
+
+
+def _way_out(pool: Pool) -> str:
+    return pool.auxiliary.get(WAY_OUT[ipaddress.ip_address(pool.gateway).version], pool.gateway)
 
 
 def ordered(networks: Mapping[str, EndpointSettings]) -> list[tuple[str, EndpointSettings]]:

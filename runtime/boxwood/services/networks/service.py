@@ -145,6 +145,7 @@ class NetworksService:
             log.error("default network: %s: %s", DEFAULT, error)
             self._pools.hold(network.id, old)
             planned = old
+        planned = options.with_gateways(settings, planned)
         network = replace(network, ipam=replace(network.ipam, config=planned))
         with contextlib.suppress(BoxwoodError):  # told by `_make`
             network = with_spec(network, self._makers.of(network).defaults(spec_of(network)))
