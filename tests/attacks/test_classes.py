@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.attacks import test_python, weaken
+from tests.attacks import registries, test_python, weaken
 from tests.attacks.launches import ATTACKS
 from tests.support.paths import ROOT
 
@@ -72,6 +72,7 @@ def test_every_guard_is_shown_to_be_one() -> None:
     """A guard that no attack needs is not shown to defend anything."""
     shown = {guard for attack in ATTACKS.values() for guards in attack.bites for guard in guards}
     text = Path(test_python.__file__).read_text()
+    shown |= {attack.guard for attack in registries.ATTACKS.values()}
     rest = (weaken.GUARDS.keys() | weaken.PYTHON_GUARDS.keys()) - shown
     assert [guard for guard in sorted(rest) if f'"{guard}"' not in text] == []
 

@@ -6,6 +6,7 @@ who moves or renames a guard is told, by a failing test, to say here where it we
 
 from __future__ import annotations
 
+import importlib
 import importlib.machinery
 import importlib.util
 import os
@@ -16,10 +17,13 @@ import sysconfig
 import tempfile
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tests.support.needs import need_program
 from tests.support.paths import ROOT
+
+if TYPE_CHECKING:
+    from boxwood_plugins.registry.docker.transport import DockerTransport
 
 SOURCES = ROOT / "ext" / "c"
 
@@ -204,6 +208,66 @@ PYTHON_GUARDS: dict[str, Edit] = {
     "worker_trees: only an empty volume": Edit(
         "runtime/boxwood/execution/worker_trees.py", "if os.listdir(target):", "if False:"
     ),
+    **{
+        f"registry/{name}": Edit(f"plugins/boxwood_plugins/registry/docker/{file}.py", old, new)
+        for name, file, old, new in (
+            (
+                "names of this machine",
+                "addresses",
+                "if self._strict or host in self.outside:",
+                "if False:",
+            ),
+            (
+                "a name stays another machine's",
+                "addresses",
+                "if len(outside) == len(found):",
+                "if False:",
+            ),
+            (
+                "addresses of this machine",
+                "addresses",
+                "    if inside and named != own:",
+                "    if False:",
+            ),
+            (
+                "where token servers are",
+                "tokens",
+                "url, strict = led(request.base, request.base, realm, self._client.resolver)",
+                "url, strict = realm, False",
+            ),
+            (
+                "whom a password is shown to",
+                "auth",
+                "if credentials and not same_party(url.hostname, home):",
+                "if False:",
+            ),
+            (
+                "whom an authorization is shown to",
+                "client",
+                "if self._authorization and self._own(url):",
+                "if self._authorization:",
+            ),
+            (
+                "bound of an answer",
+                "answers",
+                "                    if len(data) > limit:",
+                "                    if False:",
+            ),
+            (
+                "bound of a blob",
+                "transport",
+                "                    if len(piece) > left:",
+                "                    if False:",
+            ),
+            (
+                "least rate",
+                "answers",
+                "                if got < LEAST:",
+                "                if False:",
+            ),
+            ("bound of redirects", "client", "REDIRECTS = 5", "REDIRECTS = 10_000"),
+        )
+    },
     "volume/local: names are checked": Edit(
         "plugins/boxwood_plugins/volume/local.py",
         "    if NAME.match(name) is None or len(name) > 255:",
@@ -305,6 +369,25 @@ class Builds:
         spoil(room, names, PYTHON_GUARDS)
         name = f"weakened_{Path(file).stem}"
         return _load(name, importlib.machinery.SourceFileLoader, room / file)
+
+    def registry(self, *names: str) -> type[DockerTransport]:
+        """Return the docker transport without these guards, in a package of its own."""
+        room = Path(tempfile.mkdtemp(dir=self.folder))
+        name = f"weakened_{room.name}"
+        source = "plugins/boxwood_plugins/registry/docker"
+        shutil.copytree(ROOT / source, room / source)
+        spoil(room, names, PYTHON_GUARDS)
+        for file in (room / source).glob("*.py"):
+            file.write_text(file.read_text().replace("boxwood_plugins.registry.docker", name))
+        (room / source).rename(room / name)
+        sys.path.insert(0, str(room))
+        try:
+            found: type[DockerTransport] = importlib.import_module(
+                f"{name}.transport"
+            ).DockerTransport
+        finally:
+            sys.path.remove(str(room))
+        return found
 
 
 def _load(name: str, how: type, path: Path) -> ModuleType:

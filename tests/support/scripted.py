@@ -108,6 +108,7 @@ class Handler(BaseHTTPRequestHandler):
     it: ClassVar[Scripted]
     body = b""
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else each answer waits 40 ms for a delayed acknowledgement
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""

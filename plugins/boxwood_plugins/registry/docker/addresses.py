@@ -71,7 +71,6 @@ class Resolver(AbstractResolver):
 
     def __init__(self, *, strict: bool) -> None:
         self._strict = strict
-        self._names = ThreadedResolver()
         self.outside: set[str] = set()
         """Names that were other machines' when they were first resolved: they stay that."""
 
@@ -79,7 +78,7 @@ class Resolver(AbstractResolver):
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         """Return the addresses of a name; raises OSError, and Unsafe when none may be used."""
-        found = await self._names.resolve(host, port, family)
+        found = await ThreadedResolver().resolve(host, port, family)
         outside = [one for one in found if not internal(one["host"])]
         if self._strict or host in self.outside:
             if not outside:
@@ -116,8 +115,8 @@ def led(home: str, here: str, location: str, resolver: Resolver) -> tuple[str, b
     shown = "".join(char if char.isprintable() else "?" for char in location[:200])
     if not is_url(location):
         raise Unsafe(f"registry: {here}: leads to {shown!r}: no web address")
-    target = urljoin(here, location)
     try:
+        target = urljoin(here, location)
         there, host = urlsplit(target), (URL(target, encoded=True).host or "").lower()
         port = there.port
     except ValueError as error:
