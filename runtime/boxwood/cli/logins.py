@@ -26,20 +26,44 @@ def server_of(text: str) -> str:
 def find(ctx: Context, server: str) -> dict[str, Any]:
     """The login for a registry, as the API takes it; {} for none. Raises CliError."""
     if helper := _helper(ctx, server):
-        found = _ask(helper, "get", server)
-        if not found or not found.get("Secret"):
+        found = _from_helper(helper, server)
+        if not found.get("Secret"):
             return {}
         if found.get("Username") == "<token>":
             return {"identitytoken": found["Secret"], "serveraddress": server}
         record = {"username": found.get("Username", ""), "password": found["Secret"]}
         return {**record, "serveraddress": server}
-    entry = (ctx.config.get("auths") or {}).get(server) or {}
+    entry = _entry(ctx, server)
     if entry.get("identitytoken"):
         return {"identitytoken": entry["identitytoken"], "serveraddress": server}
     if not entry.get("auth"):
         return {}
-    user, _, password = base64.b64decode(entry["auth"]).decode().partition(":")
+    try:
+        text = base64.b64decode(entry["auth"], validate=True).decode()
+    except ValueError:
+        raise CliError(f"config.json: auths: {server}: not base64 of USER:PASSWORD") from None
+    user, _, password = text.partition(":")
     return {"username": user, "password": password.rstrip("\0"), "serveraddress": server}
+
+
+def _entry(ctx: Context, server: str) -> dict[str, Any]:
+    """What `auths` has of a server: under its own key, or one with a scheme or a path."""
+    auths = ctx.config.get("auths") or {}
+    keys = [server, *(key for key in auths if server_of(key) == server)]
+    found: Any = next((auths[key] for key in keys if key in auths), {})
+    return found if isinstance(found, dict) else {}
+
+
+def _from_helper(helper: str, server: str) -> dict[str, Any]:
+    """What a helper has of a server; one that knows it by another spelling is asked for that."""
+    found = _ask(helper, "get", server)
+    if not found:
+        known = _ask(helper, "list", "")
+        others = [key for key in known if key != server and server_of(key) == server]
+        found = _ask(helper, "get", others[0]) if others else {}
+    if found.get("ServerURL") and server_of(found["ServerURL"]) != server:
+        raise CliError(f"credential helper {helper}: has the login of {found['ServerURL']} instead")
+    return found
 
 
 def keep(ctx: Context, server: str, user: str, password: str, token: str = "") -> bool:
@@ -63,10 +87,11 @@ def forget(ctx: Context, server: str) -> bool:
         if there:
             _ask(helper, "erase", server)
         return there
-    auths = dict(ctx.config.get("auths") or {})
-    if auths.pop(server, None) is None:
+    auths = ctx.config.get("auths") or {}
+    left = {key: entry for key, entry in auths.items() if server_of(key) != server}
+    if len(left) == len(auths):
         return False
-    _write(ctx, {**ctx.config, "auths": auths})
+    _write(ctx, {**ctx.config, "auths": left})
     return True
 
 
@@ -81,7 +106,7 @@ def _helper(ctx: Context, server: str) -> str:
 
 
 def _ask(helper: str, action: str, value: Any) -> dict[str, Any]:
-    """Run a helper (get, store, erase); {} when it knows no such login. Raises CliError."""
+    """Run a helper (get, store, erase, list); {} when it knows no such login. Raises CliError."""
     import subprocess
 
     from boxwood.client import jsonwire
@@ -95,10 +120,15 @@ def _ask(helper: str, action: str, value: Any) -> dict[str, Any]:
         raise CliError(f"credential helper {helper}: {error}") from error
     said = done.stdout.decode("utf-8", "replace").strip()
     if done.returncode:
-        if "not found" in said:
+        if "not found" in said or action == "list":
             return {}
         raise CliError(f"credential helper {helper} {action}: {said or done.returncode}")
-    found = jsonwire.loads(done.stdout) if action == "get" and said else {}
+    if action not in ("get", "list") or not said:
+        return {}
+    try:
+        found = jsonwire.loads(done.stdout)
+    except ValueError as error:
+        raise CliError(f"credential helper {helper} {action}: no JSON: {error}") from error
     return found if isinstance(found, dict) else {}
 
 
@@ -106,18 +136,21 @@ def _write(ctx: Context, config: dict[str, Any]) -> None:
     """Replace `config.json`, whole, readable by its owner alone. Raises CliError."""
     from boxwood.client import jsonwire
 
-    folder = ctx.config_dir
-    fresh = os.path.join(folder, f".config.json.{os.getpid()}")
+    # Through a link, as people have them to their dotfiles; beside what it leads to.
+    target = os.path.realpath(os.path.join(ctx.config_dir, "config.json"))
+    fresh = f"{target}.{os.getpid()}"
     try:
-        os.makedirs(folder, 0o700, exist_ok=True)
+        os.makedirs(ctx.config_dir, 0o700, exist_ok=True)
         fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            os.write(fd, jsonwire.dumps(config) + b"\n")
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        # Through a link, as people have them to their dotfiles.
-        os.rename(fresh, os.path.realpath(os.path.join(folder, "config.json")))
+            with open(fd, "wb") as file:
+                file.write(jsonwire.dumps(config) + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(fresh, target)
+        except OSError:
+            os.unlink(fresh)
+            raise
     except OSError as error:
-        raise CliError(f"write {folder}/config.json: {error.strerror}") from error
+        raise CliError(f"write {target}: {error.strerror}") from error
     ctx.forget_config()

@@ -35,7 +35,9 @@ def run(ctx: Context, values: Values, args: list[str]) -> int:
     body = known or {**_asked(user, password), "serveraddress": server}
     answer = ctx.client.post("/auth", body=body)
     token = answer.get("IdentityToken") or body.get("identitytoken", "")
-    if logins.keep(ctx, server, body.get("username", ""), body.get("password", ""), token):
+    if known and token == known.get("identitytoken", ""):
+        pass  # what is kept is what was shown
+    elif logins.keep(ctx, server, body.get("username", ""), body.get("password", ""), token):
         ctx.err(KEPT.format(os.path.join(ctx.config_dir, "config.json")))
     ctx.out(answer["Status"])
     return 0
