@@ -1,4 +1,4 @@
-"""The kits of storage and network drivers are tested themselves.
+"""The kits of storage, network and registry drivers are tested themselves.
 
 They must catch faults that were planted in good drivers.
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.conformance import mutants, network_mutants
+from tests.conformance import mutants, network_mutants, registry_mutants
 from tests.support.needs import need_root
 from tests.support.paths import ROOT
 
@@ -26,7 +26,9 @@ IN_A_SHORT_RUN = 10
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("module", [mutants, network_mutants], ids=["storage", "network"])
+@pytest.mark.parametrize(
+    "module", [mutants, network_mutants, registry_mutants], ids=["storage", "network", "registry"]
+)
 def test_mutants_are_caught(module: Any, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """Nine of ten, and at least twenty are planted; those that are not caught are named."""
     need_root()

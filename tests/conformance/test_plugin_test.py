@@ -57,6 +57,14 @@ def test_options_reach_the_driver() -> None:
     assert "nonsense" in done.stdout
 
 
+def test_a_transport() -> None:
+    """A registry transport; without a place to push to only what needs none is tried."""
+    done = graded("--kind", "registry", "docker")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1].startswith("registry docker: grade B: ")
+    assert "no place to push to" in done.stdout
+
+
 def test_a_bad_driver(tmp_path: Path) -> None:
     """Each law that does not hold has a line with its reason; exit code 1."""
     (tmp_path / "boxwood_bad.py").write_text(BAD)

@@ -57,7 +57,7 @@ class Gathered:
 
     async def take(self, descriptor: Descriptor, source: Source, sink: type[Sink] = Sink) -> Sink:
         """Keep content; raises InvalidArgument for other bytes than were announced."""
-        fd = await in_thread(lambda: nameless(self._directory))
+        fd = await in_thread(lambda: nameless(self._directory), os.close)
         try:
             filled = sink(fd, descriptor)
             await gather(source, filled.take)
@@ -146,7 +146,7 @@ class ArchiveTransport(RegistryTransport[FileName]):
 
     @asynccontextmanager
     async def _read(self, name: FileName) -> AsyncIterator[None]:
-        tar = await in_thread(lambda: Tar(name.path))
+        tar = await in_thread(lambda: Tar(name.path), Tar.close)
         held = self._open.setdefault(name.path, [])
         held.append(tar)
         try:
@@ -161,7 +161,7 @@ class ArchiveTransport(RegistryTransport[FileName]):
     async def _written(self, name: FileName, session: Session) -> AsyncIterator[None]:
         if name.path in self._gathered:
             raise Conflict(f"push: {name}: is being written by another push")
-        gathered = await in_thread(lambda: Gathered(name.path, session.called))
+        gathered = await in_thread(lambda: Gathered(name.path, session.called), Gathered.close)
         if name.path in self._gathered:
             gathered.close()
             raise Conflict(f"push: {name}: is being written by another push")

@@ -70,16 +70,19 @@ def failed(operation: str, target: object, error: OSError) -> BoxwoodError:
     return as_boxwood_error(operation, target, error)
 
 
-async def in_thread(work: Callable[[], T]) -> T:
+async def in_thread(work: Callable[[], T], undo: Callable[[T], object] | None = None) -> T:
     """Run blocking work in a thread; one that has begun is waited for, cancelled or not.
 
-    So what it uses is not closed, or used by others, under it.
+    So what it uses is not closed, or used by others, under it. What it opened for somebody who
+    is cancelled meanwhile nobody would close: ``undo`` does.
     """
     running = asyncio.ensure_future(asyncio.to_thread(work))
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
         await asyncio.wait([running])
+        if undo is not None and running.exception() is None:
+            undo(running.result())
         raise
 
 
@@ -130,7 +133,7 @@ async def content(
         NotFound: it is not there.
         DataLoss: it is of another size.
     """
-    extent = await in_thread(lambda: place.open(path))
+    extent = await in_thread(lambda: place.open(path), lambda opened: os.close(opened.fd))
     if extent.size != descriptor.size:
         os.close(extent.fd)
         raise DataLoss(f"{path[:300]}: has {extent.size} bytes, {descriptor.size} were announced")
@@ -307,9 +310,9 @@ class Folder:
         if await in_thread(lambda: self._is_there(path, descriptor.size)):
             return
         head, _, name = path.rpartition("/")
-        directory = await in_thread(lambda: self.directory(head))
+        directory = await in_thread(lambda: self.directory(head), os.close)
         try:
-            fd = await in_thread(lambda: nameless(directory))
+            fd = await in_thread(lambda: nameless(directory), os.close)
             try:
                 sink = Sink(fd, descriptor)
                 await gather(source, sink.take)

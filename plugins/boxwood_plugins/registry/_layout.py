@@ -61,11 +61,15 @@ def check_mark(place: Place, where: str) -> None:
 
 
 def entries(place: Place, where: str) -> list[Descriptor]:
-    """Return what the layout's index lists; raises InvalidArgument, TooLarge."""
+    """Return what the layout's index lists; raises NotFound, InvalidArgument, TooLarge."""
     check_mark(place, where)
     try:
-        index = msgspec.json.decode(read(place, INDEX), type=Manifest)
-    except (NotFound, msgspec.MsgspecError, RecursionError) as error:
+        data = read(place, INDEX)
+    except NotFound as error:  # a push has begun, and its manifest has not come
+        raise NotFound(f"{where}: there is no image in it yet: {error}") from error
+    try:
+        index = msgspec.json.decode(data, type=Manifest)
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise InvalidArgument(f"{where}: its index cannot be read: {error}") from error
     return list(index.manifests or ())
 

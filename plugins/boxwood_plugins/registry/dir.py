@@ -79,7 +79,7 @@ class DirTransport(RegistryTransport[FileName]):
     ) -> AsyncIterator[bytes]:
         """Read a file."""
         del credentials
-        folder = await in_thread(lambda: Folder(name.path))
+        folder = await in_thread(lambda: Folder(name.path), Folder.close)
         with folder:
             path = _file(descriptor.digest)
             if descriptor.media_type in INDEXES | MANIFESTS:
@@ -113,7 +113,7 @@ class DirTransport(RegistryTransport[FileName]):
     ) -> None:
         """Write a file; the top manifest takes the place of the one before."""
         del credentials, mount_from
-        folder = await in_thread(lambda: _made(name.path))
+        folder = await in_thread(lambda: _made(name.path), Folder.close)
         with folder:
             if descriptor.media_type not in INDEXES | MANIFESTS:
                 await folder.store(_file(descriptor.digest), descriptor, source)

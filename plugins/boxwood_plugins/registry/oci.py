@@ -64,7 +64,7 @@ class OciTransport(RegistryTransport[FileName]):
     ) -> AsyncIterator[bytes]:
         """Read a blob."""
         del credentials
-        folder = await in_thread(lambda: Folder(name.path))
+        folder = await in_thread(lambda: Folder(name.path), Folder.close)
         with folder:
             path = _layout.blob(descriptor.digest)
             async with aclosing(content(folder, path, descriptor, offset)) as stream:
@@ -81,7 +81,7 @@ class OciTransport(RegistryTransport[FileName]):
     ) -> None:
         """Write a blob; a manifest that is named goes into the index."""
         del credentials, mount_from
-        folder = await in_thread(lambda: _made(name.path))
+        folder = await in_thread(lambda: _made(name.path), Folder.close)
         with folder:
             await folder.store(_layout.blob(descriptor.digest), descriptor, source)
             if descriptor.media_type in INDEXES | MANIFESTS and not name.digest:

@@ -11,9 +11,10 @@ from boxwood.testing.grade import Reporter
 pytest.register_assert_rewrite(
     *(f"boxwood.testing.storage_{part}" for part in ("kit", "life", "layers", "claims", "crash")),
     *(f"boxwood.testing.network_{part}" for part in ("life", "links", "ports", "crash")),
+    *(f"boxwood.testing.registry_{part}" for part in ("kit", "laws", "peers")),
 )
 
-KINDS = ("storage", "isolation", "network", "volume", "log")
+KINDS = ("storage", "isolation", "network", "volume", "log", "registry")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

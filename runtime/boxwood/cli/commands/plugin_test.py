@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from boxwood.cli.command import Values
     from boxwood.cli.context import Context
 
-KINDS = ("storage", "isolation", "network", "volume", "log")
+KINDS = ("storage", "isolation", "network", "volume", "log", "registry")
 
 
 def run(ctx: Context, values: Values, args: list[str]) -> int:
