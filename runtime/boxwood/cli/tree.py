@@ -72,6 +72,10 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
         {**_IMAGE, "inspect": "image_inspect", "ls": "images", "mirror": "image_mirror",
          "prune": "image_prune", "rm": "rmi", "verify": "image_verify"},
     ),
+    "manifest": (
+        "Manage manifests of images, and lists of them",
+        {name: f"manifest_{name}" for name in ["annotate", "create", "inspect", "push", "rm"]},
+    ),
     "network": (
         "Manage networks",
         {name: f"network_{name}"

@@ -15,6 +15,7 @@ from boxwood.drivers.registry import Credentials
 from boxwood.errors import InvalidArgument
 from boxwood.model.reference import Reference
 from boxwood.model.wire import Wire
+from boxwood.services.images.manifestlists import ManifestList
 
 if TYPE_CHECKING:
     from boxwood.api.call import Call
@@ -92,6 +93,19 @@ async def search(call: Call) -> Response:
     return json_response([{**msgspec.to_builtins(one), "is_automated": False} for one in found])
 
 
+async def manifest(call: Call) -> Response:
+    """``GET /boxwood/manifests/{name}``: a registry's manifest or index, whole."""
+    reference = Reference.parse(call.params["name"]).with_default_tag()
+    return json_response(await call.engine.images.manifest(reference, login_of(call)))
+
+
+async def push_manifests(call: Call) -> Response:
+    """``POST /boxwood/manifests/{name}``: push a list of manifests."""
+    target = Reference.parse(call.params["name"]).with_default_tag()
+    made = call.body(ManifestList)
+    return json_response(await call.engine.images.push_manifests(target, made, login_of(call)))
+
+
 class VerifyKey(Wire):
     """A public key to verify by."""
 
@@ -124,6 +138,25 @@ async def verify(call: Call) -> Response:
 
 
 ROUTES = (
+    Route(
+        "GET",
+        "/boxwood/manifests/{name}",
+        manifest,
+        action="registry.inspect",
+        about="name",
+        state=OWN,
+        cancel=True,
+    ),
+    Route(
+        "POST",
+        "/boxwood/manifests/{name}",
+        push_manifests,
+        body=JSON_BODY,
+        action="image.push",
+        about="name",
+        state=OWN,
+        cancel=True,
+    ),
     Route(
         "POST",
         "/boxwood/verify",

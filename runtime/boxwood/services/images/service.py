@@ -31,7 +31,7 @@ from boxwood.model.image import Image
 from boxwood.model.platform import Platform
 from boxwood.model.policy import RegistryPolicy
 from boxwood.model.reference import Reference
-from boxwood.services.images import views
+from boxwood.services.images import manifestlists, views
 from boxwood.services.images.catalog import Catalog
 from boxwood.services.images.committing import Commit, CommitRequest
 from boxwood.services.images.downloads import Downloads
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         Workshop,
     )
     from boxwood.model.digest import Digest
+    from boxwood.services.images.manifestlists import ManifestList
     from boxwood.store.content import ContentStore
     from boxwood.store.database import Database
     from boxwood.store.layers import LayerStore
@@ -397,6 +398,23 @@ class ImagesService:
                 "no key is given (--key FILE)"
             )
         return verdict
+
+    async def manifest(
+        self, reference: Reference, credentials: Credentials | None = None
+    ) -> dict[str, Any]:
+        """Return a registry's manifest or index, whole; errors as :meth:`pull`."""
+        self.policy.check("pull", reference)
+        return await manifestlists.look(self._transport(DEFAULT_SCHEME), reference, credentials)
+
+    async def push_manifests(
+        self, target: Reference, made: ManifestList, credentials: Credentials | None = None
+    ) -> dict[str, Any]:
+        """Push a list of manifests; see :func:`manifestlists.publish`."""
+        self.policy.check("push", target)
+        for text in made.sources:
+            self.policy.check("pull", Reference.parse(text))
+        transport = self._transport(DEFAULT_SCHEME)
+        return await manifestlists.publish(transport, target, made, credentials)
 
     async def search(
         self,
