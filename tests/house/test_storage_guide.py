@@ -11,6 +11,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from boxwood.drivers.storage import StorageDriver
+from tests.support.guides import grown, marked
 from tests.support.needs import need_root
 from tests.support.paths import ROOT
 from tests.support.strangers import install_package
@@ -18,15 +19,7 @@ from tests.support.strangers import install_package
 PAGE = (ROOT / "docs/storage-drivers.md").read_text()
 PICTURE = ROOT / "docs/storage-life.svg"
 EXAMPLE = ROOT / "examples/storage-plain"
-MARKED = re.findall(r"^<!-- (\w+) -->\n```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-
-
-def grown(pieces: list[str]) -> str:
-    """Put the pieces together as a formatter would: one blank line in a class, two outside."""
-    text = pieces[0]
-    for piece in pieces[1:]:
-        text += ("\n" if piece.startswith(" ") else "\n\n") + piece
-    return text
+MARKED = marked(PAGE)
 
 
 def test_the_pieces_are_the_example() -> None:

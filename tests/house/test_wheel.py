@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import gzip
+import http.server
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.busybox import busybox_tar
 from tests.support.engine import Engine, running
 from tests.support.needs import need_program, need_root
 from tests.support.paths import ROOT, clear_room, make_room
@@ -95,7 +101,7 @@ def test_example_drivers_hold_every_law(elsewhere: Path, request: pytest.Fixture
     need_program("mkfs.ext4")
     python = elsewhere / "python"
     pip = [python, "-m", "pip", "--disable-pip-version-check", "-q", "install"]
-    names = ("storage-plain", "storage-loop", "network-routed")
+    names = ("storage-plain", "storage-loop", "network-routed", "registry-http")
     examples = [ROOT / "examples" / name for name in names]
     with tempfile.TemporaryDirectory() as folder:
         # Copies: a build leaves its own folders beside the sources.
@@ -111,6 +117,7 @@ def test_example_drivers_hold_every_law(elsewhere: Path, request: pytest.Fixture
     module = (ROOT / "examples/network-routed/boxwood_routed.py").read_text().splitlines()
     assert len([line for line in module if line]) <= 40
     _speak_over_routed(elsewhere)
+    _pull_from_a_web_server(elsewhere)
     size = f"size={256 << 20}"
     if request.config.getoption("--soak"):
         command = [elsewhere / "boxwood", "plugin", "test", "loop", "--opt", size]
@@ -137,6 +144,42 @@ def _speak_over_routed(elsewhere: Path) -> None:
         assert engine.cli(*client).stdout == "over the wire\n"
         engine.cli("rm", "-f", "web")
         engine.cli("network", "rm", "wire")
+
+
+def _pull_from_a_web_server(elsewhere: Path) -> None:
+    """The archive of a tree on a web server becomes an image, by the stranger's transport."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "Small-Root.tar.gz").write_bytes(gzip.compress(busybox_tar(), 1))
+        with (
+            served(folder) as address,
+            running(Engine(program=elsewhere / "boxwood"), busybox=False) as engine,
+        ):
+            assert isinstance(engine, Engine)
+            source = f"{address}/Small-Root.tar.gz"
+            said = engine.cli("pull", source).stdout
+            assert f"Fetching {source}" in said
+            assert "Status: Downloaded newer image for localhost/small-root:latest" in said
+            assert "Image is up to date" in engine.cli("pull", source).stdout
+            run = ("run", "--rm", "--network", "none", "localhost/small-root", "echo", "over HTTP")
+            assert engine.cli(*run).stdout == "over HTTP\n"
+            failed = engine.cli("pull", f"{address}/none.tar", check=False)
+            assert failed.returncode == 1
+            assert "404" in failed.stderr
+
+
+@contextlib.contextmanager
+def served(folder: str) -> Iterator[str]:
+    """Serve a folder over HTTP; yields its address."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def _graded(command: list[Path | str], words: str) -> str:
