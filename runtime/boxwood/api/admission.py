@@ -87,6 +87,15 @@ class Admission:
             raise PluginError(f"admit: {self._action}: a plugin returned {got}, not {want}")
         return answer.value
 
+    def further(self, action: str, name: str) -> None:
+        """Ask about what the request does beside its route's own action.
+
+        Raises:
+            PermissionDenied, PluginError: as :meth:`typed`.
+        """
+        if self._hooks is not None:
+            self._hooks(AdmissionRequest(action=action, object=name, peer=_peer(self._peer)))
+
 
 def _peer(peer: message.Peer) -> Peer:
     return msgspec.convert(

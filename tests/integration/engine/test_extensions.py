@@ -353,3 +353,24 @@ def test_subnets_and_addresses_are_chosen(start: Start, folder: Path) -> None:
     assert "choose_subnet: chooser: not a text: 5" in wrong.stderr
     full = engine.docker("network", "create", "full", check=False)
     assert "choose subnet: full: no more" in full.stderr
+
+
+def test_files_of_transports_are_asked_about(start: Start, folder: Path, tmp_path: Path) -> None:
+    """Who may pull and push may not have the engine's root read and write files by it."""
+    code = """
+    from boxwood.drivers.hookspecs import hookimpl
+    from boxwood.errors import PermissionDenied
+
+    @hookimpl
+    def admit(request):
+        if request.action == "image.transport":
+            raise PermissionDenied(f"no {request.object}")
+    """
+    install(folder, "careful", {"careful": code}, "[boxwood.extension]\ncareful = careful\n")
+    engine = start("careful")
+    place = f"oci:{tmp_path / 'layout'}"
+    for command in (("push", "busybox", place), ("pull", place)):
+        done = engine.cli(*command, check=False)
+        assert done.returncode == 1
+        assert f"no {place}" in done.stderr
+    assert not (tmp_path / "layout").exists()

@@ -110,6 +110,7 @@ async def pull(call: Call) -> None:
 
 async def _pull_from(call: Call, text: str) -> None:
     """Pull by any transport; ``repo``, ours, is what the image is to be called."""
+    call.admit.further("image.transport", text)
     login, platform = registries.login_of(call), call.text("platform")
     progress = Progress(call.request)
     async with progress:
@@ -121,6 +122,8 @@ async def push(call: Call) -> None:
     _no_platform(call)
     login = registries.login_of(call)
     name, tag, to = call.params["name"], call.text("tag"), call.text("destination")
+    if to:
+        call.admit.further("image.transport", to)
     progress = Progress(call.request)
     async with progress:
         if to:
