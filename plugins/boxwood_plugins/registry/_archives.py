@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from boxwood.drivers.registry import RegistryTransport, Session
 from boxwood.errors import Conflict, InvalidArgument, NotFound
 from boxwood.model.descriptor import INDEXES, MANIFESTS
-from boxwood_plugins.registry._files import (
+from boxwood_plugins.registry._content import (
     Extent,
     Sink,
     Source,

@@ -18,7 +18,7 @@ import zstandard
 from isal import igzip
 
 from boxwood.errors import DataLoss, InvalidArgument, NotFound, TooLarge
-from boxwood_plugins.registry._files import Extent, copied, failed, nameless, write_all
+from boxwood_plugins.registry._content import Extent, copied, failed, nameless, write_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -18,7 +18,8 @@ from boxwood.drivers.registry import RegistryTransport, Session
 from boxwood.errors import DataLoss, InvalidArgument, NotFound, Unsupported
 from boxwood.model.descriptor import DOCUMENT_LIMIT, INDEXES, MANIFESTS, Descriptor, Manifest
 from boxwood.model.digest import Digest
-from boxwood_plugins.registry._files import Folder, content, gather, has, in_thread, read
+from boxwood_plugins.registry._content import gather, in_thread
+from boxwood_plugins.registry._files import Folder, content, has, read
 from boxwood_plugins.registry._layout import kind_of
 from boxwood_plugins.registry._names import FileName, by_path, parse
 

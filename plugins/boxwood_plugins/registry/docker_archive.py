@@ -31,7 +31,8 @@ from boxwood.model.digest import Digest
 from boxwood.model.image import LAYER_LIMIT, ImageConfig
 from boxwood.model.reference import Reference
 from boxwood_plugins.registry._archives import ArchiveTransport
-from boxwood_plugins.registry._files import Extent, Sink, content, in_thread, read, write_all
+from boxwood_plugins.registry._content import Extent, Sink, in_thread, write_all
+from boxwood_plugins.registry._files import content, read
 from boxwood_plugins.registry._names import as_reference, by_path
 from boxwood_plugins.registry._tars import UNPACKED_LIMIT, compression
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
     from boxwood.drivers.registry import Credentials, RegistryTransport
     from boxwood_plugins.registry._archives import Gathered
-    from boxwood_plugins.registry._files import Source
+    from boxwood_plugins.registry._content import Source
     from boxwood_plugins.registry._names import FileName
     from boxwood_plugins.registry._tars import Tar
 

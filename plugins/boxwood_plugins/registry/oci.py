@@ -10,7 +10,8 @@ from boxwood.drivers.registry import RegistryTransport
 from boxwood.errors import InvalidArgument
 from boxwood.model.descriptor import INDEXES, MANIFESTS, OCI_MANIFEST
 from boxwood_plugins.registry import _layout
-from boxwood_plugins.registry._files import Folder, content, has, in_thread, read
+from boxwood_plugins.registry._content import in_thread
+from boxwood_plugins.registry._files import Folder, content, has, read
 from boxwood_plugins.registry._names import FileName, parse
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from boxwood.drivers.hookspecs import hookimpl
 from boxwood.model.descriptor import OCI_MANIFEST
 from boxwood_plugins.registry import _layout
 from boxwood_plugins.registry._archives import ArchiveTransport
-from boxwood_plugins.registry._files import content, in_thread
+from boxwood_plugins.registry._content import in_thread
+from boxwood_plugins.registry._files import content
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from boxwood.model.descriptor import Descriptor
     from boxwood.model.reference import Reference
     from boxwood_plugins.registry._archives import Gathered
-    from boxwood_plugins.registry._files import Extent
+    from boxwood_plugins.registry._content import Extent
     from boxwood_plugins.registry._names import FileName
 
 

@@ -223,3 +223,25 @@ def test_mirror_refusals(layout: Layout, tmp_path: Path) -> None:
         assert done.returncode == 1
         assert reason in done.stderr
     assert not (tmp_path / "t").exists()
+
+
+def test_killed_at_any_moment(layout: Layout, tmp_path: Path) -> None:
+    """Every file of the target is whole, and the next copy goes on with what is missing."""
+    layers = [bytes([number]) * (4 << 20) for number in range(6)]
+    entry = layout.manifest(layers[0], layers=[layout.blob("layer.v1.tar", one) for one in layers])
+    wanted = layout.call("1", entry)
+    target = tmp_path / "target"
+    command = [str(BOXWOOD), "copy", f"{layout.name}:1", f"oci:{target}:1"]
+    for wait in (0.25, 0.35, 0.45, 0.55):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            process.wait(wait)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        for path in target.rglob("*"):
+            if path.parent.name == "sha256":
+                assert Digest.of(path.read_bytes()).hex == path.name
+    assert copied(f"{layout.name}:1", f"oci:{target}:1") == wanted == digest_of(f"oci:{target}:1")
+    passing = [path.name for path in target.rglob(".*")]
+    assert passing == []
