@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
 
 BUILD = ROOT / "build" / "debug"
 SUITES = (
-    ("tests/unit/launch", "tests/integration/launch"),
+    ("tests/unit/launch", "tests/integration/launch", "tests/unit/execution/test_cdc.py"),
     (
         "tests/integration/tar",
         # Its jobs run in workers, which do not get the sanitizer's library.

@@ -10,6 +10,7 @@ import re
 import socket
 import subprocess
 import tarfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -245,6 +246,41 @@ def test_killed_before_the_image_is_recorded(pair: tuple[Engine, Engine]) -> Non
     clean(far)
     near.cli("push", far.host, "busybox")
     assert image_id(far, "busybox") == image_id(near, "busybox")
+
+
+def test_killed_at_any_time(pair: tuple[Engine, Engine], soak: bool) -> None:
+    """Either engine, or the client: nothing half is to be seen, and the next push completes."""
+    near, far = pair
+    files = files_of(100)
+    make(near, "any", files)
+    near.cli("push", far.host, "any")
+    old = image_id(far, "any")
+    files |= {f"file{at:03}": noise(5000 + at, 100_000) for at in range(0, 100, 3)}
+    make(near, "any", files)
+    seeds = random.Random(8)
+    for _ in range(60 if soak else 1):
+        command = [str(near.program), "push", "-q", far.host, "any"]
+        pushing = subprocess.Popen(
+            command, env=near.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(seeds.uniform(0.05, 1.0))
+        victim = seeds.choice(("near", "far", "client") if soak else ("far",))
+        if victim == "client":
+            pushing.kill()
+        else:
+            (near if victim == "near" else far).restart()
+        done = pushing.wait(60) == 0
+        assert image_id(far, "any") in (
+            {image_id(near, "any")} if done else {old, image_id(near, "any")}
+        )
+        if image_id(far, "any") != old:
+            far.api("POST", f"/images/{old}/tag?repo=any&tag=latest")
+            far.api("DELETE", f"/images/{image_id(near, 'any')}?force=1")
+    near.cli("push", far.host, "any")
+    assert image_id(far, "any") == image_id(near, "any")
+    assert "nothing wrong" in far.cli("system", "fsck", "--deep").stdout
+    for part in ("ingest", "partial"):
+        until(lambda part=part: not list((far.data_root / "content" / part).iterdir()), part)
 
 
 def test_a_damaged_layer_there_costs_the_whole_one(pair: tuple[Engine, Engine]) -> None:
