@@ -152,7 +152,7 @@ class Context:
     def _address(self, text: str) -> tuple[Address, TlsFiles | None]:
         tls = None if text.startswith(("unix://", "ssh://")) else self._tls()
         try:
-            return parse_address(text, tls=tls is not None), tls
+            return parse_address(text, tls=tls is not None, program=self.prog), tls
         except ValueError as error:
             raise CliError(str(error)) from error
 

@@ -14,12 +14,12 @@ class Address:
     """One place to connect to: `scheme` is ``unix``, ``tcp`` or ``ssh``.
 
     `path` is the socket's path (unix; ssh, where empty is that machine's default); `host` and
-    `port` (0 for ssh: its own default) are for tcp and ssh, `user` for ssh; `prefix` is what
-    precedes every request path (a proxy may serve the engine below a path). `text` is the form to
-    show.
+    `port` (0 for ssh: its own default) are for tcp and ssh, `user` for ssh, and `program`, what is
+    run there; `prefix` is what precedes every request path (a proxy may serve the engine below a
+    path). `text` is the form to show.
     """
 
-    __slots__ = ("host", "path", "port", "prefix", "scheme", "text", "user")
+    __slots__ = ("host", "path", "port", "prefix", "program", "scheme", "text", "user")
 
     def __init__(
         self,
@@ -31,6 +31,7 @@ class Address:
         port: int = 0,
         prefix: str = "",
         user: str = "",
+        program: str = "boxwood",
     ) -> None:
         self.scheme = scheme
         self.text = text
@@ -39,10 +40,14 @@ class Address:
         self.port = port
         self.prefix = prefix
         self.user = user
+        self.program = program
 
 
-def parse_address(text: str, *, tls: bool = False) -> Address:
-    """The address that `text` names; a bare `host[:port]` is tcp. Raises ValueError."""
+def parse_address(text: str, *, tls: bool = False, program: str = "boxwood") -> Address:
+    """The address that `text` names; a bare `host[:port]` is tcp. Raises ValueError.
+
+    `program` is what ssh runs over there: we are `docker` too, and then it is Docker's machine.
+    """
     text = text.strip()
     scheme, mark, rest = text.partition("://")
     if not mark:
@@ -52,7 +57,7 @@ def parse_address(text: str, *, tls: bool = False) -> Address:
     if scheme == "tcp":
         return _tcp(rest, tls)
     if scheme == "ssh":
-        return _ssh(text, rest)
+        return _ssh(text, rest, program)
     if scheme in ("npipe", "fd"):
         raise ValueError(f"host: {text}: {scheme}:// is not an address a client can use here")
     raise ValueError(f"unable to parse docker host `{text}`")
@@ -63,7 +68,7 @@ def _unix(rest: str) -> Address:
     return Address("unix", f"unix://{path}", path=path)
 
 
-def _ssh(text: str, rest: str) -> Address:
+def _ssh(text: str, rest: str, program: str) -> Address:
     authority, slash, path = rest.partition("/")
     user, at, machine = authority.rpartition("@")
     host, port = _split_port(machine)
@@ -74,7 +79,15 @@ def _ssh(text: str, rest: str) -> Address:
         raise ValueError(f"host: {text}: a name that begins with a dash")
     if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
         raise ValueError(f"host: {text}: {port!r} is no port")
-    return Address("ssh", text, path=slash + path, host=host, port=int(port or 0), user=user)
+    return Address(
+        "ssh",
+        text,
+        path=slash + path,
+        host=host,
+        port=int(port or 0),
+        user=user,
+        program=program,
+    )
 
 
 def _tcp(rest: str, tls: bool) -> Address:

@@ -1,4 +1,7 @@
-"""A connection through `ssh`: `boxwood system dial-stdio` over there passes it on."""
+"""A connection through `ssh`: `boxwood system dial-stdio` over there passes it on.
+
+Called as `docker` we have `docker system dial-stdio` run, as Docker does.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +73,7 @@ def command(address: Address) -> list[str]:
         words += ["-l", address.user]
     if address.port:
         words += ["-p", str(address.port)]
-    there = ["boxwood", *(["-H", f"unix://{address.path}"] if address.path else [])]
+    there = [address.program, *(["-H", f"unix://{address.path}"] if address.path else [])]
     # One word to ssh is one line to the shell over there.
     return [*words, "--", address.host, shlex.join([*there, "system", "dial-stdio"])]
 

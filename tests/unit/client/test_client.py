@@ -318,6 +318,8 @@ def test_what_is_run_for_ssh(text: str, options: list[str], there: str) -> None:
     words = ssh.command(parse_address(text))
     assert words[0] == "ssh"
     assert words[-len(options) - 3 :] == [*options, "--", "h", there]
+    docker = ssh.command(parse_address(text, program="docker"))
+    assert docker[-1] == there.replace("boxwood", "docker")
 
 
 @pytest.mark.parametrize(
