@@ -221,6 +221,32 @@ async def test_signed_but_no_payload(
     await refused(repository, key(signers["ec"]))
 
 
+async def test_each_defence_is_needed(
+    repository: Repository, signers: dict[str, Signer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it the attack of a test above succeeds: those tests try what they say."""
+    owner, stranger = signers["ec"], signers["stranger"]
+    good, replayed = payload(NAME, IMAGE), payload(NAME, OTHER)
+    both = f'"{OTHER}", "docker-manifest-digest": "{IMAGE}"'
+    twice = good.replace(f'"{IMAGE}"'.encode(), both.encode())
+    huge = good + b" " * cosign.PAYLOAD_LIMIT
+    for document, signer, weaken in (
+        (good, stranger, ("_check", lambda *_: lambda *_: True)),
+        (replayed, owner, ("_identity", lambda *_: Reference.parse(NAME))),
+        (twice, owner, ("_once", dict)),
+        (huge, owner, ("PAYLOAD_LIMIT", 1 << 20)),
+    ):
+        repository.sign(IMAGE, (document, signer.sign(document)))
+        await refused(repository, key(owner))
+        with monkeypatch.context() as weak:
+            weak.setattr(cosign, *weaken)
+            assert await verify(repository, key(owner)) is not None
+    elsewhere = payload("registry.example/else", IMAGE)
+    repository.sign(IMAGE, (elsewhere, owner.sign(elsewhere)))
+    await refused(repository, key(owner))
+    assert await verify(repository, key(owner), names=lambda _: True) is not None
+
+
 async def test_what_is_too_much(repository: Repository, signers: dict[str, Signer]) -> None:
     """A huge payload is not fetched, a huge list not walked."""
     good = payload(NAME, IMAGE)
