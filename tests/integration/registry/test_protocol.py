@@ -573,3 +573,19 @@ def test_a_manifest(registry: Scripted) -> None:
     registry.script = script
     with pytest.raises(DataLoss, match="stored it as"):
         converse(lambda transport: transport.push(name(registry), top, source(data)))
+
+
+@pytest.mark.parametrize(
+    ("host", "words"),
+    [
+        ("127.0.0.1:1", "registry 127.0.0.1:1: cannot connect: Connection refused"),
+        ("nowhere.invalid", "registry nowhere.invalid: cannot connect: "),
+    ],
+)
+def test_a_host_that_is_not_there(host: str, words: str) -> None:
+    """The system's words, and none of the library's."""
+    name = Reference.parse(f"{host}/x/y:1")
+    with pytest.raises(Unavailable) as caught:
+        converse(lambda transport: transport.resolve(name), waits="0.02")
+    assert str(caught.value).startswith(words)
+    assert "ssl" not in str(caught.value)

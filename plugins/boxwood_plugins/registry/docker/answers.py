@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -152,9 +153,19 @@ def unavailable(url: str, error: BaseException) -> BoxwoodError:
         text = "the connection broke off"
     elif isinstance(error, aiohttp.ClientResponseError):
         text = "its answer is no HTTP"
+    elif isinstance(error, aiohttp.ClientConnectorCertificateError):
+        text = f"its certificate is not trusted: {error.certificate_error}"
+    elif isinstance(error, aiohttp.ClientConnectorError):
+        text = f"cannot connect: {_cause(error.os_error)}"
     else:
         text = str(error) or type(error).__name__
     return Unavailable(f"registry {where}: {text}")
+
+
+def _cause(error: OSError) -> str:
+    """Return why a connection failed; asyncio puts the address before the system's words."""
+    code = error.errno
+    return os.strerror(code) if code and code > 0 else str(error.strerror or error)
 
 
 class _Entry(msgspec.Struct):
