@@ -60,7 +60,11 @@ TOP: dict[str, str] = {
 GROUPS: dict[str, tuple[str, dict[str, str]]] = {
     "bench": (
         "Measure what this machine and its drivers can do",
-        {"network": "bench_network", "storage": "bench_storage"},
+        {
+            "network": "bench_network",
+            "registry": "bench_registry",
+            "storage": "bench_storage",
+        },
     ),
     "builder": ("Manage builds", {"build": "build", "prune": "builder_prune"}),
     "container": (
