@@ -11,7 +11,7 @@ import contextlib
 import json
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -166,6 +166,34 @@ def a_name_that_changes(field: Field) -> bool:
     return field.victim.asked("GET", "/secret") != []
 
 
+@attack("paths stay on their host", outside=True)
+def a_next_page_with_two_slashes(field: Field) -> bool:
+    """A path that reads as a host: on the registry it is harmless, joined anew it is not."""
+    where = f"http://{field.registry.address}//{field.victim.address}/secret"
+    field.registry.script = says(b'{"tags":[]}', Link=f"<{where}>; rel=next")
+    field.run(lambda it: it.tags(field.name))
+    return field.victim.asked("GET", "/secret") != []
+
+
+@attack("paths stay on their host", outside=True)
+def an_upload_to_two_slashes(field: Field) -> bool:
+    """The same with what is pushed: the victim would be written to."""
+
+    def script(handler: Handler) -> bool:
+        if handler.command != "POST":
+            return False
+        where = f"http://{field.registry.address}//{field.victim.address}/secret"
+        handler.answer(202, Location=where)
+        return True
+
+    async def source(offset: int) -> AsyncIterator[bytes]:
+        yield b"layer"[offset:]
+
+    field.registry.script = script
+    field.run(lambda it: it.push(field.name, LAYER, source))
+    return field.victim.asked("PATCH", "/secret") != []
+
+
 @attack("where token servers are", outside=True)
 def a_token_server_on_the_loopback(field: Field) -> bool:
     """What a service of the loopback says is fetched as a token, and handed to the registry."""
@@ -313,11 +341,11 @@ def asks(challenge: str) -> Callable[[Handler], bool]:
     return script
 
 
-def says(body: bytes) -> Callable[[Handler], bool]:
+def says(body: bytes, **headers: str) -> Callable[[Handler], bool]:
     """A script with one answer."""
 
     def script(handler: Handler) -> bool:
-        handler.answer(200, body)
+        handler.answer(200, body, **headers)
         return True
 
     return script

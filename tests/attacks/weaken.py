@@ -248,6 +248,12 @@ PYTHON_GUARDS: dict[str, Edit] = {
                 "if self._authorization:",
             ),
             (
+                "paths stay on their host",
+                "client",
+                "url = self.base + self.path",
+                'url = "http:" + self.path if self.path[:2] == "//" else self.base + self.path',
+            ),
+            (
                 "bound of an answer",
                 "answers",
                 "                    if len(data) > limit:",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import json
 import re
 import socket
@@ -362,6 +363,28 @@ def test_schema_1(registry: Scripted, told: str) -> None:
     registry.put("1", told, b'{"schemaVersion": 1, "fsLayers": []}')
     with pytest.raises(InvalidArgument, match=f"Suggest the author of {registry.image} to upgrade"):
         resolved(registry)
+
+
+def test_packed_answers(registry: Scripted) -> None:
+    """Documents that nobody asked to be packed are refused; a blob's own bytes are what counts."""
+    kind, data = registry.manifests["1"]
+
+    def script(handler: Handler) -> bool:
+        if "/blobs/" in handler.path:
+            handler.answer(200, LAYER, Content_Encoding="gzip")
+        elif handler.command == "HEAD":
+            return False
+        else:
+            handler.answer(200, gzip.compress(data), Content_Type=kind, Content_Encoding="gzip")
+        return True
+
+    registry.script = script
+    assert got(registry) == LAYER
+    top = Descriptor(media_type=kind, digest=digest(data), size=len(data))
+    with pytest.raises(DataLoss, match="packed"):
+        converse(lambda it: fetched(it, name(registry), top))
+    with pytest.raises(DataLoss, match="packed"):
+        converse(lambda it: it.tags(name(registry)))
 
 
 def test_warnings(registry: Scripted) -> None:

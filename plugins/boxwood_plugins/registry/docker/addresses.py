@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+from contextlib import suppress
 from urllib.parse import urljoin, urlsplit
 
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -95,11 +96,6 @@ class Resolver(AbstractResolver):
         """Nothing is held."""
 
 
-def is_url(text: str) -> bool:
-    """Whether a text has a URL's characters, and no others."""
-    return _URL.fullmatch(text) is not None
-
-
 def led(home: str, here: str, location: str, resolver: Resolver) -> tuple[str, bool]:
     """Return where a registry leads to, and whether its name is to be resolved strictly.
 
@@ -113,7 +109,7 @@ def led(home: str, here: str, location: str, resolver: Resolver) -> tuple[str, b
         Unsafe: not a web address, a way out of TLS, an address of this machine or its provider.
     """
     shown = "".join(char if char.isprintable() else "?" for char in location[:200])
-    if not is_url(location):
+    if _URL.fullmatch(location) is None:
         raise Unsafe(f"registry: {here}: leads to {shown!r}: no web address")
     try:
         target = urljoin(here, location)
@@ -130,6 +126,25 @@ def led(home: str, here: str, location: str, resolver: Resolver) -> tuple[str, b
     if urlsplit(here).scheme == "https" and there.scheme == "http":
         raise Unsafe(f"registry: {here}: leads to {shown}, which is not secured")
     return target, _is_strict(home, here, named, resolver)
+
+
+def own_path(here: str, location: str) -> str:
+    """Return path and query of where a registry points to on itself, whatever host it names.
+
+    Registries behind a proxy do not know how they are reached; nobody else is asked.
+
+    Raises:
+        Unsafe: it is no URL.
+    """
+    path, query = "", ""
+    if _URL.fullmatch(location) is not None:
+        with suppress(ValueError):
+            target = urlsplit(urljoin(here, location))
+            path, query = target.path, target.query
+    if not path.startswith("/"):
+        shown = "".join(char if char.isprintable() else "?" for char in location[:200])
+        raise Unsafe(f"registry: {here}: points to {shown!r}: no web address")
+    return f"{path}?{query}" if query else path
 
 
 def _is_strict(home: str, here: str, named: str, resolver: Resolver) -> bool:

@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import aiohttp
 from yarl import URL
@@ -91,7 +91,7 @@ class Client:
         """Send one request and return its answer, of one of the statuses of ``accept``.
 
         Args:
-            path: below the host's root, or a whole URL on it (a Location).
+            path: from the host's root, with its slash.
             scope: what a token must allow (``repository:NAME:pull``).
             body: bytes, or a function that begins the stream anew for each attempt.
             patient: try again what is only unavailable now, a bounded number of times.
@@ -246,7 +246,7 @@ class Request:
     async def send(self) -> Answer:
         """Send it; what comes back has no redirect and no challenge that we could meet."""
         self.base = f"{await self.client.scheme(self.host)}://{self.host.authority}"
-        url = urljoin(self.base, self.path)
+        url = self.base + self.path  # joined as URLs, "//HOST/" would be another host
         login = self.credentials
         key = (self.host.authority, self.scope, *auth.identity(login))
         if login is not None and login.registry_token:

@@ -6,13 +6,13 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import msgspec
 
 from boxwood.errors import DataLoss, InvalidArgument, NotFound, TooLarge
 from boxwood.model.descriptor import DOCUMENT_LIMIT, OCI_INDEX, Descriptor
 from boxwood.model.digest import Digest
+from boxwood_plugins.registry.docker.addresses import own_path
 
 if TYPE_CHECKING:
     from boxwood_plugins.registry.docker.answers import Answer
@@ -99,17 +99,9 @@ async def _pages(get: Get, path: str, name: str) -> AsyncGenerator[bytes, None]:
 
 
 def _next(answer: Answer) -> str:
-    """Return the path of the next page; empty: there is none.
-
-    Of a link that names a host only what follows is taken: registries behind a proxy do not know
-    their own name, and nobody else is asked.
-    """
+    """Return the path of the next page; empty: there is none."""
     found = _NEXT.search(answer.headers.get("Link", ""))
-    if found is None:
-        return ""
-    target = urlsplit(urljoin(answer.url, str(found[1])))
-    path: str = urlunsplit(("", "", target.path, target.query, ""))
-    return path
+    return own_path(answer.url, found[1]) if found else ""
 
 
 def _decode(body: bytes, kind: type[_Kind], where: str) -> _Kind:

@@ -47,8 +47,12 @@ def _proxy(key: str, text: str) -> str:
     if not text:
         return ""
     whole = text if "://" in text else f"http://{text}"
-    parts = urlsplit(whole)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(whole)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
         raise InvalidArgument(f"{key}: not http://HOST[:PORT]")  # its password is not shown
     return whole
 

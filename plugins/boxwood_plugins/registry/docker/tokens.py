@@ -64,8 +64,8 @@ class Tokens:
         login = request.credentials
         hosts = self._client.hosts
         secure = request.base.startswith("https:") and not hosts.insecure(request.host.authority)
-        auth.check_realm(realm, request.base, secure=secure, credentials=login is not None)
         url, strict = led(request.base, request.base, realm, self._client.resolver)
+        auth.check_realm(url, request.base, secure=secure, credentials=login is not None)
         asking = _Asking(url, service, scope.split(), login, request.offline)
         answer = await self._client.send(*asking.request(), strict=strict)
         async with answer:

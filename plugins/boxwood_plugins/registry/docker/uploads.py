@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
+from urllib.parse import urlencode, urljoin, urlsplit
 
 from boxwood.errors import (
     BoxwoodError,
@@ -19,7 +19,7 @@ from boxwood.errors import (
     Unavailable,
 )
 from boxwood.model.digest import Digest
-from boxwood_plugins.registry.docker.addresses import Unsafe, is_url
+from boxwood_plugins.registry.docker.addresses import Unsafe, own_path
 from boxwood_plugins.registry.docker.client import ATTEMPTS
 
 if TYPE_CHECKING:
@@ -138,9 +138,8 @@ class Upload:
             return self._location(answer)
 
     async def _end(self, location: str) -> None:
-        parts = urlsplit(location)
-        query = urlencode([*parse_qsl(parts.query, True), ("digest", self._digest)])
-        url = urlunsplit(("", "", parts.path, query, ""))
+        # What a registry keeps in its query goes back as it came.
+        url = f"{location}{'&' if '?' in location else '?'}{urlencode({'digest': self._digest})}"
         headers = {"Content-Length": "0", "Content-Type": "application/octet-stream"}
         async with await self._ask("PUT", url, frozenset({201, 204}), headers=headers):
             return
@@ -152,14 +151,10 @@ class Upload:
         are reached at; what is sent, and the login with it, stays on the connection's own.
         """
         location = answer.headers.get("Location", "")
-        if not location or not is_url(location):
-            raise DataLoss(f"push: {self._digest}: the registry does not say where to send it")
-        target = urlsplit(urljoin(answer.url, location))
-        if target.hostname != urlsplit(answer.url).hostname:
-            raise Unsafe(
-                f"push: {self._digest}: the registry wants it sent to {target.hostname}: refused"
-            )
-        path: str = urlunsplit(("", "", target.path, target.query, ""))
+        path = own_path(answer.url, location)
+        named = urlsplit(urljoin(answer.url, location)).hostname
+        if named != urlsplit(answer.url).hostname:
+            raise Unsafe(f"push: {self._digest}: the registry wants it sent to {named}: refused")
         return path
 
     async def _ask(

@@ -1,0 +1,111 @@
+"""What registries write, in headers and documents: read, or refused by an error of ours."""
+
+from __future__ import annotations
+
+import contextlib
+from urllib.parse import urlsplit
+
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from boxwood.errors import BoxwoodError, DataLoss, InvalidArgument
+from boxwood.model.registries import parse_registries
+from boxwood_plugins.registry.docker import auth
+from boxwood_plugins.registry.docker.addresses import Resolver, Unsafe, internal, led, own_path
+from boxwood_plugins.registry.docker.proxies import Proxies
+
+pytestmark = pytest.mark.property
+
+HOME = "https://registry.example:5000"
+PIECES = [
+    "http:", "https:", "//", "/", "\\", "@", ":", "?", "#", "%", "%2f", "[", "]", "::1", ".",
+    "127.0.0.1", "localhost", "registry.example", ":5000", "evil.example", "\r\n", "\t", " ",
+    "..", "0x7f",
+    "file:", "\u2024", "x",
+]  # fmt: skip
+locations = st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=9).map("".join)
+WORDS = [
+    "Bearer", "Basic", " ", ",", "=", '"', "\\", "realm", "service", "scope", "x", "a b", "\t",
+]  # fmt: skip
+challenges = st.lists(st.sampled_from(WORDS) | st.text(max_size=3), max_size=20).map("".join)
+
+
+@given(locations)
+def test_where_a_registry_leads(text: str) -> None:
+    """A web address of another machine, or of the registry itself; else refused."""
+    try:
+        target, strict = led(HOME, HOME, text, Resolver(strict=False))
+    except Unsafe:
+        return
+    parts = urlsplit(target)
+    assert (parts.scheme, parts.username) == ("https", None)
+    assert target.isascii()
+    assert target.isprintable()
+    assert " " not in target
+    with contextlib.suppress(ValueError):
+        assert not internal(parts.hostname or "")
+    assert strict or parts.hostname == "registry.example"
+
+
+@given(locations)
+@example("https://registry.example//evil.example/x")
+def test_paths_of_a_registrys_own(text: str) -> None:
+    """They begin with a slash, and put after the host they are still its."""
+    try:
+        path = own_path(f"{HOME}/v2/x/tags/list", text)
+    except Unsafe:
+        return
+    assert path.startswith("/")
+    assert path.isascii()
+    assert path.isprintable()
+    assert urlsplit(HOME + path).netloc == urlsplit(HOME).netloc
+
+
+@given(st.lists(challenges, max_size=3))
+@example(['Basic realm="x", Bearer realm="y",service="z \\" w"'])
+def test_challenges(headers: list[str]) -> None:
+    """Bearer or basic, with parameters of text; or none that we meet."""
+    found = auth.challenge(headers)
+    assert found is None or found.scheme in ("bearer", "basic")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+KEYS = st.sampled_from(["token", "access_token", "refresh_token", "expires_in", "x"])
+
+
+@given(st.dictionaries(KEYS, JSON).map(msgspec.json.encode) | st.binary(max_size=30))
+@example(b'{"token": "a\\r\\nHost: evil"}')
+@example(b'{"token": "a", "refresh_token": "\\u0000"}')
+@example(b'{"token": "a", "expires_in": 1e400}')
+def test_tokens(body: bytes) -> None:
+    """What can stand in a header, and ends some time; else an error."""
+    try:
+        token, refresh = auth.token_of(body, "https://x")
+    except DataLoss:
+        return
+    for text in (token.text, refresh):
+        assert text.isascii()
+        assert text.isprintable()
+    assert token.text
+    assert token.fresh
+
+
+@given(st.binary(max_size=40) | st.text(max_size=40).map(str.encode))
+def test_the_registries_file(data: bytes) -> None:
+    """Any file is read or refused."""
+    with contextlib.suppress(InvalidArgument):
+        parse_registries(data, "f")
+
+
+@given(st.text(max_size=20), st.sampled_from(["http://x.example/", "https://[::1]:5000/"]))
+def test_exceptions_from_proxies(text: str, url: str) -> None:
+    """Any NO_PROXY is read."""
+    assert Proxies({"https-proxy": "p:1", "no-proxy": text}, {}).of(url) is None
+    with contextlib.suppress(BoxwoodError):
+        Proxies({"http-proxy": text}, {}).of(url)
