@@ -262,8 +262,8 @@ PYTHON_GUARDS: dict[str, Edit] = {
             (
                 "bound of a blob",
                 "transport",
-                "                    if len(piece) > left:",
-                "                    if False:",
+                "            if len(piece) > left:",
+                "            if False:",
             ),
             (
                 "least rate",
