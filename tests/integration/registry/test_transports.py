@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.support.dockerd import Dockerd
 from tests.support.engine import Engine
 from tests.support.needs import need_program
 from tests.support.paths import clear_room, make_room
@@ -190,10 +191,22 @@ def test_podman_loads_what_we_write(engine: Engine, image: str, room: Path) -> N
     engine.run("rm", "-rf", room / "root", room / "run")
 
 
-def test_docker_loads_what_we_write(engine: Engine, image: str, room: Path) -> None:
-    """``docker load`` of an archive, and ``docker save`` as a source."""
+def test_docker_loads_what_we_write(
+    engine: Engine, dockerd: Dockerd, image: str, room: Path
+) -> None:
+    """``docker load`` of an archive, by Docker and by us, and ``docker save`` as a source."""
     path = room / "a.tar"
     engine.cli("push", IMAGE, f"docker-archive:{path}")
+    try:
+        dockerd.docker("load", "-i", path)
+        found = dockerd.docker("image", "inspect", "-f", "{{.Id}}", IMAGE)
+        assert found.stdout.strip() == image
+        dockerd.docker("save", "-o", room / "theirs.tar", IMAGE)
+    finally:
+        dockerd.docker("rmi", "-f", IMAGE, check=False)
+    forget(engine, image)
+    engine.cli("pull", f"docker-archive:{room / 'theirs.tar'}")
+    assert engine.docker("image", "inspect", "-f", "{{.Id}}", IMAGE).stdout.strip() == image
     forget(engine, image)
     assert f"Loaded image: {IMAGE}" in engine.docker("load", "-i", path).stdout
     os.unlink(path)
