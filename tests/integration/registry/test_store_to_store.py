@@ -180,6 +180,50 @@ def test_the_same_layer_on_another_parent_does_not_travel(pair: tuple[Engine, En
     assert saved_tar(far, "two") == hashlib.sha256(tar).hexdigest()
 
 
+def test_small_layers_do_not_wait_for_each_other(pair: tuple[Engine, Engine]) -> None:
+    """Whole layers are asked for ahead, nine in all; one that comes twice is asked for once."""
+    _, far = pair
+    tars = [tar_of({f"file{at}": b"x" * at}) for at in range(12)]
+    tars.append(tars[0])
+    with talking(far.socket, "receive?name=many") as peer:
+        peer.send(b"O", offer_of(*tars))
+        asked = [peer.asked()["layer"] for _ in range(9)]
+        for answered in range(12):
+            for kind, data in ((b"D", frame_of(tars[asked[answered]])), (b"E", b"")):
+                peer.send(kind, data)
+            if len(asked) < 12:
+                asked.append(peer.asked()["layer"])
+        assert asked == list(range(12))
+        assert peer.receive()[0] == b"Z"
+    assert len(far.api("GET", "/images/many/json").json()["RootFS"]["Layers"]) == 13
+
+
+def _give(far: Engine, name: str, *tars: bytes) -> list[tuple[int, str]]:
+    """Send an image by hand, all of each layer; returns what was asked, lists being refused."""
+    questions = []
+    with talking(far.socket, f"receive?name={name}") as peer:
+        peer.send(b"O", offer_of(*tars))
+        while (frame := peer.receive())[0] == b"A":
+            asked = msgspec.msgpack.decode(frame[1])
+            questions.append((asked["layer"], asked["what"]))
+            data = frame_of(tars[asked["layer"]]) if asked["what"] == "all" else b"no list"
+            peer.send(b"D", data)
+            peer.send(b"E")
+        assert frame[0] == b"Z", frame
+    return questions
+
+
+def test_which_layers_are_compared(pair: tuple[Engine, Engine]) -> None:
+    """Of the same name anywhere, of other names in the same place; and of a fitting size."""
+    _, far = pair
+    base, app, new = (tar_of({"f": noise(seed, 400_000)}) for seed in range(3))
+    small, large = tar_of({"s": b"1"}), tar_of({"l": noise(4, 1_500_000)})
+    assert _give(far, "one:1", small, app) == [(0, "all"), (1, "all")]
+    assert _give(far, "two:1", small, base, new) == [(1, "list"), (1, "all"), (2, "all")]
+    other = tar_of({"f": noise(9, 400_000)})
+    assert _give(far, "two:2", other, large) == [(0, "list"), (0, "all"), (1, "list"), (1, "all")]
+
+
 def test_an_id_goes_without_a_name(pair: tuple[Engine, Engine]) -> None:
     near, far = pair
     key = image_id(near, "busybox")

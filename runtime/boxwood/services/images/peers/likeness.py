@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from boxwood.model.reference import Reference
@@ -9,6 +10,7 @@ from boxwood.model.reference import Reference
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from boxwood.model.image import Image
     from boxwood.services.images.service import ImagesService
     from boxwood.store.blobs import Layer
 
@@ -31,36 +33,49 @@ def alike(
     """
     if size < LEAST:
         return []
+    named = _named(service, name)
     found: dict[str, Layer] = {}
-    for layer in (*_older(service, name, index), *_near(service, index, parent, size)):
-        if layer.tar_size >= LEAST and (layer.recipe or (layer.kept and layer.blob)):
+    for image in named:
+        if index < len(image.chain_ids):
+            layer = service.layers.get(image.chain_ids[index])
             found.setdefault(layer.diff_id, layer)
-    return list(found.values())[:CANDIDATES]
+    for layer in _near(service, named, index, parent or "", size):
+        found.setdefault(layer.diff_id, layer)
+    usable = (
+        layer
+        for layer in found.values()
+        if layer.tar_size >= LEAST and (layer.recipe or (layer.kept and layer.blob))
+    )
+    return list(islice(usable, CANDIDATES))
 
 
-def _older(service: ImagesService, name: Reference | None, index: int) -> Iterator[Layer]:
-    """Yield the layers in that place of images of the same repository, the youngest image first."""
+def _named(service: ImagesService, name: Reference | None) -> list[Image]:
+    """Return the images of the same repository, the youngest first."""
     if name is None:
-        return
+        return []
     images = [
         image
         for image in service.catalog.all()
         if any(Reference.parse(text).name == name.name for text in (*image.tags, *image.digests))
     ]
-    for image in sorted(images, key=lambda image: image.tagged_at, reverse=True):
-        if index < len(image.chain_ids):
-            yield service.layers.get(image.chain_ids[index])
+    return sorted(images, key=lambda image: image.tagged_at, reverse=True)
 
 
-def _near(service: ImagesService, index: int, parent: str | None, size: int) -> Iterator[Layer]:
-    """Yield layers of half to twice the size: on the same parent, in the same place."""
-    place = {
-        image.chain_ids[index] for image in service.catalog.all() if index < len(image.chain_ids)
-    }
-    near = [layer for layer in service.layers.all() if size <= 2 * layer.tar_size <= 4 * size]
+def _near(
+    service: ImagesService, named: list[Image], index: int, parent: str, size: int
+) -> Iterator[Layer]:
+    """Yield layers of half to twice the size that may well be one: the nearest first.
 
-    def order(layer: Layer) -> tuple[bool, bool, int]:
-        same = layer.parent == (parent or "")
-        return not same, layer.chain_id not in place, abs(layer.tar_size - size)
+    Those on the same parent, those in the same place of any image, and any of the older images.
+    """
+    likely = {chain for image in named for chain in image.chain_ids}
+    for image in service.catalog.all():
+        likely.update(image.chain_ids[index : index + 1])
 
-    yield from sorted(near, key=order)
+    def order(layer: Layer) -> tuple[bool, int]:
+        return layer.parent != parent, abs(layer.tar_size - size)
+
+    for layer in sorted(service.layers.all(), key=order):
+        fits = size <= 2 * layer.tar_size <= 4 * size
+        if fits and (layer.parent == parent or layer.chain_id in likely):
+            yield layer

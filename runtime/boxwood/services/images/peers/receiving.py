@@ -18,8 +18,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections import deque
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +39,6 @@ from boxwood.services.images.peers.channel import (
     ASK,
     DONE,
     OFFER,
-    PIECE,
     SAY,
     Ask,
     Channel,
@@ -46,6 +47,7 @@ from boxwood.services.images.peers.channel import (
     decoded,
 )
 from boxwood.services.images.peers.likeness import alike
+from boxwood.services.images.peers.wanted import Wanted, content, most, nothing
 from boxwood.store.piping import opened
 
 if TYPE_CHECKING:
@@ -56,28 +58,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SHORT = 12
 BEAT = 0.1
 """Seconds between two messages about one layer."""
+AHEAD = 8
+"""Layers that may be asked for before their turn."""
 LIST_LIMIT = 32 << 20
 """Bytes of a list, as :mod:`boxwood.execution.worker_chunks` has it."""
-SLACK = 1 << 20
-"""Bytes that a frame of zstd may have beyond a 64th more than its content; it needs a 256th."""
-
-
-class _Wanted(msgspec.Struct, frozen=True):
-    """A layer that is to come."""
-
-    index: int
-    parent: Digest | None
-    diff_id: str
-    chain: Digest
-    size: int
-
-    @property
-    def short(self) -> str:
-        """How progress names it."""
-        return Digest.parse(self.diff_id).hex[:SHORT]
 
 
 class Receive:
@@ -89,6 +75,9 @@ class Receive:
         self._lists = service.layers.blobs.chunks
         self._partial = service.content.root / "partial"
         self._fresh: list[int] = []
+        self._wanted: list[Wanted] = []
+        self._asked: deque[int] = deque()
+        """Layers, by index, that were asked for before their turn."""
         self._said = 0.0
 
     async def run(self) -> Image:
@@ -124,14 +113,16 @@ class Receive:
         chains = chain_ids(diff_ids)
         with service.lease(chains):
             try:
-                parent: Digest | None = None
-                for index, (diff_id, chain) in enumerate(zip(diff_ids, chains, strict=True)):
-                    size = offer.sizes[index]
-                    await self._layer(_Wanted(index, parent, diff_id, chain, size))
-                    parent = chain
+                below = (None, *chains)
+                self._wanted = [
+                    Wanted(*one)
+                    for one in zip(count(), below, diff_ids, chains, offer.sizes, strict=False)
+                ]
+                for wanted in self._wanted:
+                    await self._layer(wanted)
                 fault("receive.unpacked")
                 service.content.put(document)
-                await self._layers.ensure_init(parent)
+                await self._layers.ensure_init(below[-1])
                 await self._layers.settle(chains)
                 names = [self._name] if self._name is not None else []
                 image, _ = service.catalog.add(config, document, names)
@@ -145,28 +136,34 @@ class Receive:
 
     # One layer
 
-    async def _layer(self, wanted: _Wanted) -> None:
+    async def _layer(self, wanted: Wanted) -> None:
         # One at a time: the partial belongs to one, and the others then find the layer here.
         async with self._service.peers.alone(wanted.diff_id):
-            if self._layers.has(wanted.chain):
-                await self._say("Already exists", wanted)
-                return
-            for other in self._layers.all():
-                if other.diff_id == wanted.diff_id and self._has_tar(other):
-                    async with self._layers.blobs.open_tar(other) as (tar, _):
+            twin = self._twin(wanted)
+            if self._layers.has(wanted.chain) or twin is not None:
+                if twin is not None and not self._layers.has(wanted.chain):
+                    async with self._layers.blobs.open_tar(twin) as (tar, _):
                         self._known((await self._unpack(wanted, tar)).layer, wanted)
-                    await self._say("Already exists", wanted)
-                    return
+                await self._say("Already exists", wanted)
+                if wanted.index in self._asked:  # it has come by another way meanwhile
+                    await self._begin_whole(wanted)
+                    await self._channel.drain(most(wanted.size))
+                return
             await self._say("Pulling fs layer", wanted)
-            path = self._partial / f"tar-{Digest.parse(wanted.diff_id).hex}"
+            path = self._path(wanted)
             with self._opened(path) as partial:
                 await self._fetch(wanted, partial, path)
             path.unlink(missing_ok=True)
             self._fresh.append(wanted.size)
             await self._say("Pull complete", wanted)
 
-    def _has_tar(self, layer: Layer) -> bool:
-        return layer.recipe or (layer.kept and bool(layer.blob))
+    def _twin(self, wanted: Wanted) -> Layer | None:
+        """Return a layer that is here with the same bytes, on other parents."""
+        for other in self._layers.all():
+            has_tar = other.recipe or (other.kept and other.blob)
+            if other.diff_id == wanted.diff_id and has_tar:
+                return other
+        return None
 
     @contextmanager
     def _opened(self, path: Path) -> Iterator[int]:
@@ -183,11 +180,11 @@ class Receive:
             if empty:
                 path.unlink(missing_ok=True)
 
-    async def _unpack(self, wanted: _Wanted, tar: int, keep: Path | None = None) -> Unpacked:
+    async def _unpack(self, wanted: Wanted, tar: int, keep: Path | None = None) -> Unpacked:
         os.set_blocking(tar, True)  # the worker, which alone reads it, knows no event loop
         return await self._layers.unpack(wanted.parent, tar, diff_id=wanted.diff_id, keep=keep)
 
-    async def _fetch(self, wanted: _Wanted, partial: int, path: Path) -> None:
+    async def _fetch(self, wanted: Wanted, partial: int, path: Path) -> None:
         """Get what is missing of a layer and unpack it; what came stays for the next try."""
         bases = alike(self._service, self._name, wanted.index, wanted.parent, wanted.size)
 
@@ -199,6 +196,8 @@ class Receive:
             await self._everything(wanted, partial, path)
 
         some = bool(bases) or os.fstat(partial).st_size > 0
+        if wanted.index in self._asked:
+            some = False
         for way in (difference, everything) if some else (everything,):
             try:
                 await way()
@@ -213,16 +212,52 @@ class Receive:
                 if self._channel.broken or not wrong or way is everything:
                     raise
                 log.info("receive layer %s: all of it is asked for: %s", wanted.diff_id, error)
-                await self._channel.drain(_most(wanted.size))
-        await self._channel.drain(_most(wanted.size))
+                await self._channel.drain(most(wanted.size))
+        await self._channel.drain(most(wanted.size))
 
-    async def _everything(self, wanted: _Wanted, partial: int, path: Path) -> None:
+    async def _everything(self, wanted: Wanted, partial: int, path: Path) -> None:
         """Have the whole tar sent; the file that it is gathered in may be kept as its blob."""
         with self._lists.scratch() as plan, self._lists.scratch() as pool:
-            await self._ask(wanted, "all")
+            os.ftruncate(partial, 0)
+            await self._begin_whole(wanted)
+            await self._ask_ahead(wanted)
             await self._join(wanted, plan, partial, [pool], path)
 
-    async def _difference(self, wanted: _Wanted, partial: int, bases: list[Layer]) -> None:
+    async def _begin_whole(self, wanted: Wanted) -> None:
+        """Ask for the whole layer, unless that was done."""
+        if wanted.index in self._asked:
+            self._asked.remove(wanted.index)
+        else:
+            await self._ask(wanted, "all")
+        self._channel.streaming = True
+
+    async def _ask_ahead(self, wanted: Wanted) -> None:
+        """Ask for whole layers that follow: small ones would each wait for a round trip.
+
+        Answers come in the order of the questions: so none goes beyond a layer of which it is not
+        known yet what will be asked.
+        """
+        for after in self._wanted[wanted.index + 1 :]:
+            if self._layers.has(after.chain) or after.index in self._asked:
+                continue
+            if len(self._asked) == AHEAD or not self._comes_whole(after):
+                return
+            await self._ask(after, "all")
+            self._asked.append(after.index)
+
+    def _comes_whole(self, wanted: Wanted) -> bool:
+        before = (other.diff_id for other in self._wanted[: wanted.index])
+        return (
+            wanted.diff_id not in before
+            and self._twin(wanted) is None
+            and not self._path(wanted).exists()
+            and not alike(self._service, self._name, wanted.index, wanted.parent, wanted.size)
+        )
+
+    def _path(self, wanted: Wanted) -> Path:
+        return self._partial / f"tar-{Digest.parse(wanted.diff_id).hex}"
+
+    async def _difference(self, wanted: Wanted, partial: int, bases: list[Layer]) -> None:
         """Have those chunks sent that are nowhere here."""
         async with AsyncExitStack() as stack:
             theirs, plan, bits, pool, own = (
@@ -238,7 +273,7 @@ class Receive:
             )
             if found["wanted"]:
                 await self._ask(wanted, "some")
-                await self._channel.send_stream(_content(bits))
+                await self._channel.send_stream(content(bits))
             tars = await self._tars(stack, bases, found["used"][1:])
             made = await self._join(
                 wanted, plan, partial, [pool, *tars], None, coming=found["wanted"]
@@ -252,21 +287,21 @@ class Receive:
     async def _tars(self, stack: AsyncExitStack, bases: list[Layer], used: list[int]) -> list[int]:
         """Open the tars that something is taken from; nothing in the place of the others."""
         found = []
-        for layer, count in zip(bases, used, strict=True):
-            if count:
+        for layer, taken in zip(bases, used, strict=True):
+            if taken:
                 tar, _ = await stack.enter_async_context(self._layers.blobs.open_tar(layer))
                 os.set_blocking(tar, True)
             else:
-                tar = _nothing(stack)
+                tar = nothing(stack)
             found.append(tar)
         return found
 
-    async def _ask(self, wanted: _Wanted, what: str) -> None:
+    async def _ask(self, wanted: Wanted, what: str) -> None:
         await self._channel.send(ASK, msgspec.msgpack.encode(Ask(wanted.index, what)))
 
     async def _join(
         self,
-        wanted: _Wanted,
+        wanted: Wanted,
         plan: int,
         partial: int,
         here: list[int],
@@ -287,7 +322,7 @@ class Receive:
                     await fed(self._coming(wanted, wanted.size if coming < 0 else coming), work)
                 else:
                     with ExitStack() as stack:
-                        await work(_nothing(stack))
+                        await work(nothing(stack))
             except BoxwoodError as error:
                 failed.append(error)
                 raise
@@ -301,15 +336,15 @@ class Receive:
                 raise failed[0] from None
             raise
 
-    async def _coming(self, wanted: _Wanted, size: int) -> AsyncGenerator[bytes, None]:
+    async def _coming(self, wanted: Wanted, size: int) -> AsyncGenerator[bytes, None]:
         count = 0
-        async for piece in self._channel.stream(_most(size)):
+        async for piece in self._channel.stream(most(size)):
             count += len(piece)
             await self._say("Downloading", wanted, count)
             yield piece
 
     async def _complete(
-        self, layer: Layer, wanted: _Wanted, lists: list[int], bases: list[Layer]
+        self, layer: Layer, wanted: Wanted, lists: list[int], bases: list[Layer]
     ) -> None:
         """Where the layer's files are no complete recipe, keep its tar; else say what it is."""
         if self._known(layer, wanted):
@@ -327,13 +362,13 @@ class Receive:
             tars = await self._tars(stack, bases, found["used"][1:])
             stack.callback(file.unlink, missing_ok=True)
             with file.open("xb") as sink:
-                fds = [plan, _nothing(stack), sink.fileno(), partial, pool, *tars]
+                fds = [plan, nothing(stack), sink.fileno(), partial, pool, *tars]
                 await self._offload("join_layer", {"size": wanted.size}, fds)
             self._service.content.adopt(file, Digest.parse(layer.diff_id))
             known = replace(layer, blob=layer.diff_id, kept=True, stored=wanted.size)
             self._layers.remember(known)
 
-    def _known(self, layer: Layer, wanted: _Wanted) -> bool:
+    def _known(self, layer: Layer, wanted: Wanted) -> bool:
         """Can the layer's tar be had again? If so that is noted: it came as that tar."""
         if not layer.blob and layer.recipe:
             made = replace(layer, blob=layer.diff_id, kept=False, stored=wanted.size)
@@ -343,7 +378,7 @@ class Receive:
     async def _offload(self, job: str, arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
         return await self._service.offload(job, arguments, fds)
 
-    async def _say(self, status: str, wanted: _Wanted, current: int = 0) -> None:
+    async def _say(self, status: str, wanted: Wanted, current: int = 0) -> None:
         now = asyncio.get_running_loop().time()
         if current and now - self._said < BEAT:
             return
@@ -351,22 +386,3 @@ class Receive:
         detail = {"current": current} if current else {}
         message = {"status": status, "id": wanted.short, "progressDetail": detail}
         await self._channel.send(SAY, msgspec.json.encode(message))
-
-
-def _most(size: int) -> int:
-    """Bytes that a frame of so many may have."""
-    return size + (size >> 6) + SLACK
-
-
-def _nothing(stack: AsyncExitStack | ExitStack) -> int:
-    fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    stack.callback(os.close, fd)
-    return fd
-
-
-async def _content(fd: int) -> AsyncGenerator[bytes, None]:
-    """Yield what a file holds, from its first byte on."""
-    at = 0
-    while piece := os.pread(fd, PIECE, at):
-        at += len(piece)
-        yield piece
