@@ -64,6 +64,8 @@ UNPACK = {
         "bsdtar x": "bsdtar -xpf {layer} -C {to}",
     },
 }
+INODES = 10**5
+"""Files of a layer at most where a file system has not room for three times 10^6 inodes."""
 Measure = Callable[[], Awaitable[float]]
 
 
@@ -352,35 +354,57 @@ def compressed(plain: Path) -> dict[str, Path]:
     }
 
 
-async def growth_cases(
-    room: Path, pool: WorkerPool, most: int, stack: contextlib.AsyncExitStack
-) -> list[frame.Case]:
-    """How cost grows: with the files of a layer, and with the layers below a snapshot."""
+def growth_cases(grounds: Grounds, where: str) -> list[frame.Case]:
+    """What is done with so many files."""
+    count = grounds.tree
     found = []
-    count = 1000
-    while count <= most:
-        place = room / f"grow-{count}"
-        place.mkdir()
-        layer = place / "layer.tar"
-        write_synthetic(layer, count, 100, 101, random.Random(count))
-        grounds = Grounds(place, str(count), {"plain": layer}, pool)
-        grounds.fill()
-        for word, measure in (
-            ("unpack", apply_ours(grounds, "plain")),
-            ("compare", diff_ours(grounds, whole=False)),
-            ("tar", diff_ours(grounds, whole=True)),
-        ):
-            scenario = frame.Scenario(f"grow-{word}-{count}", f"{word}: {count} files (tmpfs)")
-            found.append(frame.Case(scenario, OURS, measure, 3))
-        count *= 10
+    for word, measure in (
+        ("unpack", apply_ours(grounds, "plain")),
+        ("compare", diff_ours(grounds, whole=False)),
+        ("tar", diff_ours(grounds, whole=True)),
+    ):
+        scenario = frame.Scenario(
+            f"grow-{word}-{count}-{where}", f"{word}: {count} files ({where})"
+        )
+        found.append(frame.Case(scenario, OURS, measure, 3))
+    return found
+
+
+async def measure_growth(
+    run: frame.Run, options: argparse.Namespace, pool: WorkerPool, memory: Path
+) -> None:
+    """How cost grows: with the files of a layer, and with the layers below a snapshot."""
+    (memory / "grow").mkdir()
+    counts = [10**3, 10**4, 10**5] + [10**6] * options.full
+    for count in counts:
+        # Empty ones: of content others tell, and a million pages would be 4 GiB of a tmpfs, thrice.
+        write_synthetic(memory / f"grow/{count}.tar", count, 0, 1, random.Random(count))
+    for where in options.fs:
+        with places.place(where, memory / "grow", 20 << 30) as place:
+            for count in counts:
+                if where != "tmpfs" and count > INODES:
+                    continue
+                layer = {"plain": memory / f"grow/{count}.tar"}
+                grounds = Grounds(place, str(count), layer, pool)
+                grounds.fill()
+                await run.measure(growth_cases(grounds, where))
+                grounds.clear()
+            await measure_depths(run, pool, place, where)
+    await run.measure(memory_cases(memory / "grow"))
+
+
+async def measure_depths(run: frame.Run, pool: WorkerPool, place: Path, where: str) -> None:
+    """A snapshot on many layers, with overlay."""
     shape = trees.Shape(big=1 << 20, files=100, depths=(10, 100, 500))
-    layers = trees.write_layers(room, shape, 1)
-    (room / "overlay").mkdir()
-    bed = await stack.enter_async_context(
-        storage.bed("overlay", room / "overlay", shape, layers, pool.offload)
-    )
-    deep = [case for case in storage.cases(OURS, bed) if case.scenario.name.startswith("deep-")]
-    return found + deep
+    (place / "layers").mkdir()
+    (place / "overlay").mkdir()
+    layers = trees.write_layers(place / "layers", shape, 1)
+    async with storage.bed("overlay", place / "overlay", shape, layers, pool.offload) as bed:
+        for case in storage.cases(OURS, bed):
+            if case.scenario.name.startswith("deep-"):
+                name, title = f"{case.scenario.name}-{where}", f"{case.scenario.title} ({where})"
+                scenario = frame.Scenario(name, title)
+                await run.measure([frame.Case(scenario, OURS, case.measure, case.rounds)])
 
 
 MEMORY = """
@@ -494,7 +518,8 @@ async def measure(options: argparse.Namespace, room: Path) -> frame.Report:
     try:
         with places.place("tmpfs", room, 20 << 30) as memory:
             sources = {}
-            for tree in options.tree:
+            wanted = options.tree if {"tools", "engines"} & {*options.part} else []
+            for tree in wanted:
                 (memory / tree).mkdir()
                 write_tree(tree, memory / tree / "layer.tar", options.debian)
                 sources[tree] = compressed(memory / tree / "layer.tar")
@@ -503,12 +528,7 @@ async def measure(options: argparse.Namespace, room: Path) -> frame.Report:
             if "engines" in options.part and "debian" in sources:
                 await measure_engines(run, sources["debian"]["plain"], memory)
             if "growth" in options.part:
-                async with contextlib.AsyncExitStack() as stack:
-                    grow = memory / "grow"
-                    grow.mkdir()
-                    most = 1_000_000 if options.full else 100_000
-                    cases = await growth_cases(grow, pool, most, stack)
-                    await run.measure([*cases, *memory_cases(grow)])
+                await measure_growth(run, options, pool, memory)
     finally:
         await pool.close()
     return run.report()
@@ -559,7 +579,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--part", action="append", choices=parts, help="default: all")
     parser.add_argument("--tree", action="append", choices=TREES, help="default: all")
     parser.add_argument("--fs", action="append", choices=places.KINDS, help="tmpfs and ext4")
-    parser.add_argument("--full", action="store_true", help="10^6 files too")
+    parser.add_argument("--full", action="store_true", help="10^6 files too, on tmpfs")
     add_outputs(parser)
     options = parser.parse_args(arguments)
     options.part = options.part or list(parts)

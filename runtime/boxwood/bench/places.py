@@ -39,7 +39,7 @@ def place(kind: str, folder: Path, size: int) -> Iterator[Path]:
     root.mkdir()
     try:
         if kind == "tmpfs":
-            _command("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(root))
+            _command("mount", "-t", "tmpfs", "-o", f"size={size},nr_inodes=0", "tmpfs", str(root))
         else:
             with image.open("xb") as file:
                 file.truncate(size)
