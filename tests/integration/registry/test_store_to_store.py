@@ -525,7 +525,9 @@ def sshd(other: Engine, tmp_path: Path) -> Iterator[tuple[int, Path]]:
         subprocess.run([*keygen, str(tmp_path / name)], check=True)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    room = Path("/run/sshd")  # where it puts the part of it that has no rights
+    made = not room.exists()
+    room.mkdir(mode=0o755, exist_ok=True)
     (tmp_path / "sshd_config").write_text(
         f"ListenAddress 127.0.0.1:{port}\nHostKey {tmp_path}/host\nPidFile none\nUsePAM no\n"
         f"AuthorizedKeysFile {tmp_path}/user.pub\nStrictModes no\nPermitRootLogin yes\n"
@@ -557,6 +559,8 @@ def sshd(other: Engine, tmp_path: Path) -> Iterator[tuple[int, Path]]:
     finally:
         server.terminate()
         server.wait(10)
+        if made:
+            room.rmdir()
 
 
 def _listens(port: int) -> bool:
