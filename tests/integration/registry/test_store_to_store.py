@@ -323,8 +323,12 @@ def test_killed_at_any_time(pair: tuple[Engine, Engine], soak: bool) -> None:
     near.cli("push", far.host, "any")
     assert image_id(far, "any") == image_id(near, "any")
     assert "nothing wrong" in far.cli("system", "fsck", "--deep").stdout
-    for part in ("ingest", "partial"):
-        until(lambda part=part: not list((far.data_root / "content" / part).iterdir()), part)
+    content = far.data_root / "content"
+
+    def nothing_unfinished() -> bool:
+        return not [*(content / "ingest").iterdir(), *(content / "partial").iterdir()]
+
+    until(nothing_unfinished, "nothing unfinished is left")
 
 
 def test_a_damaged_layer_there_costs_the_whole_one(pair: tuple[Engine, Engine]) -> None:
@@ -334,14 +338,17 @@ def test_a_damaged_layer_there_costs_the_whole_one(pair: tuple[Engine, Engine]) 
     near.cli("push", far.host, "hurt")
     files["file010"] = b"changed"
     make(near, "hurt", files)
-    for path in far.data_root.glob("storage/**/file005"):
+    paths = list(far.data_root.glob("storage/**/file005"))
+    if not paths:
+        pytest.skip("this storage driver keeps no plain files")
+    for path in paths:
         path.write_bytes(noise(77, len(files["file005"])))
     assert travelled(near.cli("push", far.host, "hurt").stdout) > 1_900_000
     assert image_id(far, "hurt") == image_id(near, "hurt")
     far.docker("create", "--name", "look", "hurt", "x")
-    look = far.run(need_program("docker"), "cp", "look:/file005", "-", text=False).stdout
+    copied = far.api("GET", "/containers/look/archive?path=/file005").body
     far.docker("rm", "look")
-    assert files["file005"] in look
+    assert files["file005"] in copied
 
 
 # Hostile senders

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -47,7 +48,7 @@ def noise(seed: int, size: int) -> bytes:
     return random.Random(seed).randbytes(size)
 
 
-SMALL = {"least": 64, "average": 256, "most": 1024}
+SMALL: dict[str, Any] = {"least": 64, "average": 256, "most": 1024}
 
 
 @settings(deadline=None, max_examples=60)
