@@ -224,6 +224,8 @@ def tool_cases(grounds: Grounds, where: str, rounds: int, least: floor.Floor) ->
     name, title = f"compare-{tail}", f"compare two equal trees {on}"
     found.append((name, title, OURS, diff_ours(grounds, whole=False)))
     found.append((name, title, "rsync -an", theirs(grounds, "rsync -anH {new}/ {old}/")))
+    # Only so does it look at attributes, as we always do.
+    found.append((name, title, "rsync -anX", theirs(grounds, "rsync -anHX {new}/ {old}/")))
     name, title = f"tar-{tail}", f"write a tree as a tar {on}"
     found.append((name, title, OURS, diff_ours(grounds, whole=True)))
     found.append((name, title, "tar c", theirs(grounds, "tar cf {to}/out -C {new} .")))
