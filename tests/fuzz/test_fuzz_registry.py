@@ -14,7 +14,10 @@ from boxwood.errors import BoxwoodError, DataLoss, InvalidArgument
 from boxwood.model.registries import parse_registries
 from boxwood_plugins.registry.docker import auth
 from boxwood_plugins.registry.docker.addresses import Resolver, Unsafe, internal, led, own_path
+from boxwood_plugins.registry.docker.answers import Waits
+from boxwood_plugins.registry.docker.client import retry_after
 from boxwood_plugins.registry.docker.proxies import Proxies
+from boxwood_plugins.registry.docker.uploads import RANGE
 
 pytestmark = pytest.mark.property
 
@@ -109,3 +112,22 @@ def test_exceptions_from_proxies(text: str, url: str) -> None:
     assert Proxies({"https-proxy": "p:1", "no-proxy": text}, {}).of(url) is None
     with contextlib.suppress(BoxwoodError):
         Proxies({"http-proxy": text}, {}).of(url)
+
+
+NUMBERS = ["nan", "inf", "-1", "9" * 5000, "1e999", "Tue, 24 Nov 99999 20:00:00 GMT", "0.5"]
+
+
+@given(st.sampled_from(NUMBERS) | st.text(max_size=30), st.integers(0, 4))
+@example("nan", 0)
+@example("Fri, 31 Dec 9999 23:59:59 -2359", 0)
+def test_how_long_a_registry_may_ask_us_to_wait(text: str, attempt: int) -> None:
+    """Between nothing and the longest; what is no number and no date is not heeded."""
+    waits = Waits(longest=7)
+    assert 0 <= retry_after(text, attempt, waits) <= 7
+
+
+@given(st.lists(st.sampled_from(["bytes ", "0", "-", "/", "*", "9" * 5000, "1" * 18]), max_size=6))
+def test_ranges(parts: list[str]) -> None:
+    """Numbers that can be read, or none."""
+    found = RANGE.match("".join(parts))
+    assert found is None or (int(found[1]), int(found[2])) >= (0, 0)

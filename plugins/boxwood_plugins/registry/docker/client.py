@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import random
+import re
 import ssl
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 ATTEMPTS = 5
 REDIRECTS = 5
 LOGINS_KEPT = 1_000
+
+_SECONDS = re.compile(r"\d{1,18}(?:\.\d{1,9})?", re.ASCII)
 
 Body = bytes | Callable[[], AsyncIterable[bytes]] | None
 
@@ -120,7 +123,9 @@ class Client:
                 busy = answer.status == 429 or answer.status >= 500
                 if last or not busy:
                     raise await failure(answer)
-                await asyncio.sleep(_wait(answer.headers.get("Retry-After"), attempt, self.waits))
+                await asyncio.sleep(
+                    retry_after(answer.headers.get("Retry-After"), attempt, self.waits)
+                )
         raise AssertionError("unreachable")
 
     async def scheme(self, host: Host) -> str:
@@ -300,16 +305,12 @@ def backoff(attempt: int, waits: Waits) -> float:
     return waits.pause * 2.0**attempt * (1 + random.random() / 2)
 
 
-def _wait(header: str | None, attempt: int, waits: Waits) -> float:
-    if header is None:
-        return backoff(attempt, waits)
-    try:
+def retry_after(header: str | None, attempt: int, waits: Waits) -> float:
+    """Return the seconds that a registry asks for (RFC 9110 10.2.3), within bounds."""
+    seconds = backoff(attempt, waits)
+    if header is not None and _SECONDS.fullmatch(header):
         seconds = float(header)
-    except ValueError:
-        when = email.utils.parsedate_to_datetime(header) if _is_date(header) else None
-        seconds = when.timestamp() - time.time() if when else backoff(attempt, waits)
+    elif header is not None:
+        with suppress(ValueError, OverflowError, TypeError, IndexError):
+            seconds = email.utils.parsedate_to_datetime(header).timestamp() - time.time()
     return min(max(seconds, 0.0), waits.longest)
-
-
-def _is_date(header: str) -> bool:
-    return email.utils.parsedate(header) is not None

@@ -6,6 +6,7 @@ Sources: OCI distribution-spec; facts/formats-and-protocols.md section 3.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import TYPE_CHECKING
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from boxwood_plugins.registry.docker.hosts import Host
 
 ACCEPT = f"{OCI_INDEX}, {DOCKER_LIST}, {OCI_MANIFEST}, {DOCKER_MANIFEST}"
+_SIZE = re.compile(r"\d{1,18}", re.ASCII)
 SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+"
 
 
@@ -380,7 +382,7 @@ def _described(answer: Answer, reference: Reference) -> Descriptor | None:
     digest, size = answer.headers.get("Docker-Content-Digest"), answer.headers.get("Content-Length")
     kind = answer.media_type
     known = kind in INDEXES | MANIFESTS or kind.startswith(SCHEMA1)
-    if not digest or not size or not size.isdecimal() or not known:
+    if not digest or not size or _SIZE.fullmatch(size) is None or not known:
         return None
     if int(size) > DOCUMENT_LIMIT:
         raise DataLoss(f"manifest of {reference.familiar}: larger than {DOCUMENT_LIMIT} bytes")

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from boxwood_plugins.registry.docker.answers import Answer
     from boxwood_plugins.registry.docker.transport import DockerTransport
 
-RANGE = re.compile(r"(?:bytes\s+)?(\d+)-(\d+)(?:/(?:\d+|\*))?", re.ASCII)
+RANGE = re.compile(r"(?:bytes\s+)?(\d{1,18})-(\d{1,18})(?:/(?:\d{1,18}|\*))?$", re.ASCII)
+"""A range of bytes. More digits than a size has are none: Python refuses to read 5,000."""
 
 
 class Upload:
