@@ -16,13 +16,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+
 from boxwood.drivers.registry import Credentials
 from boxwood.errors import BoxwoodError
 from boxwood.model.descriptor import OCI_LAYER, Descriptor
 from boxwood.model.digest import Digest
 from boxwood.model.reference import Reference
 from boxwood_plugins.registry.docker.transport import DockerTransport
-from tests.support.needs import need
 from tests.support.scripted import Handler, Scripted, digest
 from tests.support.transports import fetched
 
@@ -38,7 +39,8 @@ def own_address() -> str:
         with contextlib.suppress(OSError):
             probe.connect(("192.0.2.1", 9))
         found: str = probe.getsockname()[0]
-    need(not found.startswith(("0.", "127.")), "an address beside the loopback's")
+    if found.startswith(("0.", "127.")):
+        pytest.skip("this machine has no address beside the loopback's")
     return found
 
 
