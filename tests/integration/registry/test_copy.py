@@ -232,7 +232,7 @@ def test_killed_at_any_moment(layout: Layout, tmp_path: Path) -> None:
     wanted = layout.call("1", entry)
     target = tmp_path / "target"
     command = [str(BOXWOOD), "copy", f"{layout.name}:1", f"oci:{target}:1"]
-    for wait in (0.25, 0.35, 0.45, 0.55):
+    for wait in (0.3, 0.45):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             process.wait(wait)
