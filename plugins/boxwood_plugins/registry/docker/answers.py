@@ -199,7 +199,9 @@ async def failure(answer: Answer) -> BoxwoodError:
         text = ""
     where = urlsplit(answer.url)
     text = "".join(char for char in text if char.isprintable())[:500]
-    text = text or _WORDS.get(answer.status) or f"{where.netloc}{where.path}: {answer.status}"
+    if not text:
+        unexpected = f"received unexpected HTTP status: {answer.status}"
+        text = _WORDS.get(answer.status) or f"{where.netloc}{where.path}: {unexpected}"
     kinds: dict[int, type[BoxwoodError]] = {
         401: Unauthenticated, 403: PermissionDenied, 404: NotFound, 405: InvalidArgument,
         416: DataLoss, 429: Unavailable,
