@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from boxwood.errors import InvalidArgument, Unavailable
+from boxwood.model.compression import Compression
 from boxwood.model.config import Ulimit
 from boxwood.model.policy import RegistryRule, check_rules
 from boxwood.model.sizes import parse_size
@@ -133,6 +134,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, rename="kebab",
     max_concurrent_ranges: int = 4
     max_concurrent_uploads: int = 5
     max_download_attempts: int = 5
+    push_compression: str = "gzip"
     min_api_version: str = "1.24"
     plugins: tuple[str, ...] = ()
 
@@ -241,6 +243,8 @@ DOCS: dict[str, str] = {
     "max-concurrent-downloads": "Layers that are fetched side by side.",
     "max-concurrent-ranges": "Connections that one layer is fetched over, at most: more than one "
     "where it takes long and the registry gives parts of it.",
+    "push-compression": "How layers without a compressed form go to a registry: `gzip` or `zstd`, "
+    "with a level if wanted (`gzip:1` to `3`, `zstd:1` to `19`).",
     "max-concurrent-uploads": "Layers that are sent side by side.",
     "max-download-attempts": "Attempts at one layer.",
     "min-api-version": "Oldest version of the API that is served.",
@@ -372,6 +376,13 @@ def _key_of(error: msgspec.ValidationError) -> str:
     return match[1] if match else "value"
 
 
+def _check_compression(text: str) -> None:
+    try:
+        Compression.parse(text)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"configuration: push-compression: {error}") from error
+
+
 def _check(config: Configuration) -> None:
     for key in ("data_root", "exec_root"):
         if not getattr(config, key).startswith("/"):
@@ -384,6 +395,7 @@ def _check(config: Configuration) -> None:
     ):
         if getattr(config, key) < 1:
             raise InvalidArgument(f"configuration: {key.replace('_', '-')}: must be 1 or more")
+    _check_compression(config.push_compression)
     if config.log_level not in _LEVELS:
         raise InvalidArgument(
             f"configuration: log-level: {config.log_level}: not one of {', '.join(sorted(_LEVELS))}"

@@ -27,6 +27,7 @@ from boxwood.execution.trash import Trash
 from boxwood.execution.worker import WorkerPool
 from boxwood.execution.worker_wire import HOST_DIRECTORY
 from boxwood.model import ids, times
+from boxwood.model.compression import Compression
 from boxwood.model.network import DEFAULT
 from boxwood.model.place import endpoint
 from boxwood.model.policy import RegistryPolicy
@@ -150,6 +151,7 @@ class Engine:
                 config.max_concurrent_uploads,
                 config.max_download_attempts,
                 config.max_concurrent_ranges,
+                Compression.parse(config.push_compression),
                 functools.partial(extensions.verify_image, self.extensions),
             ),
         )

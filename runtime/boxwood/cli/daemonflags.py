@@ -52,6 +52,7 @@ DAEMON_FLAGS = (
     Flag("log-level", "string", "Least important message to log", "l"),
     Flag("log-opt", "map", "Option of the log driver (KEY=VALUE)"),
     Flag("max-concurrent-downloads", "int", "Layers that one pull fetches side by side"),
+    Flag("push-compression", "string", "Compress layers for registries so (gzip or zstd, :LEVEL)"),
     Flag("max-concurrent-ranges", "int", "Connections that one layer is fetched over"),
     Flag("max-concurrent-uploads", "int", "Layers that one push sends side by side"),
     Flag("mtu", "int", "Bytes of a packet in the default network, at most"),

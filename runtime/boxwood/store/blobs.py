@@ -73,6 +73,8 @@ class Layer(Wire):
     packed: str = ""
     """Digest of the tar as we compress it for a registry, empty: never done."""
     packed_size: int = 0
+    packed_as: str = "gzip"
+    """By what, as ``push-compression`` writes it."""
 
 
 def can_rebuild(layer: Layer) -> bool:

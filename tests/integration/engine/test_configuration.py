@@ -46,6 +46,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "max-concurrent-downloads": (0, "max-concurrent-downloads: must be 1 or more"),
     "max-concurrent-ranges": (0, "max-concurrent-ranges: must be 1 or more"),
     "max-concurrent-uploads": (0, "max-concurrent-uploads: must be 1 or more"),
+    "push-compression": ("zstd:40", "push-compression: compression 'zstd:40': write gzip, zstd"),
     "max-download-attempts": (0, "max-download-attempts: must be 1 or more"),
     "storage-opts": (["no-such=1"], "no-such"),
     "exec-opts": (["no-such=1"], "no-such"),

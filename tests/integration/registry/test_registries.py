@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import pytest
 
+from boxwood.model.descriptor import DOCKER_MANIFEST, OCI_MANIFEST
 from tests.support import terminal
 from tests.support.engine import Engine
 from tests.support.needs import need_program
@@ -322,3 +323,44 @@ def test_a_credential_helper(house: Engine, tmp_path: Path) -> None:
         house.cli("push", name, env=own)
         house.cli("logout", closed.address, env=own)
         assert not (tmp_path / "kept").exists()
+
+
+def pushed_layers(registry: Registry, name: str) -> list[tuple[str, str]]:
+    """Return media type and digest of each layer of an image in the registry."""
+    repository, _, tag = name.partition(":")
+    accept = f"{DOCKER_MANIFEST}, {OCI_MANIFEST}"
+    layers = json.loads(registry.get(f"{repository}/manifests/{tag}", accept))["layers"]
+    return [(one["mediaType"].rpartition(".")[2], one["digest"]) for one in layers]
+
+
+def test_compression_by_choice(house: Engine, registry: Registry) -> None:
+    """gzip unless zstd is asked for; made once, remembered, and readable by others."""
+    name = f"{registry.address}/packed/box"
+    layered(house, f"{name}:1", "seq 200000 > /numbers")
+    house.cli("push", f"{name}:1")
+    plain = pushed_layers(registry, "packed/box:1")
+    assert [kind for kind, _ in plain] == ["gzip", "gzip"]
+    for level in ("zstd", "zstd:19"):
+        house.cli("tag", f"{name}:1", f"{name}:{len(level)}")
+        said = house.cli("push", "--compression", level, f"{name}:{len(level)}").stdout
+        assert said.count(": Compressing") == 2
+        packed = pushed_layers(registry, f"packed/box:{len(level)}")
+        assert [kind for kind, _ in packed] == ["tar+zstd", "tar+zstd"]
+        assert (
+            ": Compressing"
+            not in house.cli("push", "--compression", level, f"{name}:{len(level)}").stdout
+        )
+    subprocess.run(
+        [need_program("skopeo"), "inspect", "--tls-verify=false", f"docker://{name}:4"],
+        check=True,
+        capture_output=True,
+    )
+    identity = house.cli("image", "inspect", "-f", "{{.Id}}", f"{name}:1").stdout
+    house.cli("rmi", f"{name}:1", f"{name}:4", f"{name}:7")
+    house.cli("pull", f"{name}:7")
+    assert house.cli("image", "inspect", "-f", "{{.Id}}", f"{name}:7").stdout == identity
+    refused = house.cli("push", "--compression", "lzma", f"{name}:7", check=False)
+    assert refused.returncode == 1
+    assert "compression 'lzma': write gzip, zstd" in refused.stderr
+    left = list((house.data_root / "content/ingest").iterdir())
+    assert left == []

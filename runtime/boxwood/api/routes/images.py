@@ -12,6 +12,7 @@ from boxwood.api.progress import Progress
 from boxwood.api.routes import registries
 from boxwood.api.routing import STREAM_BODY, Route
 from boxwood.errors import InvalidArgument, Unsupported
+from boxwood.model.compression import Compression
 from boxwood.model.reference import Reference
 
 if TYPE_CHECKING:
@@ -118,18 +119,21 @@ async def _pull_from(call: Call, text: str) -> None:
 
 
 async def push(call: Call) -> None:
-    """``POST /images/{name}/push``; ``destination``, ours, is where to, with its scheme."""
+    """``POST /images/{name}/push``; ours: ``destination`` (with its scheme), ``compression``."""
     _no_platform(call)
     login = registries.login_of(call)
     name, tag, to = call.params["name"], call.text("tag"), call.text("destination")
+    asked = call.text("compression")
+    compression = Compression.parse(asked) if asked else None
+    images = call.engine.images
     if to:
         call.admit.further("image.transport", to)
     progress = Progress(call.request)
     async with progress:
         if to:
-            await call.engine.images.push_to(name, tag, to, progress.emit, login)
+            await images.push_to(name, tag, to, progress.emit, login, compression)
         else:
-            await call.engine.images.push(name, tag, progress.emit, login)
+            await images.push(name, tag, progress.emit, login, compression)
 
 
 async def load(call: Call) -> Response | None:

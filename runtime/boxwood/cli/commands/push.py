@@ -35,7 +35,7 @@ def run(ctx: Context, values: Values, args: list[str]) -> int:
         ctx.out("Using default tag: latest")
     name, tag = split_reference(whole)
     query = {"tag": tag or None, "platform": platform_json(values["platform"])}
-    query["destination"] = to or None
+    query |= {"destination": to or None, "compression": values["compression"] or None}
     headers = [("X-Registry-Auth", auth_header(ctx, to or name))]
     path = f"/images/{quote(name)}/push"
     response = ctx.client.request("POST", path, query=query, headers=headers)
@@ -51,6 +51,7 @@ COMMAND = Command(
     "[OPTIONS] [ENGINE] NAME[:TAG] [SCHEME:DESTINATION]",
     (
         Flag("all-tags", "bool", "Send every tag of the repository", "a"),
+        Flag("compression", "string", "Compress new layers so (gzip or zstd, with :LEVEL)"),
         Flag("disable-content-trust", "bool", "Does nothing", default=True, hidden=True),
         Flag("platform", "string", "Send only this platform's variant (OS[/ARCH[/VARIANT]])"),
         Flag("quiet", "bool", "Show no progress", "q"),

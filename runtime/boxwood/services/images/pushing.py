@@ -2,7 +2,8 @@
 
 An image that came from a registry goes out with the very manifest it came with, as long as its
 layers' bytes are here or can be made again. For others a manifest is made: layers that have no
-compressed form get one (gzip), which is remembered by digest, and made again where it is needed.
+compressed form get one (``push-compression``), made once; its digest is remembered, and where a
+registry lacks it later it is made again.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from boxwood.drivers.registry import Session
+from boxwood.drivers.storage import as_boxwood_error
 from boxwood.errors import BoxwoodError, DataLoss, NotFound
 from boxwood.faultpoints import fault
 from boxwood.model.descriptor import (
@@ -36,11 +38,13 @@ from boxwood.store.piping import opened, read_some
 
 if TYPE_CHECKING:
     from boxwood.drivers.registry import Credentials, RegistryTransport
+    from boxwood.model.compression import Compression
     from boxwood.model.image import Image
     from boxwood.services.images.service import Emit, ImagesService
     from boxwood.store.blobs import Layer
 
 SHORT = 12
+_PIECE = 1 << 20
 _COMPRESSIONS = frozenset(("gzip", "zstd"))
 
 Source = Callable[[int], AsyncIterator[bytes]]
@@ -62,12 +66,22 @@ class Push:
         emit: Emit,
         slots: asyncio.Semaphore,
         target: Hashable | None = None,
+        compression: Compression | None = None,
     ) -> None:
-        """``target`` is the transport's name of where to; None: where the image's name says."""
+        """Prepare it.
+
+        Args:
+            target: the transport's name of where to; None: where the image's name says.
+            compression: asked for by who pushes; None: the configuration's.
+        """
         self._service, self._transport = service, transport
         self._reference, self._credentials = reference, credentials
         self._target: Hashable = reference if target is None else target
         self._emit, self._slots = emit, slots
+        self._asked = compression is not None
+        self._compression = compression or service.registries.compression
+        # Docker's manifests know no zstd.
+        self._made_as = OCI_MANIFEST if self._compression.name == "zstd" else transport.made_as
         image = service.catalog.by_name(reference)
         if image is None:
             raise NotFound(
@@ -130,7 +144,7 @@ class Push:
 
     async def _blobs(self, layers: list[Layer]) -> tuple[bytes, str]:
         """Send layers and config; returns the manifest of them and its media type."""
-        if (known := self._known_manifest()) is not None:
+        if (known := self._known_manifest(layers)) is not None:
             manifest, document = known
             wanted = zip(layers, manifest.layers or (), strict=True)
             try:
@@ -143,7 +157,7 @@ class Push:
                 return document, manifest.media_type or OCI_MANIFEST
         described = await self._gathered([self._layer(layer) for layer in layers])
         document = self._image.document
-        kind = self._transport.made_as
+        kind = self._made_as
         config = Descriptor(media_type=CONFIGS[kind], digest=self._image.id, size=len(document))
         await self._send(config, _of(document))
         made = {
@@ -156,8 +170,11 @@ class Push:
 
     # The manifest
 
-    def _known_manifest(self) -> tuple[Manifest, bytes] | None:
-        """Return the manifest that the image came with, and its bytes, if it is here."""
+    def _known_manifest(self, layers: list[Layer]) -> tuple[Manifest, bytes] | None:
+        """Return the manifest that the image came with, or went out with, and its bytes.
+
+        None: it is not here, or is of layers that we compressed while another form is asked for.
+        """
         content = self._service.content
         for name in self._image.digests:
             digest = Reference.parse(name).digest
@@ -166,7 +183,10 @@ class Push:
             for one in (digest, *documents_below(content, digest)):
                 document = content.read(one, DOCUMENT_LIMIT)
                 manifest = msgspec.json.decode(document, type=Manifest)
-                if self._fits(manifest):
+                if not self._fits(manifest):
+                    continue
+                came = zip(layers, manifest.layers or (), strict=True)
+                if not self._asked or all(layer.blob == one.digest for layer, one in came):
                     return manifest, document
         return None
 
@@ -215,7 +235,7 @@ class Push:
             return found
 
     def _layer_type(self, compression: str) -> str:
-        if self._transport.made_as == OCI_MANIFEST:
+        if self._made_as == OCI_MANIFEST:
             return f"{OCI_LAYER}+{compression}"
         return f"{DOCKER_LAYER}.{compression}"
 
@@ -230,13 +250,31 @@ class Push:
 
     async def _packed(self, layer: Layer) -> Descriptor:
         """Send a layer whose compressed form is to be made."""
-        key = _name(layer)
-        if not layer.packed:
-            self._say("Compressing", key, progressDetail={})
-            layer = await self._pack(layer)
+        if layer.packed and layer.packed_as == str(self._compression):
+            return await self._packed_again(layer)
+        self._say("Compressing", _name(layer), progressDetail={})
+        fd = self._spool()
+        try:
+            layer = await self._pack(layer, fd)
             fault("push.packed")
-        kind = self._layer_type("gzip")
+
+            async def pieces(offset: int) -> AsyncGenerator[bytes, None]:
+                while piece := os.pread(fd, _PIECE, offset):
+                    offset += len(piece)
+                    yield piece
+
+            return await self._send_packed(layer, pieces)
+        finally:
+            os.close(fd)
+
+    async def _send_packed(self, layer: Layer, source: Source) -> Descriptor:
+        kind = self._layer_type(self._compression.name)
         found = Descriptor(media_type=kind, digest=layer.packed, size=layer.packed_size)
+        await self._send(found, source, layer)
+        return found
+
+    async def _packed_again(self, layer: Layer) -> Descriptor:
+        """Send a layer whose compressed form is known: it is made only if it is wanted."""
 
         async def pieces(offset: int) -> AsyncGenerator[bytes, None]:
             async with self._service.layers.blobs.open_tar(layer) as (source, _):
@@ -250,28 +288,37 @@ class Push:
                     async for piece in stream:
                         yield piece
 
-        await self._send(found, pieces, layer)
-        return found
+        return await self._send_packed(layer, pieces)
 
-    async def _pack(self, layer: Layer) -> Layer:
-        """Compress once, to learn digest and size, which are remembered."""
-        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    def _spool(self) -> int:
+        """Return a file without a name, for what is compressed; raises ResourceExhausted."""
+        directory = self._service.content.root / "ingest"
         try:
-            async with self._service.layers.blobs.open_tar(layer) as (source, _):
-                made = await self._compress(source, null)
-        finally:
-            os.close(null)
+            return os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise as_boxwood_error("push: make file", directory, error) from error
+
+    async def _pack(self, layer: Layer, sink: int) -> Layer:
+        """Compress into ``sink``; digest and size are remembered."""
+        async with self._service.layers.blobs.open_tar(layer) as (source, _):
+            made = await self._compress(source, sink)
         if made["diff_id"] != layer.diff_id:
             raise DataLoss(f"push: layer {layer.diff_id}: its files make {made['diff_id']}")
         known = self._service.layers.get(layer.chain_id)
         return self._service.layers.remember(
-            replace(known, packed=made["digest"], packed_size=made["stored"])
+            replace(
+                known,
+                packed=made["digest"],
+                packed_size=made["stored"],
+                packed_as=str(self._compression),
+            )
         )
 
     async def _compress(self, source: int, sink: int) -> dict[str, Any]:
         # A pipe that does not block: the worker, which alone reads it, knows no event loop.
         os.set_blocking(source, True)
-        return await self._service.offload("pack_layer", {"compression": "gzip"}, [source, sink])
+        asked = {"compression": self._compression.name, "level": self._compression.level}
+        return await self._service.offload("pack_layer", asked, [source, sink])
 
     async def _send(
         self, descriptor: Descriptor, source: Source, layer: Layer | None = None

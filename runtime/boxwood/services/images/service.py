@@ -27,6 +27,7 @@ import msgspec
 
 from boxwood.drivers.registry import DEFAULT_SCHEME, scheme_of
 from boxwood.errors import InvalidArgument, NotFound, Unsupported
+from boxwood.model.compression import Compression
 from boxwood.model.image import Image
 from boxwood.model.platform import Platform
 from boxwood.model.policy import RegistryPolicy
@@ -99,6 +100,7 @@ class Registries(msgspec.Struct, frozen=True):
     uploads: int = 5
     attempts: int = 5
     ranges: int = 4
+    compression: Compression = Compression()
     verify: Callable[[Verification], Awaitable[Verdict | None]] | None = None
     """Asks the extensions about an image."""
 
@@ -325,7 +327,13 @@ class ImagesService:
             await self.pull(reference.with_tag(tag), emit, "", credentials)
 
     async def push_to(
-        self, name: str, tag: str, text: str, emit: Emit, credentials: Credentials | None = None
+        self,
+        name: str,
+        tag: str,
+        text: str,
+        emit: Emit,
+        credentials: Credentials | None = None,
+        compression: Compression | None = None,
     ) -> None:
         """Send an image to where ``text``, with its scheme, says; errors as :meth:`push`."""
         reference = target_name(name, tag)
@@ -334,10 +342,17 @@ class ImagesService:
             self.policy.check("push", target)
         emit({"status": f"The push refers to {target}"})
         transport = self._transport(scheme)
-        await Push(self, transport, reference, credentials, emit, self._uploads, target).run()
+        await Push(
+            self, transport, reference, credentials, emit, self._uploads, target, compression
+        ).run()
 
     async def push(
-        self, name: str, tag: str, emit: Emit, credentials: Credentials | None = None
+        self,
+        name: str,
+        tag: str,
+        emit: Emit,
+        credentials: Credentials | None = None,
+        compression: Compression | None = None,
     ) -> None:
         """Send a tag of a repository, or without one all of them, to its registry.
 
@@ -355,7 +370,9 @@ class ImagesService:
         emit({"status": f"The push refers to repository [{reference.name}]"})
         transport = self._transport(DEFAULT_SCHEME)
         for one in wanted:
-            await Push(self, transport, one, credentials, emit, self._uploads).run()
+            await Push(
+                self, transport, one, credentials, emit, self._uploads, None, compression
+            ).run()
 
     def _tags_of(self, reference: Reference) -> builtins.list[Reference]:
         names = (Reference.parse(tag) for image in self.catalog.all() for tag in image.tags)
