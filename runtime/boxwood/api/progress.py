@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from boxwood.api.http.message import BadRequest
+from boxwood.api.http.message import BadRequest, ClientGone
 from boxwood.errors import BoxwoodError
 
 if TYPE_CHECKING:
@@ -49,9 +49,14 @@ class Progress:
             if self._stream is None:
                 self._request.stream(self._content_type)
             return False
-        if self._stream is None or not isinstance(error, BoxwoodError | BadRequest):
+        ours = isinstance(error, Exception) and not isinstance(error, ClientGone)
+        if self._stream is None or not ours:
             return False
-        log.info("api: %s: %s", self._request.operation, error)
-        text = str(error)
+        if isinstance(error, BoxwoodError | BadRequest):
+            log.info("api: %s: %s", self._request.operation, error)
+            text = str(error)
+        else:  # a bug: the client is told that there was an error, not that all went well
+            log.error("api: %s: unexpected error", self._request.operation, exc_info=error)
+            text = f"{self._request.operation}: internal error; see the log"
         self.emit({"errorDetail": {"message": text}, "error": text})
         return True
