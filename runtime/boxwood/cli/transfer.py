@@ -149,16 +149,20 @@ class _Carrying:
         """Carry all, yielding messages of progress, and of failure. Raises ProtocolError."""
         buffer = memoryview(bytearray(READ_SIZE))
         while True:
+            moved = False
             for end, other in (
                 (self._receiving, self._sending),
                 (self._sending, self._receiving),
             ):
                 while len(other.out) < ROOM and (found := end.frame()) is not None:
                     yield from self._pass(end, other, *found)
-                other.flush()
+                    moved = True
+                if not self.done or other is self._sending:
+                    other.flush()
             if self.done and not self._sending.out:
                 return
-            self._wait(buffer)
+            if not moved:  # else what was sent may have made room for frames that are here
+                self._wait(buffer)
 
     def _pass(self, end: _End, other: _End, kind: bytes, data: bytes) -> Iterator[dict[str, Any]]:
         if kind == b"S":
@@ -179,6 +183,8 @@ class _Carrying:
             (self._receiving, self._sending),
             (self._sending, self._receiving),
         ):
+            if self.done and end is self._receiving:
+                continue  # it has said its last word, and may be gone
             wanted = select.POLLIN if len(other.out) < ROOM else 0
             at_once = at_once or (bool(wanted) and end.wire.buffered)
             wanted |= select.POLLOUT if end.out or end.wire.unsent else 0

@@ -38,6 +38,8 @@ SAID = (
     "            https://docs.docker.com/go/buildx/",
     "WARNING! Using --password via the CLI is insecure",
     "exit status 1",
+    # Docker's, when the answer came before all of the context was sent.
+    "time=",
 )
 PROGRESS = ("Sending build context to Docker daemon", "Using default tag: latest")
 
@@ -75,7 +77,7 @@ def test_running_an_image_that_is_not_there(clean_engine: Engine, program: str) 
     run = clean_engine.docker if program == "docker" else clean_engine.cli
     done = run("run", "--rm", "127.0.0.1:1/absent:here", "true", check=False)
     assert done.returncode == 125
-    said = f"{program}: Error response from daemon: registry 127.0.0.1:1: Cannot connect"
+    said = f"{program}: Error response from daemon: registry 127.0.0.1:1: cannot connect"
     assert any(line.startswith(said) for line in done.stderr.splitlines())
     assert clean_engine.docker("ps", "-aq").stdout == ""
 

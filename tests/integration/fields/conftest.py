@@ -18,8 +18,8 @@ def api(engine: Engine) -> Iterator[Api]:
     api.connection.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def default(api: Api) -> Iterator[Box]:
-    """A container that runs and of which nothing was asked."""
+    """A container that runs and of which nothing was asked; a file's: others clear the engine."""
     with api.living() as box:
         yield box

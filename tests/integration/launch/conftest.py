@@ -17,6 +17,7 @@ from boxwood.execution import shim_process
 from boxwood.execution.shim import Client, Shim, ShimConfig
 from tests.integration.launch import programs
 from tests.support.needs import need, need_root
+from tests.support.paths import clear_room, make_room
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -100,12 +101,13 @@ class Box:
 
 
 @pytest.fixture
-async def box(tree: Path, tmp_path: Path) -> AsyncIterator[Callable[..., Box]]:
-    """Makes a Box; its shim is ended after the test."""
+async def box(tree: Path) -> AsyncIterator[Callable[..., Box]]:
+    """Makes a Box; its shim is ended after the test. Its sockets' paths are short (unix(7))."""
     boxes: list[Box] = []
+    room = make_room("box")
 
     def make(**config: Any) -> Box:
-        folder = tmp_path / f"box{len(boxes)}"
+        folder = room / f"box{len(boxes)}"
         folder.mkdir()
         boxes.append(Box(config.pop("tree", tree), folder, **config))
         return boxes[-1]
@@ -113,6 +115,7 @@ async def box(tree: Path, tmp_path: Path) -> AsyncIterator[Callable[..., Box]]:
     yield make
     for made in boxes:
         await made.end()
+    clear_room(room)
 
 
 class Wire:

@@ -12,6 +12,7 @@ import subprocess
 import tarfile
 import time
 from collections.abc import Callable, Iterator
+from glob import glob
 from pathlib import Path
 from urllib.parse import quote
 
@@ -338,7 +339,11 @@ def test_a_damaged_layer_there_costs_the_whole_one(pair: tuple[Engine, Engine]) 
     near.cli("push", far.host, "hurt")
     files["file010"] = b"changed"
     make(near, "hurt", files)
-    paths = list(far.data_root.glob("storage/**/file005"))
+    paths = [
+        Path(one)
+        for one in glob(f"{far.data_root}/storage/**/file005", recursive=True)
+        if "/trash/" not in one
+    ]
     if not paths:
         pytest.skip("this storage driver keeps no plain files")
     for path in paths:

@@ -101,7 +101,8 @@ def test_all_that_is_said_is_carried(tmp_path: Path) -> None:
 
     def target(sock: socket.socket) -> None:
         sock.sendall(ANSWER)
-        _both(sock, frame(b"S", b'{"status":"x"}') + much + DONE, len(much), "target")
+        _both(sock, frame(b"S", b'{"status":"x"}') + much, len(much), "target")
+        sock.sendall(DONE)  # as the protocol has it: when all is here
 
     def _both(sock: socket.socket, out: bytes, expected: int, who: str) -> None:
         writer = threading.Thread(target=sock.sendall, args=(out,))
@@ -133,3 +134,27 @@ def test_arguments() -> None:
 )
 def test_what_is_an_id(text: str, is_id: bool) -> None:
     assert transfer._is_id(text) == is_id
+
+
+def test_frames_that_waited_for_room_are_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small frames in one piece, more than may wait: the last ones go although no more comes."""
+    monkeypatch.setattr(transfer, "ROOM", 4000)
+    small = frame(b"D", bytes(1000)) * 100
+    heard = bytearray()
+
+    def source(sock: socket.socket) -> None:
+        sock.sendall(ANSWER + small)
+        while sock.recv(1 << 16):
+            pass
+
+    def target(sock: socket.socket) -> None:
+        sock.sendall(ANSWER)
+        while len(heard) < len(small):
+            heard.extend(sock.recv(1 << 20))
+        sock.sendall(DONE)
+
+    with engine(tmp_path / "s", source) as one, engine(tmp_path / "t", target) as two:
+        assert transfer._bring(one, two, "image", True)["name"] == "n"
+    assert heard == small
