@@ -111,6 +111,15 @@ def source_of(data: bytes) -> Source:
     return pieces
 
 
+def same(found: bytes, wanted: bytes) -> None:
+    """Fail where content is not what it should be; without showing it, which takes minutes."""
+    if found == wanted:
+        return
+    shorter = min(len(found), len(wanted))
+    at = next((i for i in range(shorter) if found[i] != wanted[i]), shorter)
+    pytest.fail(f"{len(found)} bytes instead of {len(wanted)}: other ones from byte {at} on")
+
+
 async def fetched(
     transport: Transport,
     name: Any,

@@ -31,6 +31,7 @@ from boxwood.testing.registry_kit import (
     descriptors,
     fetched,
     plain,
+    same,
     source_of,
 )
 
@@ -118,10 +119,10 @@ class ContentLaws(RegistryKit):
             name, image = await self._stored(transport)
             async with transport.session(name):
                 for descriptor, data in image.blobs:
-                    assert await fetched(transport, name, descriptor) == data
+                    same(await fetched(transport, name, descriptor), data)
                 descriptor, data = image.layers[0]
                 for offset in (1, 511, len(data) // 2, len(data) - 1):
-                    assert await fetched(transport, name, descriptor, offset) == data[offset:]
+                    same(await fetched(transport, name, descriptor, offset), data[offset:])
 
         self.talk(work)
 
@@ -166,7 +167,8 @@ class ContentLaws(RegistryKit):
                 came = await asyncio.gather(
                     *(fetched(transport, name, descriptor) for descriptor, _ in wanted)
                 )
-            assert [data for _, data in wanted] == list(came)
+            for (_, data), found in zip(wanted, came, strict=True):
+                same(found, data)
 
         self.talk(work)
 
@@ -242,7 +244,7 @@ class PushLaws(RegistryKit):
             top = await transport.resolve(name)
             await self.put(transport, name, image)
             assert await transport.resolve(name) == top
-            assert await fetched(transport, name, image.layers[0][0]) == image.layers[0][1]
+            same(await fetched(transport, name, image.layers[0][0]), image.layers[0][1])
 
         self.talk(work)
 
@@ -262,7 +264,7 @@ class PushLaws(RegistryKit):
             with pytest.raises(NotFound):
                 await transport.resolve(name)
             await self.put(transport, name, image)
-            assert await fetched(transport, name, image.layers[0][0]) == image.layers[0][1]
+            same(await fetched(transport, name, image.layers[0][0]), image.layers[0][1])
 
         self.talk(work)
 
@@ -285,7 +287,7 @@ class PushLaws(RegistryKit):
             with pytest.raises(NotFound):
                 await fetched(transport, name, descriptor)
             await self.put(transport, name, image)
-            assert await fetched(transport, name, descriptor) == data
+            same(await fetched(transport, name, descriptor), data)
 
         self.talk(work)
 
@@ -325,7 +327,7 @@ class PushLaws(RegistryKit):
                     raise Broken
             assert await transport.resolve(name) == top
             for descriptor, data in image.blobs:
-                assert await fetched(transport, name, descriptor) == data
+                same(await fetched(transport, name, descriptor), data)
 
         self.talk(work)
 
@@ -345,7 +347,7 @@ class PushLaws(RegistryKit):
             assert manifest.config is not None
             assert manifest.config.digest == other.config[0].digest
             for descriptor, data in other.blobs:
-                assert await fetched(transport, name, descriptor) == data
+                same(await fetched(transport, name, descriptor), data)
 
         self.talk(work)
 
@@ -387,9 +389,9 @@ class PushLaws(RegistryKit):
                 pytest.skip(str(error))
             top = await transport.resolve(name)
             assert (top.media_type, top.digest) == (kind, described(kind, data).digest)
-            assert await fetched(transport, name, top) == data
+            same(await fetched(transport, name, top), data)
             assert (await transport.resolve(pinned)).digest == child.digest
-            assert await fetched(transport, pinned, child) == image.manifest[1]
+            same(await fetched(transport, pinned, child), image.manifest[1])
 
         self.talk(work)
 
