@@ -251,16 +251,16 @@ class Watch(threading.Thread):
 
     def __init__(self, pids: Callable[[], Sequence[int]]) -> None:
         super().__init__(daemon=True)
-        self._pids, self._stop = pids, threading.Event()
+        self._pids, self._over = pids, threading.Event()
         self.peak = 0
 
     def run(self) -> None:
-        while not self._stop.wait(0.05):
+        while not self._over.wait(0.05):
             self.peak = max(self.peak, sum(figures.pss(pid) for pid in self._pids()) << 10)
 
     def stop(self) -> int:
         """End; returns the peak."""
-        self._stop.set()
+        self._over.set()
         self.join()
         return self.peak
 
