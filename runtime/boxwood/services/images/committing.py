@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Sequence
@@ -102,18 +101,12 @@ class Commit:
         document = self._document(diff_id)
         config = ImageConfig.parse(document)
         top = Digest.parse(chain) if chain else (base.chain_ids or (None,))[-1]
-        try:
+        with service.undoing(document):
             await service.layers.ensure_init(top)
             service.content.put(document)
             await service.layers.settle([chain] if chain else [])
             names = [self._request.name] if self._request.name is not None else []
             return service.catalog.add(config, document, names, parent=base.id)[0]
-        except BaseException:
-            if service.catalog.by_id(digest := Digest.of(document)) is None:
-                service.content.delete(digest)
-            # The lease still holds the layer; what comes after it takes it.
-            asyncio.get_running_loop().call_soon(service.drop_unused)
-            raise
 
     def _document(self, diff_id: str) -> bytes:
         request = self._request

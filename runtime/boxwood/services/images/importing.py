@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -67,19 +66,13 @@ class Import:
         service = self._service
         document = self._document(layer.diff_id)
         config = ImageConfig.parse(document)
-        try:
+        with service.undoing(document):
             # Now, so that no create has to wait for it.
             await service.layers.ensure_init(Digest.parse(layer.chain_id))
             service.content.put(document)
             await service.layers.settle([layer.chain_id])
             names = [self._name] if self._name is not None else []
             return service.catalog.add(config, document, names)[0]
-        except BaseException:
-            if service.catalog.by_id(digest := Digest.of(document)) is None:
-                service.content.delete(digest)
-            # The lease still holds the layer; what comes after it takes it.
-            asyncio.get_running_loop().call_soon(service.drop_unused)
-            raise
 
     def _document(self, diff_id: str) -> bytes:
         now = dt.datetime.now(dt.UTC)

@@ -9,7 +9,6 @@ before.
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
@@ -81,21 +80,17 @@ class Load:
 
     async def _load_one(self, archive: Archive, found: ArchivedImage) -> Image:
         service = self._service
-        with service.lease(chain_ids(found.config.rootfs.diff_ids)):
-            try:
-                await self._unpack(archive, found)
-                if self._single:
-                    await self._clear(archive)
-                service.content.put(found.document)
-                chains = chain_ids(found.config.rootfs.diff_ids)
-                # Now, so that no create has to wait for it.
-                await service.layers.ensure_init(chains[-1] if chains else None)
-                await service.layers.settle(chains)
-                image, moved = service.catalog.add(found.config, found.document, list(found.names))
-                fault("load.recorded")
-            except BaseException:
-                self._undo(found)
-                raise
+        chains = chain_ids(found.config.rootfs.diff_ids)
+        with service.lease(chains), service.undoing(found.document):
+            await self._unpack(archive, found)
+            if self._single:
+                await self._clear(archive)
+            service.content.put(found.document)
+            # Now, so that no create has to wait for it.
+            await service.layers.ensure_init(chains[-1] if chains else None)
+            await service.layers.settle(chains)
+            image, moved = service.catalog.add(found.config, found.document, list(found.names))
+            fault("load.recorded")
         self._say(image, found, moved)
         return image
 
@@ -104,13 +99,6 @@ class Load:
         await self._ahead.close()
         with open_directory(archive.directory.parent) as ingest:
             await self._service.offload("remove_tree", {"name": archive.directory.name}, [ingest])
-
-    def _undo(self, found: ArchivedImage) -> None:
-        digest = Digest.of(found.document)
-        if self._service.catalog.by_id(digest) is None:
-            self._service.content.delete(digest)
-        # Our own lease still holds the layers; what comes after it takes them.
-        asyncio.get_running_loop().call_soon(self._service.drop_unused)
 
     async def _unpack(self, archive: Archive, found: ArchivedImage) -> None:
         parent: Digest | None = None

@@ -233,26 +233,20 @@ class Pull:
     ) -> Image:
         service = self._service
         chains = chain_ids(config.rootfs.diff_ids)
-        with service.lease(chains):
-            try:
-                # What was fetched stays until the image is recorded: the next try may need it.
-                async with AsyncExitStack() as downloads:
-                    await self._layers(config, layers, chains, downloads)
-                    service.content.put(document)
-                    for data in documents:
-                        service.content.put(data)
-                    await service.layers.ensure_init(chains[-1] if chains else None)
-                    await service.layers.settle(chains)
-                    fault("pull.settled")
-                    image, _ = service.catalog.add(config, document, names)
-                    fault("pull.recorded")
-                    for layer in layers:
-                        service.downloads.forget(layer)
-            except BaseException:
-                if service.catalog.by_id(digest := Digest.of(document)) is None:
-                    service.content.delete(digest)
-                asyncio.get_running_loop().call_soon(service.drop_unused)
-                raise
+        with service.lease(chains), service.undoing(document):
+            # What was fetched stays until the image is recorded: the next try may need it.
+            async with AsyncExitStack() as downloads:
+                await self._layers(config, layers, chains, downloads)
+                service.content.put(document)
+                for data in documents:
+                    service.content.put(data)
+                await service.layers.ensure_init(chains[-1] if chains else None)
+                await service.layers.settle(chains)
+                fault("pull.settled")
+                image, _ = service.catalog.add(config, document, names)
+                fault("pull.recorded")
+                for layer in layers:
+                    service.downloads.forget(layer)
         return image
 
     async def _layers(

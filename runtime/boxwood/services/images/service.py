@@ -28,6 +28,7 @@ import msgspec
 from boxwood.drivers.registry import DEFAULT_SCHEME, scheme_of
 from boxwood.errors import InvalidArgument, NotFound, Unsupported
 from boxwood.model.compression import Compression
+from boxwood.model.digest import Digest
 from boxwood.model.image import Image
 from boxwood.model.platform import Platform
 from boxwood.model.policy import RegistryPolicy
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
         SearchResult,
         Workshop,
     )
-    from boxwood.model.digest import Digest
     from boxwood.services.images.manifestlists import ManifestList
     from boxwood.store.content import ContentStore
     from boxwood.store.database import Database
@@ -538,7 +538,7 @@ class ImagesService:
         }
         return shared, self.layers.total_size()
 
-    # For load, import and, later, pull and commit
+    # For all that make images
 
     @contextmanager
     def lease(self, chains: Iterable[str]) -> Iterator[None]:
@@ -552,6 +552,22 @@ class ImagesService:
             for chain in held:
                 if self._leases[chain] <= 0:
                     del self._leases[chain]
+
+    @contextmanager
+    def undoing(self, document: bytes) -> Iterator[None]:
+        """Leave nothing of an image that cannot be made whole: not its config, not its layers.
+
+        Args:
+            document: its config.
+        """
+        try:
+            yield
+        except BaseException:
+            if self.catalog.by_id(digest := Digest.of(document)) is None:
+                self.content.delete(digest)
+            # The maker's own lease still holds the layers; what comes after it takes them.
+            asyncio.get_running_loop().call_soon(self.drop_unused)
+            raise
 
     def drop_unused(self) -> None:
         """Remove layers that no image, lease or container needs."""

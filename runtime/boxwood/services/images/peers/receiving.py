@@ -111,27 +111,20 @@ class Receive:
         service, document = self._service, offer.config
         diff_ids = config.rootfs.diff_ids
         chains = chain_ids(diff_ids)
-        with service.lease(chains):
-            try:
-                below = (None, *chains)
-                self._wanted = [
-                    Wanted(*one)
-                    for one in zip(count(), below, diff_ids, chains, offer.sizes, strict=False)
-                ]
-                for wanted in self._wanted:
-                    await self._layer(wanted)
-                fault("receive.unpacked")
-                service.content.put(document)
-                await self._layers.ensure_init(below[-1])
-                await self._layers.settle(chains)
-                names = [self._name] if self._name is not None else []
-                image, _ = service.catalog.add(config, document, names)
-            except BaseException:
-                if service.catalog.by_id(digest := Digest.of(document)) is None:
-                    service.content.delete(digest)
-                # Our own lease still holds the layers; what comes after it takes them.
-                asyncio.get_running_loop().call_soon(service.drop_unused)
-                raise
+        with service.lease(chains), service.undoing(document):
+            below = (None, *chains)
+            self._wanted = [
+                Wanted(*one)
+                for one in zip(count(), below, diff_ids, chains, offer.sizes, strict=False)
+            ]
+            for wanted in self._wanted:
+                await self._layer(wanted)
+            fault("receive.unpacked")
+            service.content.put(document)
+            await self._layers.ensure_init(below[-1])
+            await self._layers.settle(chains)
+            names = [self._name] if self._name is not None else []
+            image, _ = service.catalog.add(config, document, names)
         return image
 
     # One layer
