@@ -6,7 +6,7 @@ import asyncio
 import errno
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from boxwood.drivers.storage import as_boxwood_error
@@ -54,6 +54,21 @@ async def in_thread(work: Callable[[], T], undo: Callable[[T], object] | None = 
         if undo is not None and running.exception() is None:
             undo(running.result())
         raise
+
+
+@asynccontextmanager
+async def entered(make: Callable[[], AbstractContextManager[T]]) -> AsyncIterator[T]:
+    """Make and enter, in a thread, what opens something; it is left when the block is."""
+
+    def enter() -> tuple[AbstractContextManager[T], T]:
+        context = make()
+        return context, context.__enter__()
+
+    context, opened = await in_thread(enter, lambda both: both[0].__exit__(None, None, None))
+    try:
+        yield opened
+    finally:
+        context.__exit__(None, None, None)
 
 
 async def gather(source: Source, take: Callable[[bytes], object]) -> None:

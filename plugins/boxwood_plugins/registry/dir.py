@@ -18,7 +18,7 @@ from boxwood.drivers.registry import RegistryTransport, Session
 from boxwood.errors import DataLoss, InvalidArgument, NotFound, Unsupported
 from boxwood.model.descriptor import DOCUMENT_LIMIT, INDEXES, MANIFESTS, Descriptor, Manifest
 from boxwood.model.digest import Digest
-from boxwood_plugins.registry._content import gather, in_thread
+from boxwood_plugins.registry._content import entered, gather, in_thread
 from boxwood_plugins.registry._files import Folder, content, has, read
 from boxwood_plugins.registry._layout import kind_of
 from boxwood_plugins.registry._names import FileName, by_path, parse
@@ -80,8 +80,7 @@ class DirTransport(RegistryTransport[FileName]):
     ) -> AsyncIterator[bytes]:
         """Read a file."""
         del credentials
-        folder = await in_thread(lambda: Folder(name.path), Folder.close)
-        with folder:
+        async with entered(lambda: Folder(name.path)) as folder:
             path = _file(descriptor.digest)
             if descriptor.media_type in INDEXES | MANIFESTS:
                 path = await in_thread(lambda: _manifest_path(folder, descriptor.digest))
@@ -114,8 +113,7 @@ class DirTransport(RegistryTransport[FileName]):
     ) -> None:
         """Write a file; the top manifest takes the place of the one before."""
         del credentials, mount_from
-        folder = await in_thread(lambda: _made(name.path), Folder.close)
-        with folder:
+        async with entered(lambda: _made(name.path)) as folder:
             if descriptor.media_type not in INDEXES | MANIFESTS:
                 await folder.store(_file(descriptor.digest), descriptor, source)
             elif name.digest:

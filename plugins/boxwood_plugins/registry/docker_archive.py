@@ -31,7 +31,7 @@ from boxwood.model.digest import Digest
 from boxwood.model.image import LAYER_LIMIT, ImageConfig
 from boxwood.model.reference import Reference
 from boxwood_plugins.registry._archives import ArchiveTransport
-from boxwood_plugins.registry._content import Extent, Sink, in_thread, write_all
+from boxwood_plugins.registry._content import Extent, Sink, entered, in_thread, write_all
 from boxwood_plugins.registry._files import content, read
 from boxwood_plugins.registry._names import as_reference, by_path
 from boxwood_plugins.registry._tars import UNPACKED_LIMIT, compression
@@ -99,10 +99,12 @@ class DockerArchiveTransport(ArchiveTransport):
             return
         if (path := image.files.get(descriptor.digest)) is None:
             raise NotFound(f"{name}: {descriptor.digest}: not in the archive")
-        with await in_thread(lambda: self.archive(name)) as tar:
-            async with aclosing(content(tar, path, descriptor, offset)) as stream:
-                async for piece in stream:
-                    yield piece
+        async with (
+            entered(lambda: self.archive(name)) as tar,
+            aclosing(content(tar, path, descriptor, offset)) as stream,
+        ):
+            async for piece in stream:
+                yield piece
 
     # Reading
 

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from boxwood.drivers.hookspecs import hookimpl
-from boxwood.drivers.registry import RegistryTransport
 from boxwood.errors import InvalidArgument
-from boxwood.model.descriptor import INDEXES, MANIFESTS, OCI_MANIFEST
+from boxwood.model.descriptor import INDEXES, MANIFESTS
 from boxwood_plugins.registry import _layout
-from boxwood_plugins.registry._content import in_thread
-from boxwood_plugins.registry._files import Folder, content, has, read
+from boxwood_plugins.registry._content import entered, in_thread
+from boxwood_plugins.registry._files import Folder, has, read
+from boxwood_plugins.registry._layouts import LayoutTransport
 from boxwood_plugins.registry._names import FileName, parse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
-    from boxwood.drivers.registry import Credentials
+    from boxwood.drivers.registry import Credentials, RegistryTransport
     from boxwood.model.descriptor import Descriptor
     from boxwood.model.digest import Digest
-    from boxwood.model.reference import Reference
 
 
-class OciTransport(RegistryTransport[FileName]):
+class OciTransport(LayoutTransport):
     """Layouts in directories. Their blobs are shared by all images of the directory."""
 
     scheme = "oci"
-    made_as = OCI_MANIFEST
 
     def parse(self, text: str) -> FileName:
         """Parse ``oci:PATH[:IMAGE][@DIGEST]``."""
@@ -41,36 +38,9 @@ class OciTransport(RegistryTransport[FileName]):
         """Return the name of another image of the same layout."""
         return parse(self.scheme, f"{self.scheme}:{name.path}:{tag}")
 
-    async def local_name(self, name: FileName, descriptor: Descriptor) -> Reference | None:
-        """Return the whole name that the layout says, or ``localhost/DIRECTORY:IMAGE``."""
-        listed = await in_thread(lambda: self._entries(name))
-        return _layout.local_name(name, descriptor, listed)
-
-    async def resolve(self, name: FileName, credentials: Credentials | None = None) -> Descriptor:
-        """Look into the index."""
-        del credentials
-
-        def work() -> Descriptor:
-            with Folder(name.path) as folder:
-                return _layout.find(folder, name)
-
-        return await in_thread(work)
-
-    async def fetch(
-        self,
-        name: FileName,
-        descriptor: Descriptor,
-        offset: int = 0,
-        credentials: Credentials | None = None,
-    ) -> AsyncIterator[bytes]:
-        """Read a blob."""
-        del credentials
-        folder = await in_thread(lambda: Folder(name.path), Folder.close)
-        with folder:
-            path = _layout.blob(descriptor.digest)
-            async with aclosing(content(folder, path, descriptor, offset)) as stream:
-                async for piece in stream:
-                    yield piece
+    def place(self, name: FileName) -> Folder:
+        """Open the directory."""
+        return Folder(name.path)
 
     async def push(
         self,
@@ -82,20 +52,10 @@ class OciTransport(RegistryTransport[FileName]):
     ) -> None:
         """Write a blob; a manifest that is named goes into the index."""
         del credentials, mount_from
-        folder = await in_thread(lambda: _made(name.path), Folder.close)
-        with folder:
+        async with entered(lambda: _made(name.path)) as folder:
             await folder.store(_layout.blob(descriptor.digest), descriptor, source)
             if descriptor.media_type in INDEXES | MANIFESTS and not name.digest:
                 await in_thread(lambda: _listed(folder, name, descriptor))
-
-    async def tags(self, name: FileName, credentials: Credentials | None = None) -> list[str]:
-        """Return the names of the layout's images."""
-        del credentials
-        return _layout.names(await in_thread(lambda: self._entries(name)))
-
-    def _entries(self, name: FileName) -> list[Descriptor]:
-        with Folder(name.path) as folder:
-            return _layout.entries(folder, name.path)
 
 
 def _made(path: str) -> Folder:

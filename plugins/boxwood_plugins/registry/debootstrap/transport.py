@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import platform
 import shutil
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -32,7 +31,11 @@ from boxwood.errors import (
 )
 from boxwood.model import times
 from boxwood.model.descriptor import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor
+from boxwood.model.digest import Digest
+from boxwood.model.platform import Platform
 from boxwood.model.reference import Reference
+from boxwood_plugins.registry._content import Extent, gather, in_thread
+from boxwood_plugins.registry._files import pieces
 from boxwood_plugins.registry.debootstrap import layer, name, release
 from boxwood_plugins.registry.debootstrap.name import Name
 from boxwood_plugins.registry.debootstrap.tools import Tools
@@ -45,7 +48,6 @@ RECIPE = 1
 MERGED_USR = "/usr/share/mmdebstrap/hooks/merged-usr/setup00.sh"
 SEPARATE_USR = frozenset({"jessie", "stretch", "buster", "bullseye"})
 """Suites whose ``/bin`` need not be in ``/usr``."""
-PIECE = 1 << 20
 KEPT = 32
 """Manifests that are remembered."""
 
@@ -110,7 +112,7 @@ class DebootstrapTransport(RegistryTransport[Name]):
 
     @asynccontextmanager
     async def _session(self, wanted: Name, session: Session) -> AsyncIterator[None]:
-        machine = _architecture()
+        machine = Platform.host().architecture
         if session.platform is not None and session.platform.architecture != machine:
             raise Unsupported(
                 f"{wanted}: for {session.platform}: images are made for this machine's "
@@ -151,7 +153,7 @@ class DebootstrapTransport(RegistryTransport[Name]):
     # What is remembered
 
     def _remembered(self, work: _Work) -> Path:
-        text = f"{RECIPE}\n{work.state.digest}\n{work.wanted}\n{_architecture()}\n"
+        text = f"{RECIPE}\n{work.state.digest}\n{work.wanted}\n{Platform.host().architecture}\n"
         return self._directory / f"made.{hashlib.sha256(text.encode()).hexdigest()}"
 
     def _remember(self, path: Path, made: Made) -> None:
@@ -180,9 +182,9 @@ class DebootstrapTransport(RegistryTransport[Name]):
             "LC_ALL": "C",
         }
         command = ("/bin/sh", "-c", CONFIGURE)
-        async with work.session.workshop.run(unpacked, command, environment) as pieces:
+        async with work.session.workshop.run(unpacked, command, environment) as made:
             unpacked.unlink()
-            await _store(pieces, tree)
+            await _store(made, tree)
         say("Writing the layer")
         digest, size = await asyncio.to_thread(layer.write, tree, target, work.state.epoch)
         tree.unlink()
@@ -224,7 +226,7 @@ class DebootstrapTransport(RegistryTransport[Name]):
         del credentials
         work = self._work(name)
         for document in (work.made.manifest, work.made.config):
-            if descriptor.digest == _digest(document):
+            if descriptor.digest == str(Digest.of(document)):
                 yield document[offset:]
                 return
         if not work.made.path:
@@ -233,19 +235,18 @@ class DebootstrapTransport(RegistryTransport[Name]):
                 self._remembered(work).unlink(missing_ok=True)
                 raise DataLoss(f"{name}: another image was made of the same packages: pull again")
             work.made = again
-        file = await asyncio.to_thread(open, work.made.path, "rb")
-        with file:
-            file.seek(offset)
-            while piece := file.read(PIECE):
+        path = work.made.path
+        fd = await in_thread(lambda: os.open(path, os.O_RDONLY | os.O_CLOEXEC), os.close)
+        whole = Extent(fd, 0, os.fstat(fd).st_size)
+        async with aclosing(pieces(whole, offset)) as stream:
+            async for piece in stream:
                 yield piece
 
 
-async def _store(pieces: AsyncIterator[bytes], path: Path) -> None:
+async def _store(made: AsyncIterator[bytes], path: Path) -> None:
     try:
-        with await asyncio.to_thread(path.open, "wb") as file:
-            async with aclosing(pieces) as source:  # type: ignore[type-var]
-                async for piece in source:
-                    file.write(piece)
+        with await in_thread(lambda: path.open("wb")) as file:
+            await gather(lambda _: made, file.write)
     except OSError as error:
         raise ResourceExhausted(f"debootstrap: write {path.name}: {error.strerror}") from error
 
@@ -255,7 +256,7 @@ def _documents(work: _Work, digest: str, size: int, path: str) -> Made:
     config = msgspec.json.encode(
         {
             "created": when,
-            "architecture": _architecture(),
+            "architecture": Platform.host().architecture,
             "os": "linux",
             "config": {
                 "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
@@ -269,7 +270,7 @@ def _documents(work: _Work, digest: str, size: int, path: str) -> Made:
         {
             "schemaVersion": 2,
             "mediaType": OCI_MANIFEST,
-            "config": msgspec.to_builtins(_plain(OCI_CONFIG, _digest(config), len(config))),
+            "config": _plain(OCI_CONFIG, str(Digest.of(config)), len(config)),
             "layers": [_plain(OCI_LAYER, digest, size)],
         }
     )
@@ -281,14 +282,4 @@ def _plain(kind: str, digest: str, size: int) -> dict[str, object]:
 
 
 def _described(kind: str, document: bytes) -> Descriptor:
-    return Descriptor(media_type=kind, digest=_digest(document), size=len(document))
-
-
-def _digest(data: bytes) -> str:
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
-
-
-def _architecture() -> str:
-    """Return this machine's architecture by its OCI name."""
-    machine = os.uname().machine or platform.machine()
-    return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
+    return Descriptor(media_type=kind, digest=str(Digest.of(document)), size=len(document))
