@@ -23,7 +23,7 @@ from boxwood.services.networks.announcing import Announcer
 from boxwood.services.networks.checks import check_settings
 from boxwood.services.networks.limiting import Limits
 from boxwood.services.networks.placing import Place
-from boxwood.services.networks.taking import Side, Taking
+from boxwood.services.networks.taking import Side, Taking, change
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
@@ -287,13 +287,7 @@ class Endpoints:
 
     async def _change(self, places: Iterable[Place], netns: int) -> None:
         """Give each attachment the default routes and ports that are its by now."""
-        for place in places:
-            now = place.attachment
-            if now is None or (now.gateways == place.gateways and not place.changed):
-                continue
-            place.attachment = await place.driver.update(
-                now, netns, gateways=place.gateways, ports=place.ports
-            )
+        await change((place, netns) for place in places)
 
     async def _restore(self, places: Iterable[Place], netns: int) -> None:
         try:

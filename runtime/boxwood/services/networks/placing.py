@@ -71,8 +71,11 @@ class Place:
 
     @property
     def changed(self) -> bool:
-        """Whether its attachment leads other ports than are to be led there."""
-        return self.attachment is not None and set(self.attachment.ports) != set(self.ports)
+        """Whether its attachment has other default routes or ports than it is to have."""
+        now = self.attachment
+        return now is not None and (
+            now.gateways != self.gateways or set(now.ports) != set(self.ports)
+        )
 
     @property
     def link_local(self) -> tuple[str, ...]:

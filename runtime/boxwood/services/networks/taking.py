@@ -10,7 +10,7 @@ from boxwood.errors import Conflict
 from boxwood.services.networks import placing
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from boxwood.drivers.network import NetworkDriver
     from boxwood.execution.ports import Ports
@@ -56,17 +56,25 @@ class Taking:
             raise
 
     async def _lead(self, sides: Sequence[Side]) -> None:
-        """Make the drivers, those of one driver in one step, and the helper follow."""
-        wanted: dict[NetworkDriver, list[tuple[Place, Change]]] = {}
+        """Make the drivers and the helper follow."""
         for side in sides:
             placing.share(side.places, side.ports)
-            for place in side.places:
-                if place.attachment is not None and place.changed:
-                    change = Change(place.attachment, side.netns, place.gateways, place.ports)
-                    wanted.setdefault(place.driver, []).append((place, change))
-        for driver, changes in wanted.items():
-            made = await driver.exchange([change for _, change in changes])
-            for (place, _), attachment in zip(changes, made, strict=True):
-                place.attachment = attachment
+        await change((place, side.netns) for side in sides for place in side.places)
         for side in sides:
             await self._serve(side.container.id, side.places, side.ports)
+
+
+async def change(places: Iterable[tuple[Place, int]]) -> None:
+    """Give attachments the default routes and ports that are theirs by now.
+
+    Those of one driver change in one step, where it can. Each place comes with its namespace.
+    """
+    wanted: dict[NetworkDriver, list[tuple[Place, Change]]] = {}
+    for place, netns in places:
+        if place.attachment is not None and place.changed:
+            one = Change(place.attachment, netns, place.gateways, place.ports)
+            wanted.setdefault(place.driver, []).append((place, one))
+    for driver, changes in wanted.items():
+        made = await driver.exchange([one for _, one in changes])
+        for (place, _), attachment in zip(changes, made, strict=True):
+            place.attachment = attachment
