@@ -23,9 +23,9 @@ from boxwood.errors import BoxwoodError
 from boxwood.model.descriptor import OCI_LAYER, Descriptor
 from boxwood.model.digest import Digest
 from boxwood.model.reference import Reference
+from boxwood.testing.registry_kit import fetched
 from boxwood_plugins.registry.docker.transport import DockerTransport
 from tests.support.scripted import Handler, Scripted, digest
-from tests.support.transports import fetched
 
 LOGIN = Credentials("me", "secret")
 FLOOD = 48 << 20

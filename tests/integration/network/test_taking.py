@@ -3,44 +3,18 @@
 from __future__ import annotations
 
 import socket
-import threading
-import urllib.request
 from collections.abc import Iterator
 
 import pytest
 
 from tests.support.engine import Engine
 from tests.support.needs import until
+from tests.support.visitor import Visitor
 
 pytestmark = pytest.mark.root
 
 SERVE = "echo {0} >index.html; exec httpd -f -p 80"
 ECHO = ("nc", "-ll", "-p", "81", "-e", "cat")
-
-
-class Visitor(threading.Thread):
-    """Somebody who asks all the time, on a connection of its own each time."""
-
-    def __init__(self, port: int) -> None:
-        super().__init__()
-        self._port = port
-        self._enough = threading.Event()
-        self.seen: list[str] = []
-        self.failures: list[str] = []
-
-    def run(self) -> None:
-        """Ask until it is enough."""
-        while not self._enough.is_set():
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/", timeout=20) as page:
-                    self.seen.append(page.read().decode().strip())
-            except OSError as error:
-                self.failures.append(str(error))
-
-    def stop(self) -> None:
-        """It is enough."""
-        self._enough.set()
-        self.join()
 
 
 def start(house: Engine, name: str, *flags: str) -> None:

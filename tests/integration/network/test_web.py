@@ -8,8 +8,6 @@ are made, and none of them fails.
 from __future__ import annotations
 
 import subprocess
-import threading
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +15,7 @@ import pytest
 
 from tests.support.engine import Engine, running
 from tests.support.needs import need_program, need_root, until
+from tests.support.visitor import Visitor, visit
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
 
@@ -105,13 +104,6 @@ def start(house: Engine, folder: Path) -> int:
     return int(house.docker("port", "nginx", "80/tcp").stdout.rpartition(":")[2])
 
 
-def visit(port: int) -> str:
-    """Ask for the page; raises OSError."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=20) as answer:
-        text: str = answer.read().decode()
-    return text
-
-
 def answers(port: int) -> bool:
     """Does the application answer?"""
     try:
@@ -120,45 +112,20 @@ def answers(port: int) -> bool:
         return False
 
 
-class Visitor(threading.Thread):
-    """Somebody who visits all the time, and remembers what went wrong."""
-
-    def __init__(self, port: int) -> None:
-        super().__init__()
-        self._port = port
-        self._enough = threading.Event()
-        self.visits = 0
-        self.failures: list[str] = []
-
-    def run(self) -> None:
-        """Visit until it is enough."""
-        while not self._enough.wait(0.01):
-            try:
-                visit(self._port)
-                self.visits += 1
-            except OSError as error:
-                self.failures.append(str(error))
-
-    def stop(self) -> None:
-        """It is enough."""
-        self._enough.set()
-        self.join()
-
-
 def test_a_web_application(house: Engine, tmp_path: Path) -> None:
     """It works, is published where it was asked to be alone, and does not need the daemon."""
     port = start(house, tmp_path)
     until(lambda: answers(port), "the application answers", seconds=60)
     assert visit(port).split()[0] == "visit"
-    visitor = Visitor(port)
+    visitor = Visitor(port, pause=0.01)
     visitor.start()
     try:
         for _ in range(3):
-            seen = visitor.visits
+            seen = len(visitor.seen)
             house.kill()
-            until(lambda seen=seen: visitor.visits > seen + 20, "visits go on without it")
+            until(lambda seen=seen: len(visitor.seen) > seen + 20, "visits go on without it")
             house.start()
-            until(lambda seen=seen: visitor.visits > seen + 40, "visits go on with it")
+            until(lambda seen=seen: len(visitor.seen) > seen + 40, "visits go on with it")
     finally:
         visitor.stop()
     assert visitor.failures == []

@@ -5,10 +5,7 @@ Only with ``--soak``: it takes some minutes. Times and sizes are printed.
 
 from __future__ import annotations
 
-import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -17,6 +14,7 @@ import pytest
 from tests.support.engine import Engine, running
 from tests.support.needs import need_root, until
 from tests.support.registry import Registry, serving
+from tests.support.visitor import Visitor, visit
 
 pytestmark = [pytest.mark.root, pytest.mark.soak, pytest.mark.timeout(1500)]
 
@@ -29,6 +27,8 @@ INSTALL = (
 PAGE = (
     '<%@ page contentType="text/plain" %>version {0} on <%= System.getProperty("java.version") %>'
 )
+PAGE_OF = ("/app/", 30.0)
+"""Where the application is, and seconds that it may take."""
 DEPLOY = (
     "mkdir -p /var/lib/tomcat10/webapps/app/WEB-INF && cat >/var/lib/tomcat10/webapps/app/index.jsp"
 )
@@ -46,42 +46,11 @@ def timed(what: str) -> Iterator[None]:
     print(f"{what}: {time.monotonic() - start:.1f} s")
 
 
-class Visitor(threading.Thread):
-    """Somebody who visits all the time, and remembers what was wrong."""
-
-    def __init__(self, port: int) -> None:
-        super().__init__()
-        self._port = port
-        self._enough = threading.Event()
-        self.seen: list[str] = []
-        self.failures: list[str] = []
-
-    def run(self) -> None:
-        """Visit until it is enough."""
-        while not self._enough.is_set():
-            try:
-                self.seen.append(visit(self._port))
-            except OSError as error:
-                self.failures.append(str(error))
-
-    def stop(self) -> None:
-        """It is enough."""
-        self._enough.set()
-        self.join()
-
-
-def visit(port: int) -> str:
-    """Ask for the page; raises OSError."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/app/", timeout=30) as page:
-        text: str = page.read().decode().strip()
-    return text
-
-
 def answers(port: int, version: str) -> bool:
     """Is that version of the application there?"""
     try:
-        return visit(port).startswith(f"version {version} ")
-    except (OSError, urllib.error.HTTPError):
+        return visit(port, *PAGE_OF).startswith(f"version {version} ")
+    except OSError:
         return False
 
 
@@ -152,7 +121,7 @@ def test_build_ship_run(house: tuple[Engine, Engine, Registry]) -> None:
         here.cli("push", f"{name}:2", timeout=300)
     assert len(asked(registry, before, "PUT")) == 2, "one layer and the config"
     before = len(registry.requests())
-    visitor = Visitor(port)
+    visitor = Visitor(port, PAGE_OF[0], seconds=PAGE_OF[1])
     visitor.start()
     try:
         with timed("the change pulled"):

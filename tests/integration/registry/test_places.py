@@ -17,11 +17,12 @@ from boxwood.errors import BoxwoodError, PermissionDenied
 from boxwood.model.descriptor import OCI_LAYER, Descriptor
 from boxwood.model.reference import Reference
 from boxwood.model.registries import parse_registries
+from boxwood.testing.registry_kit import fetched
 from tests.integration.tar.archives import archive, entry
 from tests.support.engine import Engine
 from tests.support.needs import need_root, until
 from tests.support.scripted import Handler, Scripted, digest
-from tests.support.transports import converse, fetched
+from tests.support.transports import converse
 
 LAYER = b"layer"
 HERE = Reference.parse("far.example/team/box:1")

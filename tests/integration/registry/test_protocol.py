@@ -29,9 +29,10 @@ from boxwood.errors import (
 from boxwood.model.descriptor import OCI_LAYER, Descriptor
 from boxwood.model.digest import Digest
 from boxwood.model.reference import Reference
+from boxwood.testing.registry_kit import fetched
 from boxwood_plugins.registry.docker.transport import DockerTransport
 from tests.support.scripted import MANIFEST, Handler, Scripted, described, digest
-from tests.support.transports import converse, fetched
+from tests.support.transports import converse
 
 LAYER = b"layer" * 1000
 LOGIN = Credentials("me", "secret")
