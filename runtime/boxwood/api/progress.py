@@ -1,4 +1,4 @@
-"""A stream of JSON messages about long work (load, import, later pull, push and build)."""
+"""A stream of JSON messages about long work (load, import, pull, push)."""
 
 from __future__ import annotations
 
