@@ -31,13 +31,13 @@ from boxwood.model.compression import Compression
 from boxwood.model.network import DEFAULT
 from boxwood.model.place import endpoint
 from boxwood.model.policy import RegistryPolicy
+from boxwood.model.reference import target_name
 from boxwood.registries import transport_options
 from boxwood.services.containers import ContainersService, ContainerStore, Context, Settings
 from boxwood.services.events import EventsService
 from boxwood.services.fsck import Fsck, Report
 from boxwood.services.images import ImagesService, Registries
 from boxwood.services.images.committing import CommitRequest, committed_config
-from boxwood.services.images.service import target_name
 from boxwood.services.metrics import Metrics, prefix_of
 from boxwood.services.networks import Endpoint, NetworkSettings, NetworksService
 from boxwood.services.networks.asked import AskedNames
@@ -155,7 +155,7 @@ class Engine:
                 functools.partial(extensions.verify_image, self.extensions),
             ),
         )
-        self.images.policy = RegistryPolicy(config.registry_policy)
+        self.images.shipping.policy = RegistryPolicy(config.registry_policy)
         self.trash = Trash(self.data_root / "trash", self.workers)
         self.networks = NetworksService(
             self.database,
@@ -183,7 +183,7 @@ class Engine:
         self.log_driver(self.config.log_driver).validate(self.config.log_opts)
         self.containers = ContainersService(self._context())
         self.workshop = Workshop(self.images, self.containers)
-        self.images.workshop = self.workshop
+        self.images.shipping.workshop = self.workshop
         self.images.in_use = self.containers.of_image
         self.volumes.users_of = self.containers.of_volume
         self.volumes.mounted_by = self.containers.mounting
@@ -466,7 +466,7 @@ class Engine:
             transport.reconfigure(options)
         self.config, self._transport_options = config, options
         self.containers.reconfigure(config.default_stop_timeout)
-        self.images.policy = RegistryPolicy(config.registry_policy)
+        self.images.shipping.policy = RegistryPolicy(config.registry_policy)
 
     def busy(self) -> bool:
         """Whether a container runs or is about to."""

@@ -156,3 +156,17 @@ def _check_name(domain: str, path: str) -> None:
         raise InvalidArgument("invalid reference format")
     if len(domain) + 1 + len(path) > NAME_LIMIT:
         raise InvalidArgument(f"repository name must not be more than {NAME_LIMIT} characters")
+
+
+def target_name(repo: str, tag: str) -> Reference:
+    """Return the reference that a repository and a tag, as clients send them, make.
+
+    Raises:
+        InvalidArgument: in Docker's words.
+    """
+    reference = Reference.parse(repo)
+    if reference.digest is not None:
+        raise InvalidArgument("refusing to create a tag with a digest reference")
+    if reference.familiar_name in ("sha256", "sha512"):
+        raise InvalidArgument("refusing to create an ambiguous tag using digest algorithm as name")
+    return reference.with_tag(tag) if tag else reference.with_default_tag()

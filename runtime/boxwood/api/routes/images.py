@@ -92,7 +92,7 @@ async def create(call: Call) -> Response | None:
 async def pull(call: Call) -> None:
     """``POST /images/create?fromImage=``; without a ``tag`` it may begin with a scheme, ours."""
     text, tag = call.text("fromImage"), call.text("tag")
-    if not tag and call.engine.images.scheme_of(text):
+    if not tag and call.engine.images.shipping.scheme_of(text):
         await _pull_from(call, text)
         return
     reference = Reference.parse(text)
@@ -101,12 +101,13 @@ async def pull(call: Call) -> None:
     elif tag:
         reference = reference.with_tag(tag)
     login = registries.login_of(call)
+    shipping = call.engine.images.shipping
     progress = Progress(call.request)
     async with progress:
         if reference.tag is None and reference.digest is None:
-            await call.engine.images.pull_all(reference, progress.emit, login)
+            await shipping.pull_all(reference, progress.emit, login)
         else:
-            await call.engine.images.pull(reference, progress.emit, call.text("platform"), login)
+            await shipping.pull(reference, progress.emit, call.text("platform"), login)
 
 
 async def _pull_from(call: Call, text: str) -> None:
@@ -115,7 +116,9 @@ async def _pull_from(call: Call, text: str) -> None:
     login, platform = registries.login_of(call), call.text("platform")
     progress = Progress(call.request)
     async with progress:
-        await call.engine.images.pull_from(text, progress.emit, platform, login, call.text("repo"))
+        await call.engine.images.shipping.pull_from(
+            text, progress.emit, platform, login, call.text("repo")
+        )
 
 
 async def push(call: Call) -> None:
@@ -125,15 +128,15 @@ async def push(call: Call) -> None:
     name, tag, to = call.params["name"], call.text("tag"), call.text("destination")
     asked = call.text("compression")
     compression = Compression.parse(asked) if asked else None
-    images = call.engine.images
+    shipping = call.engine.images.shipping
     if to:
         call.admit.further("image.transport", to)
     progress = Progress(call.request)
     async with progress:
         if to:
-            await images.push_to(name, tag, to, progress.emit, login, compression)
+            await shipping.push_to(name, tag, to, progress.emit, login, compression)
         else:
-            await images.push(name, tag, progress.emit, login, compression)
+            await shipping.push(name, tag, progress.emit, login, compression)
 
 
 async def load(call: Call) -> Response | None:

@@ -71,14 +71,16 @@ async def auth(call: Call) -> Response:
     login = credentials(wanted)
     if login is None:
         raise InvalidArgument("login: a user name and a password, or an identity token, is needed")
-    token = await call.engine.images.login(domain, login)
+    token = await call.engine.images.shipping.login(domain, login)
     return json_response({"Status": "Login Succeeded", "IdentityToken": token})
 
 
 async def distribution(call: Call) -> Response:
     """``GET /distribution/{name}/json``"""
     reference = Reference.parse(call.params["name"]).with_default_tag()
-    shown: dict[str, Any] = await call.engine.images.distribution(reference, login_of(call))
+    shown: dict[str, Any] = await call.engine.images.shipping.distribution(
+        reference, login_of(call)
+    )
     return json_response(shown)
 
 
@@ -87,7 +89,7 @@ async def search(call: Call) -> Response:
     term = call.text("term")
     if not term:
         raise InvalidArgument("search: term: no value was specified")
-    found = await call.engine.images.search(
+    found = await call.engine.images.shipping.search(
         term, call.number("limit", 0), call.filters(), login_of(call)
     )
     return json_response([{**msgspec.to_builtins(one), "is_automated": False} for one in found])
@@ -96,14 +98,16 @@ async def search(call: Call) -> Response:
 async def manifest(call: Call) -> Response:
     """``GET /boxwood/manifests/{name}``: a registry's manifest or index, whole."""
     reference = Reference.parse(call.params["name"]).with_default_tag()
-    return json_response(await call.engine.images.manifest(reference, login_of(call)))
+    return json_response(await call.engine.images.shipping.manifest(reference, login_of(call)))
 
 
 async def push_manifests(call: Call) -> Response:
     """``POST /boxwood/manifests/{name}``: push a list of manifests."""
     target = Reference.parse(call.params["name"]).with_default_tag()
     made = call.body(ManifestList)
-    return json_response(await call.engine.images.push_manifests(target, made, login_of(call)))
+    return json_response(
+        await call.engine.images.shipping.push_manifests(target, made, login_of(call))
+    )
 
 
 class VerifyKey(Wire):
@@ -126,7 +130,9 @@ async def verify(call: Call) -> Response:
     wanted = call.body(VerifyRequest)
     reference = Reference.parse(wanted.name).with_default_tag()
     keys = tuple(PublicKey(key.name, key.data.encode()) for key in wanted.keys)
-    verdict = await call.engine.images.verify(reference, wanted.platform, login_of(call), keys)
+    verdict = await call.engine.images.shipping.verify(
+        reference, wanted.platform, login_of(call), keys
+    )
     return json_response(
         {
             "Name": reference.familiar,

@@ -105,7 +105,9 @@ class Pull:
     # Documents
 
     async def _run(self) -> Image:
-        asked = Session(platform=self._platform, say=self._say, workshop=self._service.workshop)
+        asked = Session(
+            platform=self._platform, say=self._say, workshop=self._service.shipping.workshop
+        )
         async with self._transport.session(self._name, asked):
             return await self._fetched()
 
@@ -165,10 +167,10 @@ class Pull:
         source = verifying.Source(self._transport, self._name, self._credentials)
         if isinstance(self._name, Reference):
             reference = self._name  # whatever it is to be called here
-            requirement = self._service.policy.requirement(reference) or Requirement()
+            requirement = self._service.shipping.policy.requirement(reference) or Requirement()
         else:
             requirement = Requirement()
-        ask = self._service.registries.verify
+        ask = self._service.shipping.registries.verify
         image = verifying.question(reference, top, manifest, source, requirement, keys)
         return await verifying.verify(ask, image)
 
@@ -246,7 +248,7 @@ class Pull:
                 image, _ = service.catalog.add(config, document, names)
                 fault("pull.recorded")
                 for layer in layers:
-                    service.downloads.forget(layer)
+                    service.shipping.downloads.forget(layer)
         return image
 
     async def _layers(
@@ -296,7 +298,7 @@ class Pull:
         def part(start: int, end: int) -> AsyncIterator[bytes]:
             return self._transport.fetch_part(self._name, layer, start, end, self._credentials)
 
-        async with self._service.downloads.joined(layer, fetch, part) as download:
+        async with self._service.shipping.downloads.joined(layer, fetch, part) as download:
             self._begin(download, layer, diff_id, chain)
             telling = asyncio.ensure_future(self._tell(layer, download))
 
@@ -317,7 +319,7 @@ class Pull:
     def _begin(self, download: Download, layer: Descriptor, diff_id: str, chain: Digest) -> None:
         """Have it unpacked as it comes, where that can be, unless somebody does already."""
         if Ahead.possible(self._service.layers) and not download.ahead:
-            slots = self._service.downloads.unpacking
+            slots = self._service.shipping.downloads.unpacking
             download.join_ahead(
                 chain,
                 Arriving(self._service.layers, slots, download.path, diff_id, layer.digest),

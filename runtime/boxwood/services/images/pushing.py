@@ -79,7 +79,7 @@ class Push:
         self._target: Hashable = reference if target is None else target
         self._emit, self._slots = emit, slots
         self._asked = compression is not None
-        self._compression = compression or service.registries.compression
+        self._compression = compression or service.shipping.registries.compression
         # Docker's manifests know no zstd.
         self._made_as = OCI_MANIFEST if self._compression.name == "zstd" else transport.made_as
         image = service.catalog.by_name(reference)

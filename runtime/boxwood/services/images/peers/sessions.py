@@ -56,7 +56,7 @@ class Peers:
     def _check(self, name: Reference) -> None:
         if name.digest is not None:
             raise InvalidArgument("refusing to create a tag with a digest reference")
-        policy = self._service.policy
+        policy = self._service.shipping.policy
         policy.check("pull", name)
         if policy.requirement(name) is not None:
             raise PermissionDenied(
