@@ -17,7 +17,7 @@ import pytest
 
 from tests.support import leaks, needs
 from tests.support.dockerd import Dockerd
-from tests.support.engine import Engine, running
+from tests.support.engine import Engine, Server, running
 from tests.support.needs import IN_CI, need_root
 from tests.support.paths import MARK, ROOMS, make_room
 from tests.support.storage import CHOSEN, place_for
@@ -116,10 +116,21 @@ def engine() -> Iterator[Engine]:
 
 @pytest.fixture
 def clean_engine(engine: Engine) -> Iterator[Engine]:
-    """The shared engine, without a container before and after the test."""
-    engine.remove_containers()
-    yield engine
-    engine.remove_containers()
+    """The shared engine, without a container before and after the test; it keeps no image."""
+    with engine.as_it_was():
+        yield engine
+
+
+@pytest.fixture(autouse=True)
+def shared_as_found(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail the test that leaves an image on a shared daemon, or takes one: others count them."""
+    names = [name for name in ("engine", "dockerd") if name in request.fixturenames]
+    servers: list[Server] = [request.getfixturevalue(name) for name in names]
+    before = [server.images() for server in servers]
+    yield
+    after = [server.images() for server in servers]
+    if after != before:
+        pytest.fail(f"the shared daemons' images: {before} before, {after} after", pytrace=False)
 
 
 @pytest.fixture

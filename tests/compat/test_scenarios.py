@@ -17,6 +17,7 @@ from tests.compat.normal import Normaliser
 from tests.support.dockerd import Dockerd
 from tests.support.engine import ALONE, Engine, Server, running
 from tests.support.paths import ROOT, clear_room, make_room
+from tests.support.storage import CHOSEN, place_for
 
 SCENARIOS = Path(__file__).with_name("scenarios")
 NAMES = sorted(path.stem for path in SCENARIOS.glob("*.sh"))
@@ -47,7 +48,23 @@ def tools() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def dockerd_alone() -> Iterator[Dockerd]:
+def theirs_here() -> Iterator[Dockerd]:
+    """Docker, with nothing in it but what the scenarios make."""
+    with running(Dockerd()) as server:
+        assert isinstance(server, Dockerd)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def ours_here() -> Iterator[Engine]:
+    """Our engine, with nothing in it but what the scenarios make."""
+    with place_for(CHOSEN) as place, running(Engine(place=place)) as server:
+        assert isinstance(server, Engine)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def theirs_alone() -> Iterator[Dockerd]:
     """Docker in a network namespace of its own, with a bridge and all its rules."""
     with running(Dockerd(alone=True)) as server:
         assert isinstance(server, Dockerd)
@@ -55,7 +72,7 @@ def dockerd_alone() -> Iterator[Dockerd]:
 
 
 @pytest.fixture(scope="module")
-def engine_alone() -> Iterator[Engine]:
+def ours_alone() -> Iterator[Engine]:
     """Our engine in a network namespace of its own."""
     with running(Engine(before=ALONE)) as server:
         assert isinstance(server, Engine)
@@ -123,9 +140,9 @@ def in_common_words(
 @pytest.mark.parametrize("name", NAMES)
 def test_same(name: str, request: pytest.FixtureRequest, tools: Path) -> None:
     """A scenario prints the same and ends the same on both."""
-    where = "_alone" if name.startswith(NET) else ""
-    theirs = play(request.getfixturevalue(f"dockerd{where}"), name, tools)
-    ours = play(request.getfixturevalue(f"engine{where}"), name, tools)
+    where = "alone" if name.startswith(NET) else "here"
+    theirs = play(request.getfixturevalue(f"theirs_{where}"), name, tools)
+    ours = play(request.getfixturevalue(f"ours_{where}"), name, tools)
     compared.add(name)
     entries, rules = allowed(), words()
     problems = []

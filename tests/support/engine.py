@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from tests.support.busybox import busybox_tar
 from tests.support.http import Answer, call
@@ -158,6 +159,28 @@ class Server:
             lambda: self.api("GET", "/containers/json?all=1").json() == [],
             "every container is removed",
         )
+
+    def images(self) -> dict[str, set[str]]:
+        """Return the names of every image by its id."""
+        listed = self.api("GET", "/images/json?all=1").json()
+        return {
+            image["Id"]: {*(image["RepoTags"] or ()), *(image["RepoDigests"] or ())}
+            - {"<none>:<none>", "<none>@<none>"}
+            for image in listed
+        }
+
+    @contextlib.contextmanager
+    def as_it_was(self) -> Iterator[None]:
+        """Have no container before and after, and at the end no image and name that was not."""
+        self.remove_containers()
+        before = self.images()
+        try:
+            yield
+        finally:
+            self.remove_containers()
+            for image, names in self.images().items():
+                for name in names - before[image] if image in before else {image}:
+                    self.api("DELETE", f"/images/{quote(name, safe='')}?force=1")
 
     def close(self) -> None:
         """Remove what runs, end the daemon and remove its folders."""
