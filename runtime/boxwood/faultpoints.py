@@ -4,6 +4,8 @@
 point for the third time. Without the variable :func:`fault` costs one comparison.
 
 ``BOXWOOD_REGISTRY_WAITS=0.03``: all waits for registries are so many times as long.
+
+``BOXWOOD_LIST_LIMIT=10000``: bytes of a list of chunks, so that a small layer has a too long one.
 """
 
 from __future__ import annotations
@@ -50,6 +52,9 @@ def _parse() -> tuple[str, int]:
 _armed, _left = _parse()
 PATIENCE = float(os.environ.get("BOXWOOD_REGISTRY_WAITS") or 1)
 """By what the waits for registries are multiplied."""
+
+LIST_LIMIT = int(os.environ.get("BOXWOOD_LIST_LIMIT") or 32 << 20)
+"""Bytes of a list of a layer's chunks (:mod:`boxwood.store.chunklists`)."""
 
 
 def fault(name: str) -> None:

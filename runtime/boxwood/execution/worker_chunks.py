@@ -24,8 +24,12 @@ from boxwood_ext import cdc
 MAGIC = b"boxwood chunks 1\n"
 _ENTRY = struct.Struct("<I16s")
 _RANGE = struct.Struct("<BQQ")
+_SOURCE = 56
+"""Bit from which on the place of a chunk says where: below it is the offset there."""
 LIST_LIMIT = 32 << 20
-"""Bytes of a list: 1.6 million chunks, some 15 GB of tar. A larger layer travels whole."""
+"""Bytes of a list: 1.6 million chunks, some 15 GB of tar. In place of a longer one an empty file is
+written, and such a layer travels whole. What is here is compared as far as that many chunks go:
+each takes some 200 bytes of memory meanwhile."""
 READ = 4 << 20
 """Bytes looked at together: what is carried over between two is a hundredth of it. A quarter was
 half as fast."""
@@ -40,10 +44,11 @@ COMING, PARTIAL = 0, 1
 def chunk_layer(arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
     """Write the list of a stream's chunks.
 
-    Descriptors: the tar, read to its end; where to write. Answers ``size`` and ``whole``: bytes
-    up to the last cut that its content made.
+    Descriptors: the tar, read to its end; where to write, an empty file. Arguments: ``limit``, of
+    the list's bytes: beyond it nothing is written. Answers ``size`` and ``whole``: bytes up to the
+    last cut that its content made, 0 where nothing is written.
     """
-    del arguments
+    limit = arguments.get("limit", LIST_LIMIT)
     out = os.fdopen(os.dup(fds[1]), "wb")
     room = bytearray(READ + cdc.MAXIMUM)
     view = memoryview(room)
@@ -59,14 +64,30 @@ def chunk_layer(arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
                 out.write(_ENTRY.pack(cut - start, xxhash.xxh3_128_digest(view[start:cut])))
                 whole += cut - start if count else 0
                 start = cut
+            if out.tell() > limit:
+                out.truncate(0)
+                return {"size": size + _drained(fds[0]), "whole": 0}
             if not count:
                 return {"size": size, "whole": whole}
             held = end - start
             room[:held] = room[start:end]
 
 
+def _drained(fd: int) -> int:
+    """Read a pipe to its end; returns the bytes that came."""
+    size = 0
+    while piece := os.read(fd, CHUNK):
+        size += len(piece)
+    return size
+
+
 def _entries(fd: int) -> Iterator[tuple[int, bytes]]:
-    """Yield length and print of each chunk of a list; raises InvalidArgument, TooLarge."""
+    """Yield length and print of each chunk of a list; raises InvalidArgument, TooLarge.
+
+    An empty one stands for a list that would be too long.
+    """
+    if not os.fstat(fd).st_size:
+        return
     data = os.pread(fd, LIST_LIMIT + 1, 0)
     if len(data) > LIST_LIMIT:
         raise TooLarge(f"chunks: a list of more than {LIST_LIMIT} bytes")
@@ -83,44 +104,73 @@ def match_layer(arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
 
     Descriptors: the list; where the plan is written; where a bit for each chunk is written, set
     where it has to come (the lowest bit of a byte is the first); lists of what is here, the first
-    one that of the partial. Arguments: ``size``, which the chunks must add up to. Answers
-    ``wanted`` (bytes that have to come) and ``used`` (bytes that each list gives).
+    one that of the partial. Arguments: ``size``, which the chunks must add up to; ``limit``, of
+    the bytes of lists that are held. Answers ``wanted`` (bytes that have to come) and ``used``
+    (bytes that each list gives).
 
     Raises:
         InvalidArgument: a list that is none, or adds up to something else.
     """
-    here: dict[tuple[int, bytes], tuple[int, int]] = {}
+    here: dict[bytes, int] = {}
+    most = arguments.get("limit", LIST_LIMIT) // _ENTRY.size
     for source, fd in enumerate(fds[3:], PARTIAL):
         offset = 0
-        for entry in _entries(fd):
-            here.setdefault(entry, (source, offset))
-            offset += entry[0]
-    plan: list[list[int]] = []
+        for length, mark in _entries(fd):
+            if len(here) == most:
+                break
+            here.setdefault(_key(length, mark), source << _SOURCE | offset)
+            offset += length
+    plan = _Plan()
     bits = bytearray()
     used = [0] * len(fds[2:])
     total = 0
     for at, entry in enumerate(_entries(fds[0])):
         if at % 8 == 0:
             bits.append(0)
-        source, offset = here.get(entry, (COMING, used[COMING]))
+        place = here.get(_key(*entry), used[COMING])
+        source, offset = place >> _SOURCE, place & ~(-1 << _SOURCE)
         if source == COMING:
             bits[-1] |= 1 << at % 8
         used[source] += entry[0]
         total += entry[0]
-        _append(plan, source, offset, entry[0])
+        plan.add(source, offset, entry[0])
     if total != arguments["size"]:
         raise InvalidArgument(f"chunks: they are {total} bytes, not {arguments['size']}")
-    _write(fds[1], b"".join(_RANGE.pack(*one) for one in plan))
+    _write(fds[1], plan.packed())
     _write(fds[2], bytes(bits))
     return {"wanted": used[COMING], "used": used[PARTIAL:]}
 
 
-def _append(plan: list[list[int]], source: int, offset: int, length: int) -> None:
-    """Add a range, or make the last one longer where it goes on in the same place."""
-    if plan and plan[-1][0] == source and sum(plan[-1][1:]) == offset:
-        plan[-1][2] += length
-    else:
-        plan.append([source, offset, length])
+def _key(length: int, mark: bytes) -> bytes:
+    """Return one small value for both: there are millions."""
+    return _ENTRY.pack(length, mark)
+
+
+class _Plan:
+    """Ranges as they are written: there may be a million."""
+
+    def __init__(self) -> None:
+        self._done = bytearray()
+        self._last = (COMING, 0, 0)
+
+    def add(self, source: int, offset: int, length: int) -> None:
+        """Add a range, or make the last one longer where it goes on in the same place."""
+        before, at, size = self._last
+        if source == before and at + size == offset:
+            self._last = (source, at, size + length)
+        else:
+            self._close()
+            self._last = (source, offset, length)
+
+    def packed(self) -> bytes:
+        """Return all of them."""
+        self._close()
+        return bytes(self._done)
+
+    def _close(self) -> None:
+        if self._last[2]:
+            self._done += _RANGE.pack(*self._last)
+        self._last = (COMING, 0, 0)
 
 
 def send_layer(arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
@@ -165,8 +215,7 @@ def _picked(fd: int, ranges: Iterable[tuple[int, int]]) -> Iterator[bytes]:
                 yield piece
             at += len(piece)
     # Who makes a tar again says at its end whether it has become the right one.
-    while os.read(fd, CHUNK):
-        pass
+    _drained(fd)
 
 
 def join_layer(arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:

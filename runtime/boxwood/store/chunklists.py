@@ -3,7 +3,7 @@
 On disk, beside the content store's blobs, in the form of :mod:`boxwood.execution.worker_chunks`
 (20 bytes for some 9 KiB of tar)::
 
-    <content>/chunks/<hex of the chain ID>
+    <content>/chunks/<hex of the chain ID>     empty where it would be longer than LIST_LIMIT
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from typing import TYPE_CHECKING
 
 from boxwood.drivers.storage import Offload, as_boxwood_error
+from boxwood.faultpoints import LIST_LIMIT
 from boxwood.model.digest import Digest
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
     from boxwood.store.blobs import Layer
     from boxwood.store.content import ContentStore
+
+LARGEST = LIST_LIMIT // 20 * (32 << 10)
+"""Bytes of a tar beyond which its list is certainly too long: of all chunks of the longest kind."""
 
 OpenTar = Callable[["Layer"], AbstractAsyncContextManager[tuple[int, int]]]
 
@@ -73,9 +77,12 @@ class ChunkLists:
             fresh.unlink(missing_ok=True)
 
     async def write(self, tar: int, sink: int) -> int:
-        """Write the list of a stream's chunks; returns the bytes up to its content's last cut."""
+        """Write the list of a stream's chunks; returns the bytes up to its content's last cut.
+
+        Of one whose list would be too long nothing is written; the bytes are 0 then.
+        """
         os.set_blocking(tar, True)  # the worker, which alone reads it, knows no event loop
-        found = await self._offload("chunk_layer", {}, [tar, sink])
+        found = await self._offload("chunk_layer", {"limit": LIST_LIMIT}, [tar, sink])
         return int(found["whole"])
 
     @contextmanager

@@ -12,6 +12,7 @@ import subprocess
 import tarfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from glob import glob
 from pathlib import Path
 from urllib.parse import quote
@@ -43,6 +44,21 @@ def pair(clean_engine: Engine, other: Engine) -> Iterator[tuple[Engine, Engine]]
     _empty(other)
     yield clean_engine, other
     _empty(other)
+
+
+@contextmanager
+def varied(engine: Engine, **variables: str) -> Iterator[None]:
+    """Have the engine run with these variables for a while; it is started anew twice."""
+    engine.stop()
+    engine._variables = variables
+    try:
+        engine.start()
+        yield
+    finally:
+        if engine.process is not None:
+            engine.stop()
+        engine._variables = {}
+        engine.start()
 
 
 def _empty(engine: Engine) -> None:
@@ -247,6 +263,22 @@ def test_where_all_blobs_are_kept_and_not_every_name_is_taken(
     assert saved_tar(far, "kept") == digest
 
 
+def test_a_layer_whose_list_would_be_too_long_comes_whole(
+    pair: tuple[Engine, Engine],
+) -> None:
+    """Whichever of the two finds that out: the one that gives, or the one that gets."""
+    near, far = pair
+    files = files_of(20)
+    with varied(far, BOXWOOD_LIST_LIMIT="3000"):
+        make(near, "long", files)
+        near.cli("push", far.host, "long")
+        for giver, getter in ((far, near), (near, far)):
+            files[f"file{len(files):03}"] = b"new"
+            tar = make(giver, "long", files)
+            assert travelled(giver.cli("push", getter.host, "long").stdout) > 1_800_000
+            assert saved_tar(getter, "long") == hashlib.sha256(tar).hexdigest()
+
+
 # Faults
 
 
@@ -270,15 +302,9 @@ def test_what_came_before_a_cut_does_not_come_again(pair: tuple[Engine, Engine])
 
 def test_killed_before_the_image_is_recorded(pair: tuple[Engine, Engine]) -> None:
     near, far = pair
-    far.stop()
-    far._variables = {"BOXWOOD_FAULT": "receive.unpacked"}
-    try:
-        far.start()
+    with varied(far, BOXWOOD_FAULT="receive.unpacked"):
         assert near.cli("push", far.host, "busybox", check=False).returncode == 1
         far.kill()
-    finally:
-        far._variables = {}
-    far.start()
     clean(far)
     near.cli("push", far.host, "busybox")
     assert image_id(far, "busybox") == image_id(near, "busybox")

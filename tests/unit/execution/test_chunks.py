@@ -105,6 +105,33 @@ def test_what_came_before_a_fault_does_not_come_again(file: Callable[[bytes], in
     assert done.partial == new
 
 
+def test_a_list_that_would_be_too_long_is_empty_and_likens_nothing(
+    file: Callable[[bytes], int],
+) -> None:
+    data = noise(7, 1 << 20)
+    sink, source = file(b""), file(data)
+    found = jobs.chunk_layer({"limit": 1000}, [source, sink])
+    assert found == {"size": len(data), "whole": 0}
+    assert content(sink) == b""
+    listed = file(b"".join(_list(data)))
+    found = jobs.match_layer({"size": len(data)}, [listed, file(b""), file(b""), sink, sink])
+    assert found == {"wanted": len(data), "used": [0, 0]}
+    with pytest.raises(InvalidArgument):
+        jobs.match_layer({"size": len(data)}, [sink, file(b""), file(b""), listed])
+
+
+def test_of_what_is_here_no_more_is_held_than_a_list_may_have(
+    file: Callable[[bytes], int],
+) -> None:
+    data = noise(8, 1 << 20)
+    listed = _list(data)
+    held = 10
+    fds = [file(b"".join(listed)), file(b""), file(b""), file(b""), file(b"".join(listed))]
+    found = jobs.match_layer({"size": len(data), "limit": held * 20}, fds)
+    sizes = [int.from_bytes(entry[:4], "little") for entry in listed[1:]]
+    assert found["used"] == [0, sum(sizes[:held])]
+
+
 @settings(deadline=None, max_examples=15)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 300_000)), max_size=12))
 def test_any_mixture_is_put_together_again(parts: list[tuple[int, int]]) -> None:

@@ -6,6 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from boxwood.model.reference import Reference
+from boxwood.store.chunklists import LARGEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +32,7 @@ def alike(
         parent: chain ID of the layer below.
         size: bytes of the tar.
     """
-    if size < LEAST:
+    if not LEAST <= size <= LARGEST:
         return []
     named = _named(service, name)
     found: dict[str, Layer] = {}

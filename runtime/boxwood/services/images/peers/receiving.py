@@ -48,6 +48,7 @@ from boxwood.services.images.peers.channel import (
 )
 from boxwood.services.images.peers.likeness import alike
 from boxwood.services.images.peers.wanted import Wanted, content, most, nothing
+from boxwood.store.chunklists import LARGEST
 from boxwood.store.piping import opened
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ class Receive:
             await self._everything(wanted, partial, path)
 
         some = bool(bases) or os.fstat(partial).st_size > 0
-        if wanted.index in self._asked:
+        if wanted.index in self._asked or wanted.size > LARGEST:
             some = False
         for way in (difference, everything) if some else (everything,):
             try:
