@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from boxwood.errors import BoxwoodError, DataLoss, InvalidArgument, NotFound
-from boxwood.model.descriptor import DOCUMENT_LIMIT, Manifest
+from boxwood.model.descriptor import DOCUMENT_LIMIT
 from boxwood.model.digest import Digest, chain_ids
 from boxwood.model.image import Image, ImageConfig
 from boxwood.model.reference import Reference
 from boxwood.model.wire import Wire, encode, replace
+from boxwood.services.images.documents import Documents
 
 if TYPE_CHECKING:
     from boxwood.store.content import ContentStore
@@ -57,6 +58,7 @@ class Catalog:
         self._tag_records = database.records("tags")
         self._images: dict[str, Image] = {}
         self._tags: dict[str, str] = {}
+        self._documents: Documents | None = None
         self.unusable: dict[str, str] = {}
         """Images that have a record and cannot be used, and why."""
 
@@ -69,6 +71,7 @@ class Catalog:
         done: list[str] = []
         self._images.clear()
         self._tags.clear()
+        self._documents = None
         self.unusable.clear()
         names: dict[str, list[str]] = {}
         for name, body in self._tag_records.load_all():
@@ -184,6 +187,8 @@ class Catalog:
         self._images[key] = _image_of(key, document, config, record)
         self.unusable.pop(key, None)
         self._tags.update({str(name): key for name in names})
+        for name in names:
+            self._known().add(str(name))
         self._rename(key, *moved.values())
         return self._images[key], moved
 
@@ -200,28 +205,28 @@ class Catalog:
             self._image_records.put(image.id, encode(record))
             self._tag_records.put(str(name), encode(TagRecord(image=image.id)))
         self._tags[str(name)] = image.id
+        self._known().add(str(name))
         self._images[image.id] = replace(image, tagged_at=record.tagged_at)
         self._rename(image.id, *([old] if old else []))
 
     def untag(self, name: str) -> None:
         """Forget a name, given in its canonical form."""
-        documents = self._documents(name)
+        documents = self._known()
         self._tag_records.delete(name)
         key = self._tags.pop(name)
         self._rename(key)
-        for digest in documents - self.manifests() if documents else ():
+        for digest in documents.drop(name):
             self._content.delete(digest)
 
     def manifests(self) -> set[Digest]:
         """Return the digests of the manifests that images came with, as far as they are here."""
-        return {digest for name in self._tags for digest in self._documents(name)}
+        return self._known().all()
 
-    def _documents(self, name: str) -> set[Digest]:
-        """Return what is here of the manifest, or index, that a name with a digest stands for."""
-        top = Reference.parse(name).digest if "@" in name else None
-        if top is None or not self._content.has(top):
-            return set()
-        return {top, *documents_below(self._content, top)}
+    def _known(self) -> Documents:
+        """Return what names with digests stand for, read when it is first asked for."""
+        if self._documents is None:
+            self._documents = Documents(self._content, self._tags)
+        return self._documents
 
     def delete(self, key: str) -> None:
         """Forget an image that has no name any more, then its config.
@@ -286,13 +291,3 @@ def _shown(text: str) -> str:
 def familiar(name: str) -> str:
     """Return a canonical name as people write it."""
     return Reference.parse(name).familiar
-
-
-def documents_below(content: ContentStore, top: Digest) -> list[Digest]:
-    """Return the manifests that are here of those that an index names."""
-    try:
-        manifest = msgspec.json.decode(content.read(top, DOCUMENT_LIMIT), type=Manifest)
-    except (msgspec.MsgspecError, BoxwoodError):
-        return []
-    below = [Digest.parse(entry.digest) for entry in manifest.manifests or ()]
-    return [digest for digest in below if content.has(digest)]

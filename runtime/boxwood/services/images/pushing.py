@@ -33,7 +33,7 @@ from boxwood.model.descriptor import (
 from boxwood.model.digest import Digest
 from boxwood.model.reference import Reference
 from boxwood.model.wire import encode, replace
-from boxwood.services.images.catalog import documents_below
+from boxwood.services.images.documents import documents_below
 from boxwood.store.piping import opened, read_some
 
 if TYPE_CHECKING:
