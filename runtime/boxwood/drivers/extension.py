@@ -73,6 +73,7 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
         manifest: the manifest that was chosen; ``top`` itself where that is no index.
         keys: those of which one must have signed; empty: the configuration asks for none.
         names: says whether a signature for this repository's name is one for what is pulled.
+        unnamed: a signature that names no repository will do (those of cosign 3 do not).
         source: where signatures are.
     """
 
@@ -82,10 +83,11 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     keys: tuple[PublicKey, ...]
     names: Callable[[Reference], bool]
     source: SignatureSource
+    unnamed: bool = False
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """That a signature holds: by which of the keys, for which digest, under which name."""
+    """That a signature holds: by which of the keys, for which digest, under which name (or "")."""
 
     key: str
     digest: str

@@ -36,8 +36,9 @@ class RegistryRule(
         pull, push: ``allow``, ``deny``, or nothing of it.
         require: files of public keys (PEM) of which one must have signed what is pulled; an empty
             list: no signature is needed; None: nothing of it.
-        signed_as: a pattern of the names that a signature may be for; empty: the very name that
-            is pulled. For copies of somebody else's images, which bear their first name.
+        signed_as: a pattern of the names of which a signature must be for one; empty: it must be
+            for the very name that is pulled, or name none. For copies of somebody else's images,
+            which bear their first name, and to refuse signatures that name none.
     """
 
     match: str
@@ -84,7 +85,7 @@ def check_rules(rules: tuple[RegistryRule, ...]) -> None:
 
 
 class Requirement(msgspec.Struct, frozen=True):
-    """That one of these keys (files) has signed, for a name that ``signed_as`` means."""
+    """That one of these keys (files) has signed, for a name that ``signed_as`` (if any) means."""
 
     keys: tuple[str, ...] = ()
     signed_as: str = ""

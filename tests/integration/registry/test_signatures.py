@@ -20,9 +20,12 @@ from tests.support.signing import (
     ARTIFACT,
     Signer,
     attach,
+    enveloped,
     payload,
+    refer,
     signature_layer,
     signature_manifest,
+    statement,
 )
 
 pytestmark = pytest.mark.root
@@ -222,6 +225,23 @@ def test_among_the_referrers(house: Engine, serve: Serve, signers: dict[str, Sig
     registry.script = script
     assert b"Downloaded newer image" in pull(house, registry.image).body
     house.docker("rmi", registry.image)
+
+
+@pytest.mark.parametrize("api", [True, False])
+def test_a_bundle(house: Engine, serve: Serve, signers: dict[str, Signer], api: bool) -> None:
+    """As cosign 3 signs: listed by the registry, or by the tag that stands in for its list."""
+    registry = serve("signed/app")
+    signed = statement(image_digest(registry))
+    refer(registry, "1", enveloped(signers["stranger"], signed), api=api)
+    assert "another key" in refusal(house, registry)
+    refer(registry, "1", enveloped(signers["owner"], signed), api=api)
+    assert b"Downloaded newer image" in pull(house, registry.image).body
+    shown = house.cli("image", "verify", registry.image).stdout
+    assert "identity  none: the signature names no repository" in shown
+    house.docker("rmi", registry.image)
+    copied = serve("copied/app")
+    refer(copied, "1", enveloped(signers["owner"], signed), api=api)
+    assert "names no repository, and signed-as wants one" in refusal(house, copied)
 
 
 def test_a_registry_that_fails_when_it_is_asked(

@@ -21,7 +21,8 @@ def run(ctx: Context, values: Values, args: list[str]) -> int:
     headers = [("X-Registry-Auth", auth_header(ctx, name))]
     found = ctx.client.request("POST", "/boxwood/verify", body=body, headers=headers).json()
     ctx.out(f"{found['Name']}: verified\n  digest    {found['Digest']}")
-    ctx.out(f"  key       {found['Key']}\n  identity  {found['Identity']}")
+    identity = found["Identity"] or "none: the signature names no repository"
+    ctx.out(f"  key       {found['Key']}\n  identity  {identity}")
     return 0
 
 

@@ -81,6 +81,7 @@ def question(
         manifest=manifest,
         keys=keys or tuple(map(read_key, requirement.keys)),
         names=names,
+        unnamed=not requirement.signed_as,
         source=source,
     )
 
