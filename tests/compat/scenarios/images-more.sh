@@ -54,16 +54,19 @@ try docker import t.tar 'BAD:name' >/dev/null
 try docker import t.tar imp@sha256:0000000000000000000000000000000000000000000000000000000000000000
 try docker import -c 'CMD x y' -c 'USER u' -c 'EXPOSE 80 53/udp' -c 'VOLUME /v' -c 'ONBUILD RUN x' -c 'HEALTHCHECK CMD x' t.tar imp:changed | cut -c 1-7
 docker image inspect -f '{{json .Config.Cmd}} {{.Config.User}} {{json .Config.ExposedPorts}} {{json .Config.Volumes}} {{json .Config.OnBuild}} {{json .Config.Healthcheck}}' imp:changed
-for c in 'RUN x' 'FROM x' 'COPY a b' 'ENV' 'ENV A' 'EXPOSE x' 'WORKDIR' 'USER' 'CMD [x' 'VOLUME' 'HEALTHCHECK' 'HEALTHCHECK NONSENSE' 'ONBUILD ONBUILD RUN x' 'LABEL' ''; do
+for c in 'RUN x' 'FROM x' 'COPY a b' 'ENV' 'ENV A' 'EXPOSE x' 'WORKDIR' 'USER' 'CMD [x' 'VOLUME' 'HEALTHCHECK' 'HEALTHCHECK NONSENSE' 'ONBUILD ONBUILD RUN x' 'LABEL' '' 'CMD ["a", 1]' 'ENV A=b C' 'ENV =b' 'ENV A="x' 'EXPOSE 70000' 'VOLUME []' 'HEALTHCHECK NONE x' 'HEALTHCHECK --interval=1us CMD x' 'HEALTHCHECK --retries=0 CMD x' 'HEALTHCHECK CMD []'; do
   echo "<$c>"; docker import -c "$c" t.tar bad >/dev/null; echo "status $?"
 done
+docker import -c 'CMD' -c 'USER a b' -c 'LABEL "x y"="z" a=b\
+ c=d' -c 'WORKDIR /a b' -c 'EXPOSE 8080:80 81/udp' -c 'ENV A=1' -c 'ENV B=${A:+two} C="${D:-d e}"' t.tar imp:read | cut -c 1-7
+docker image inspect -f '{{json .Config.Cmd}} {{.Config.User}} {{json .Config.Labels}} {{.Config.WorkingDir}} {{json .Config.ExposedPorts}} {{json .Config.Env}}' imp:read
 docker import t.tar >untagged
 docker images -f dangling=true --format '{{.Repository}} {{.Tag}}' | head -n 1
 try docker run --rm --network none imp:t.tar
 try docker run --rm --network none imp:t.tar /me
 try docker run --rm --network none imp:t.tar sh
 docker rmi $(cut -c 8-19 untagged) >/dev/null
-docker rmi imp:t.tar imp:t.tar.gz imp:t.tar.xz imp:changed >/dev/null
+docker rmi imp:t.tar imp:t.tar.gz imp:t.tar.xz imp:changed imp:read >/dev/null
 docker rmi bad 2>/dev/null >/dev/null
 echo nonsense | try docker load
 try docker load -i /dev/null 2>&1 | sed "s/docker-import-[0-9]*/docker-import/"

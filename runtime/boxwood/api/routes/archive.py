@@ -111,9 +111,7 @@ async def commit(call: Call) -> Response:
         call.text("tag"),
         comment=call.text("comment"),
         author=call.text("author"),
-        changes=tuple(
-            line for text in call.request.query.get("changes", ()) for line in text.split("\n")
-        ),
+        changes=tuple(call.request.query.get("changes", ())),
         pause=call.flag("pause", True),
         config=config,
     )

@@ -8,147 +8,88 @@ from __future__ import annotations
 
 import posixpath
 import re
+import signal
 from collections.abc import Callable, Sequence
-
-import msgspec
 
 from boxwood.errors import InvalidArgument
 from boxwood.model.config import ContainerConfig, HealthConfig
 from boxwood.model.wire import replace
+from boxwood.services.images import instructions
+from boxwood.services.images.expansion import quoted, word, words
+from boxwood.services.images.instructions import Instruction
 
-_TEXT_LIMIT = 64 << 10
-"""Characters of one change."""
 _SHELL = ("/bin/sh", "-c")
-_SINGLE = frozenset({"STOPSIGNAL", "USER", "WORKDIR"})
-_PORT = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?(?:/(tcp|udp|sctp))?", re.ASCII | re.IGNORECASE)
+_PORTS = re.compile(r"([0-9]+)(?:-([0-9]+))?", re.ASCII)
+_LAST_PORT = 65535
+_PROTOCOLS = ("tcp", "udp", "sctp")
 _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)")
 _UNITS = {"ns": 1, "us": 1e3, "µs": 1e3, "ms": 1e6, "s": 1e9, "m": 60e9, "h": 3600e9}
+_LEAST_DURATION = 1_000_000
+"""Nanoseconds: a health check cannot wait less (Docker's ``MinimumDuration``)."""
+_INT32 = (1 << 31) - 1
+_SIGNALS = re.compile(
+    "(SIG)?(" + "|".join(entry.name[3:] for entry in signal.Signals) + r"|RTM(IN\+|AX-)[0-9]{1,2})"
+)
 
 
 def apply_changes(config: ContainerConfig, changes: Sequence[str]) -> ContainerConfig:
-    """Return the config with all changes made, in order.
+    """Return the config with all changes made, in order, as one Dockerfile of all of them would.
 
     Raises:
         InvalidArgument: an unknown or forbidden instruction, or one that does not parse.
     """
-    for change in changes:
-        lines = _lines(change)
-        if not lines:
-            raise InvalidArgument("file with no instructions")
-        for line in lines:
-            config = _apply_one(config, line)
+    if not changes:
+        return config
+    todo = instructions.parse("\n".join(changes), _INSTRUCTIONS)
+    for instruction in todo:
+        config = _INSTRUCTIONS[instruction.name](config, instruction)
     return config
 
 
-def _lines(change: str) -> list[str]:
-    if len(change) > _TEXT_LIMIT:
-        raise InvalidArgument(f"dockerfile parse error: longer than {_TEXT_LIMIT} characters")
-    joined = re.sub(r"\\[ \t]*\n", "", change)
-    lines = (line.strip() for line in joined.split("\n"))
-    return [line for line in lines if line and not line.startswith("#")]
-
-
-def _apply_one(config: ContainerConfig, line: str) -> ContainerConfig:
-    word, _, rest = line.partition(" ")
-    rest = rest.strip()
-    instruction = _INSTRUCTIONS.get(word.upper())
-    if instruction is None:
-        raise InvalidArgument(f"{word.upper()} is not a valid change command")
-    if not rest:
-        count = "exactly" if word.upper() in _SINGLE else "at least"
-        raise InvalidArgument(f"{word.upper()} requires {count} one argument")
-    return instruction(config, rest)
-
-
-def _json_list(text: str) -> list[str] | None:
-    if not text.startswith("["):
-        return None
-    try:
-        return msgspec.json.decode(text.encode(), type=list[str])
-    except (msgspec.MsgspecError, UnicodeEncodeError):
-        return None
-
-
-def _command(text: str) -> tuple[str, ...]:
-    listed = _json_list(text)
-    return tuple(listed) if listed is not None else (*_SHELL, text)
-
-
-def split_words(text: str) -> list[str]:
-    """Split at blanks outside of quotes; quotes and backslashes go, as Docker's parser does.
+def changes_words(changes: Sequence[str]) -> set[str]:
+    """Return which instructions there are, in capitals.
 
     Raises:
-        InvalidArgument: a quote is not closed.
+        InvalidArgument: as :func:`apply_changes`.
     """
-    words: list[str] = []
-    word: list[str] | None = None
-    quote = ""
-    characters = iter(text)
-    for character in characters:
-        if not quote and character in " \t":
-            if word is not None:
-                words.append("".join(word))
-            word = None
-            continue
-        word = [] if word is None else word
-        if character == "\\" and quote != "'":
-            word.append(next(characters, "\\"))
-        elif quote and character == quote:
-            quote = ""
-        elif not quote and character in "\"'":
-            quote = character
-        else:
-            word.append(character)
-    if quote:
-        raise InvalidArgument(f"dockerfile parse error: unexpected end of statement: {text[:200]}")
-    if word is not None:
-        words.append("".join(word))
-    return words
+    if not changes:
+        return set()
+    return {one.name for one in instructions.parse("\n".join(changes), _INSTRUCTIONS)}
 
 
-def _pairs(name: str, text: str) -> list[tuple[str, str]]:
-    """``a=b "c=d e"``, or the old ``a all the rest``."""
-    first = re.split(r"[ \t]", text, maxsplit=1)
-    if "=" not in first[0]:
-        if len(first) < 2:
-            raise InvalidArgument(f"{name} must have two arguments")
-        return [(first[0], first[1].strip())]
-    pairs = []
-    for word in split_words(text):
-        key, equals, value = word.partition("=")
-        if not equals or not key:
-            raise InvalidArgument(
-                f"dockerfile parse error: Syntax error - can't find = in {word[:200]!r}. "
-                "Must be of the form: name=value"
-            )
-        pairs.append((key, value))
-    return pairs
+def _environment(config: ContainerConfig) -> dict[str, str]:
+    """What ``$NAME`` stands for: all of one instruction sees the environment from before it."""
+    return dict(entry.partition("=")[::2] for entry in config.env or ())
 
 
-def _expand(config: ContainerConfig, text: str) -> str:
-    """``$NAME`` and ``${NAME}`` from the environment so far; ``\\$`` is a dollar."""
-    known = dict(entry.partition("=")[::2] for entry in config.env or ())
-
-    def value(found: re.Match[str]) -> str:
-        if found[0] == "\\$":
-            return found[0]
-        return known.get(found[1] or found[2], "")
-
-    return re.sub(r"\\\$|\$\{([A-Za-z_]\w*)\}|\$([A-Za-z_]\w*)", value, text, flags=re.ASCII)
+def _one(config: ContainerConfig, instruction: Instruction) -> str:
+    return word(instruction.only(), _environment(config))
 
 
-def _cmd(config: ContainerConfig, text: str) -> ContainerConfig:
-    return replace(config, cmd=_command(text))
+def _command(instruction: Instruction) -> tuple[str, ...]:
+    if instruction.is_json:
+        return instruction.arguments
+    return (*_SHELL, *instruction.arguments)
 
 
-def _entrypoint(config: ContainerConfig, text: str) -> ContainerConfig:
-    return replace(config, entrypoint=_command(text))
+def _cmd(config: ContainerConfig, instruction: Instruction) -> ContainerConfig:
+    return replace(config, cmd=_command(instruction))
 
 
-def _env(config: ContainerConfig, text: str) -> ContainerConfig:
-    # All of one instruction sees the environment from before it.
+def _entrypoint(config: ContainerConfig, instruction: Instruction) -> ContainerConfig:
+    # Without arguments there is none, so that the one from before remains.
+    return replace(config, entrypoint=_command(instruction) if instruction.arguments else None)
+
+
+def _pairs(config: ContainerConfig, instruction: Instruction) -> list[tuple[str, str]]:
+    environment = _environment(config)
+    pairs = instruction.pairs()
+    return [(word(key, environment), word(value, environment)) for key, value in pairs]
+
+
+def _env(config: ContainerConfig, instruction: Instruction) -> ContainerConfig:
     entries = list(config.env or ())
-    for key, value in _pairs("ENV", _expand(config, text)):
+    for key, value in _pairs(config, instruction):
         place = [at for at, entry in enumerate(entries) if entry.partition("=")[0] == key]
         if place:
             entries[place[0]] = f"{key}={value}"
@@ -157,39 +98,58 @@ def _env(config: ContainerConfig, text: str) -> ContainerConfig:
     return replace(config, env=tuple(entries))
 
 
-def _label(config: ContainerConfig, text: str) -> ContainerConfig:
-    pairs = _pairs("LABEL", _expand(config, text))
-    return replace(config, labels={**(config.labels or {}), **dict(pairs)})
+def _label(config: ContainerConfig, instruction: Instruction) -> ContainerConfig:
+    return replace(config, labels={**(config.labels or {}), **dict(_pairs(config, instruction))})
 
 
-def _expose(config: ContainerConfig, text: str) -> ContainerConfig:
+def _expose(config: ContainerConfig, instruction: Instruction) -> ContainerConfig:
     ports: dict[str, dict[str, object]] = dict(config.exposed_ports or {})
-    for word in split_words(_expand(config, text)):
-        found = _PORT.fullmatch(word)
-        low = int(found[1]) if found else 0
-        high = int(found[2] or low) if found else 0
-        if not found or low > high or high > 65535:
-            raise InvalidArgument(f"invalid containerPort: {word}")
-        for port in range(low, high + 1):
-            ports[f"{port}/{(found[3] or 'tcp').lower()}"] = {}
+    environment = _environment(config)
+    for text in instruction.some():
+        for spec in words(text, environment):
+            ports.update({port: {} for port in _exposed(spec)})
     return replace(config, exposed_ports=ports)
 
 
-def _user(config: ContainerConfig, text: str) -> ContainerConfig:
-    return replace(config, user=_one("USER", _expand(config, text)))
+def _exposed(spec: str) -> list[str]:
+    """Return the ports of ``[[ADDRESS:]HOST:]PORT[-PORT][/PROTOCOL]``; only the last part counts.
+
+    Raises:
+        InvalidArgument
+    """
+    ports, _, protocol = spec.partition("/")
+    before, _, ports = ports.rpartition(":")
+    _, _, host = before.rpartition(":")
+    if not ports:
+        raise InvalidArgument(f"no port specified: {spec}<empty>")
+    low, high = _range("containerPort", ports)
+    if host:
+        start, end = _range("hostPort", host)
+        if end - start != high - low and high != low:
+            raise InvalidArgument(
+                f"invalid ranges specified for container and host Ports: {ports} and {host}"
+            )
+    if (protocol or "tcp").lower() not in _PROTOCOLS:
+        raise InvalidArgument(f"invalid proto: {protocol}")
+    return [f"{port}/{(protocol or 'tcp').lower()}" for port in range(low, high + 1)]
 
 
-def _one(name: str, text: str) -> str:
-    words = split_words(text)
-    if len(words) != 1:
-        raise InvalidArgument(f"{name} requires exactly one argument")
-    return words[0]
+def _range(name: str, text: str) -> tuple[int, int]:
+    found = _PORTS.fullmatch(text[:16])
+    low = int(found[1]) if found else 1
+    high = int(found[2] or low) if found else 0
+    if low > high or high > _LAST_PORT:
+        raise InvalidArgument(f"invalid {name}: {text}")
+    return low, high
 
 
-def _volume(config: ContainerConfig, text: str) -> ContainerConfig:
-    text = _expand(config, text)
-    listed = _json_list(text)
-    paths = listed if listed is not None else split_words(text)
+def _user(config: ContainerConfig, instruction: Instruction) -> ContainerConfig:
+    return replace(config, user=_one(config, instruction))
+
+
+def _volume(config: ContainerConfig, instruction: Instruction) -> ContainerConfig:
+    environment = _environment(config)
+    paths = [word(path.strip(), environment) for path in instruction.some()]
     if not all(paths):
         raise InvalidArgument("VOLUME specified can not be an empty string")
     volumes: dict[str, dict[str, object]] = dict(config.volumes or {})
@@ -197,24 +157,32 @@ def _volume(config: ContainerConfig, text: str) -> ContainerConfig:
     return replace(config, volumes=volumes)
 
 
-def _workdir(config: ContainerConfig, text: str) -> ContainerConfig:
-    path = _expand(config, text)
-    words = split_words(path)
+def _workdir(config: ContainerConfig, instruction: Instruction) -> ContainerConfig:
+    path = _one(config, instruction)
+    if not path:
+        raise InvalidArgument("cannot normalize nothing")
     base = config.working_dir or "/"
-    # A working directory may hold blanks: it is the whole line.
-    return replace(config, working_dir=posixpath.normpath(posixpath.join("/", base, *words[:1])))
+    return replace(config, working_dir=posixpath.normpath(posixpath.join("/", base, path)))
 
 
-def _stop_signal(config: ContainerConfig, text: str) -> ContainerConfig:
-    return replace(config, stop_signal=_one("STOPSIGNAL", _expand(config, text)))
+def _stop_signal(config: ContainerConfig, instruction: Instruction) -> ContainerConfig:
+    text = _one(config, instruction)
+    if text.isdecimal():
+        known = len(text) <= 3 and 1 <= int(text) <= signal.SIGRTMAX
+    else:
+        known = _SIGNALS.fullmatch(text.upper()) is not None
+    if not known:
+        raise InvalidArgument(f"invalid signal: {text[:100]}")
+    return replace(config, stop_signal=text)
 
 
-def _on_build(config: ContainerConfig, text: str) -> ContainerConfig:
-    word = text.split(None, 1)[0].upper()
-    if word == "ONBUILD":
+def _on_build(config: ContainerConfig, instruction: Instruction) -> ContainerConfig:
+    text = instruction.some()[0]
+    name = text.split(None, 1)[0].upper()
+    if name == "ONBUILD":
         raise InvalidArgument("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")
-    if word in ("FROM", "MAINTAINER"):
-        raise InvalidArgument(f"{word} isn't allowed as an ONBUILD trigger")
+    if name in ("FROM", "MAINTAINER"):
+        raise InvalidArgument(f"{name} isn't allowed as an ONBUILD trigger")
     return replace(config, on_build=(*(config.on_build or ()), text))
 
 
@@ -224,42 +192,52 @@ def nanoseconds(text: str) -> int:
     Raises:
         InvalidArgument: it is none.
     """
+    sign = -1 if text.startswith("-") else 1
+    rest = text.lstrip("+-") if text[:2] not in ("--", "++", "+-", "-+") else ""
     total, at = 0.0, 0
-    while found := _DURATION_PART.match(text, at):
+    while found := _DURATION_PART.match(rest, at):
         total += float(found[1]) * _UNITS[found[2]]
         at = found.end()
-    if (not text or at != len(text)) and text != "0":
-        raise InvalidArgument(f"dockerfile parse error: invalid duration {text[:100]!r}")
-    return int(total)
+    if rest != "0" and (not rest or at != len(rest)):
+        unit = "missing unit in" if rest.isdecimal() else "invalid"
+        raise InvalidArgument(f"time: {unit} duration {quoted(text[:100])}")
+    return sign * int(total)
 
 
-def _healthcheck(config: ContainerConfig, text: str) -> ContainerConfig:
-    health = HealthConfig()
-    while found := re.match(r"--([a-z-]+)=(\S*)\s*", text):
-        health = _health_option(health, found[1], found[2])
-        text = text[found.end() :]
-    word, _, rest = text.partition(" ")
-    if word.upper() == "NONE":
+def _healthcheck(config: ContainerConfig, instruction: Instruction) -> ContainerConfig:
+    kind, *arguments = instruction.some()
+    if kind.upper() == "NONE":
+        if arguments:
+            raise InvalidArgument("HEALTHCHECK NONE takes no arguments")
         return replace(config, healthcheck=HealthConfig(test=("NONE",)))
-    if word.upper() != "CMD" or not rest.strip():
-        raise InvalidArgument(f'Unknown type "{word.upper()}" in HEALTHCHECK (try CMD)')
-    listed = _json_list(rest.strip())
-    test = ("CMD", *listed) if listed is not None else ("CMD-SHELL", rest.strip())
-    return replace(config, healthcheck=replace(health, test=test))
+    if kind.upper() != "CMD":
+        raise InvalidArgument(f"Unknown type {quoted(kind.upper())} in HEALTHCHECK (try CMD)")
+    if not arguments:
+        raise InvalidArgument("Missing command after HEALTHCHECK CMD")
+    health = HealthConfig(test=("CMD" if instruction.is_json else "CMD-SHELL", *arguments))
+    for name, value in instruction.flags.items():
+        health = _health_option(health, name, value)
+    return replace(config, healthcheck=health)
 
 
 def _health_option(health: HealthConfig, name: str, value: str) -> HealthConfig:
+    if not value:
+        return health
     if name == "retries":
-        if not value.isdigit() or int(value) < 1 or int(value) > 1_000_000:
-            raise InvalidArgument("dockerfile parse error: --retries must be at least 1")
-        return replace(health, retries=int(value))
-    field = name.replace("-", "_")
-    if field not in ("interval", "timeout", "start_period", "start_interval"):
-        raise InvalidArgument(f"dockerfile parse error: unknown flag: {name}")
-    return replace(health, **{field: nanoseconds(value)})
+        if not re.fullmatch(r"[+-]?[0-9]+", value, re.ASCII):
+            said = f"strconv.ParseInt: parsing {quoted(value)}: invalid syntax"
+            raise InvalidArgument(said)
+        number = int(value[:20])
+        if number < 1 or number > _INT32:
+            raise InvalidArgument(f"--retries must be at least 1 (not {number})")
+        return replace(health, retries=number)
+    length = nanoseconds(value)
+    if 0 < length < _LEAST_DURATION or length < 0:
+        raise InvalidArgument(f"Interval {quoted(name)} cannot be less than 1ms")
+    return replace(health, **{name.replace("-", "_"): length})
 
 
-_INSTRUCTIONS: dict[str, Callable[[ContainerConfig, str], ContainerConfig]] = {
+_INSTRUCTIONS: dict[str, Callable[[ContainerConfig, Instruction], ContainerConfig]] = {
     "CMD": _cmd,
     "ENTRYPOINT": _entrypoint,
     "ENV": _env,
