@@ -79,10 +79,10 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def names(self) -> str:
-        """Its host name as a line of ``/etc/hosts`` has it: the whole one first."""
-        if self.domainname:
-            return f"{self.hostname}.{self.domainname} {self.hostname}"
-        return self.hostname
+        """Its host name as a line of ``/etc/hosts`` has it: the whole one, then its first part."""
+        whole = f"{self.hostname}.{self.domainname}" if self.domainname else self.hostname
+        first, dot, _ = whole.partition(".")
+        return f"{whole} {first}" if dot else whole
 
 
 def write_files(directory: Path, identity: Identity) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.fields.box import TIMEOUT, Api, Box
+from tests.integration.fields.box import TIMEOUT, Api, Box, body_of
 from tests.integration.fields.claims import shows
 from tests.support.http import UnixConnection
 
@@ -24,6 +24,26 @@ def test_what_runs(api: Api) -> None:
     assert "no-such" in api.refused(404, config={"Image": "no-such", "Cmd": ["true"]})
 
 
+def test_the_platform_that_is_asked_for(api: Api) -> None:
+    """Another one than the image's is never run: the docker client goes and pulls it instead."""
+    own = api.ok("GET", "/images/busybox/json")["Architecture"]
+    other = "s390x" if own != "s390x" else "riscv64"
+    for platform, status, words in (
+        (f"linux/{own}", 201, ""),
+        (own, 201, ""),
+        ("linux", 201, ""),
+        ("", 201, ""),
+        (f"linux/{other}", 404, "but its platform"),
+        (f"windows/{own}", 404, "does not match the specified platform"),
+        ("a/b/c/d", 400, "invalid platform"),
+    ):
+        where = f"/containers/create?platform={platform}"
+        answer = api.call("POST", where, body_of("true"))
+        if answer.status == 201:
+            api.remove(answer.json()["Id"])
+        assert (answer.status, words in str(answer.body)) == (status, True), (platform, answer)
+
+
 @shows("ContainerConfig.Env")
 def test_environment(api: Api, default: Box) -> None:
     out = api.sh("env", config={"Env": ["A=1", "B=x=y", "PATH=/bin", "EMPTY="]}).splitlines()
@@ -36,6 +56,13 @@ def test_environment(api: Api, default: Box) -> None:
 def test_working_directory(api: Api, default: Box) -> None:
     out = api.sh("pwd; stat -c '%u %g %a' .", config={"WorkingDir": "/made/for/me"})
     assert out.split() == ["/made/for/me", "0", "0", "755"]
+    host = {"ReadonlyRootfs": True}
+    out = api.sh("pwd; touch x 2>&1", config={"WorkingDir": "/made/too"}, host=host)
+    assert out == "/made/too\ntouch: x: Read-only file system\n"
+    done = api.create(body_of("pwd", config={"WorkingDir": "/proc/no/such"}, host=host))
+    answer = api.call("POST", f"/containers/{done.json()['Id']}/start")
+    api.remove(done.json()["Id"])
+    assert 'chdir to cwd ("/proc/no/such") set in config.json failed' in answer.message
     assert default.sh("pwd") == "/\n"
 
 

@@ -366,6 +366,7 @@ def test_exec_process() -> None:
 
 REFUSED = {
     "Minimum memory limit allowed is 6MB": {"memory": MIB},
+    "Minimum memory limit allowed is 6M": {"memory": -5},
     "Minimum memoryswap limit should be larger": {"memory": 8 * MIB, "memory_swap": 7 * MIB},
     "You should always set the Memory limit": {"memory_swap": 7 * MIB},
     "Minimum memory reservation allowed is 6MB": {"memory_reservation": 1},

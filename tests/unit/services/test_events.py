@@ -81,6 +81,7 @@ async def test_times_never_run_backwards() -> None:
         ({"container": ["web"]}, True),
         ({"container": ["/web"]}, True),
         ({"container": ["aaa"]}, True),
+        ({"container": ["we"]}, True),
         ({"container": ["other"]}, False),
         ({"label": ["k"]}, True),
         ({"label": ["k=v"]}, True),

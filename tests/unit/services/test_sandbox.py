@@ -25,6 +25,9 @@ def test_hosts() -> None:
     assert "10.0.0.3\tdb" in lines
     assert "fe80::1\tsix" in lines
     assert lines[-1] == "10.0.0.2\tweb.example.org web"
+    assert Identity(hostname="web").names == "web"
+    assert Identity(hostname="mail.example.org").names == "mail.example.org mail"
+    assert Identity(hostname="a.b", domainname="c").names == "a.b.c a"
 
 
 @pytest.mark.parametrize("entry", ["", "db", ":1.2.3.4", "db:", "d b:1.2.3.4", "db:1\n2"])

@@ -149,6 +149,8 @@ def compile_container(
     if init:
         ops.append(_INIT_BIND)
     if spec["root"].get("readonly"):
+        # While it can be made: what Docker does when it creates the container.
+        ops.append(("mkdir", process["cwd"], 0o755, 0, 0))
         ops.append(("attr", "/", 0, p.ATTR_RDONLY, 0, 0))
     ops.append(("pivot",))
     ops.append(("keyring", f"_ses.{name}"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from boxwood.api import compat
+from boxwood.api import compat, decode
 from boxwood.api.http.message import Response, json_response
 from boxwood.api.routing import JSON_BODY, Route
 from boxwood.api.shapes.networks import inspect as inspect_shape
@@ -52,7 +52,7 @@ async def inspect(call: Call) -> Response:
 
 async def create(call: Call) -> Response:
     """``POST /networks/create``"""
-    wanted = call.body(NetworkCreate)
+    wanted = decode.convert(call.required(), NetworkCreate)
     wanted = call.admit.typed(wanted, wanted.name)
     if call.minor < FAMILIES_SINCE:
         wanted = replace(wanted, ipv4=None)

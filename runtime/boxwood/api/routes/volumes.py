@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from boxwood.api import decode
 from boxwood.api.http.message import Response, json_response
 from boxwood.api.routing import JSON_BODY, Route
 from boxwood.api.shapes.volumes import volume
@@ -40,7 +41,7 @@ async def list_volumes(call: Call) -> Response:
 
 async def create(call: Call) -> Response:
     """``POST /volumes/create``"""
-    wanted = call.body(VolumeCreate)
+    wanted = decode.convert(call.required(), VolumeCreate)
     wanted = call.admit.typed(wanted, wanted.name)
     if wanted.cluster_volume_spec is not None:
         raise Unsupported("create volume: ClusterVolumeSpec: this engine has no cluster volumes")

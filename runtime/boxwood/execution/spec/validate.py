@@ -52,7 +52,7 @@ def validate_host_config(
 
 
 def _memory(_: ContainerConfig, host: HostConfig, machine: Machine, warnings: list[str]) -> None:
-    if 0 < host.memory < MIN_MEMORY:
+    if host.memory and host.memory < MIN_MEMORY:
         raise InvalidArgument("Minimum memory limit allowed is 6MB")
     if host.memory > 0 and "memory" not in machine.controllers:
         warnings.append(

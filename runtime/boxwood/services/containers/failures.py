@@ -38,7 +38,7 @@ def describe(error: LaunchError) -> str:
         if error.errno == errno.ENOENT:
             return f'exec: "{target}": stat {target}: no such file or directory'
         return f'exec: "{target}": {reason}'
-    if error.operation == "cwd":
+    if error.operation in ("cwd", "mkdir"):
         return f'chdir to cwd ("{target}") set in config.json failed: {reason}'
     if error.operation == "source_beneath":
         return f"cannot access path {target.replace(': ', '/', 1)}: {reason}"

@@ -62,7 +62,9 @@ def _has_label(event: Event, wanted: str) -> bool:
 def _is_actor(event: Event, values: frozenset[str]) -> bool:
     name = event.actor.attributes.get("name", "")
     return any(
-        value.lstrip("/") == name or event.actor.id.startswith(value) for value in values if value
+        name.startswith(value.lstrip("/")) or event.actor.id.startswith(value)
+        for value in values
+        if value
     )
 
 
