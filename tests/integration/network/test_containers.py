@@ -123,6 +123,57 @@ def test_connect_and_disconnect_while_it_does_not_run(api: Api) -> None:
         assert f"default via {networks(box)['two']['Gateway']} " in box.sh("ip route")
 
 
+def test_a_network_of_the_same_name_until_the_first_start(api: Api) -> None:
+    """As in Docker: what was only created starts in the network that bears the name by then; what
+    has run was in one that is gone."""
+    with api.made("true", host=host("two")) as box:
+        for _ in range(2):
+            old = api.ok("GET", "/networks/two")["Id"]
+            api.ok("DELETE", "/networks/two")
+            assert api.call("POST", f"/containers/{box.id}/start").status == 404
+            api.ok("POST", "/networks/create", {"Name": "two"})
+        box.start()
+        assert box.wait() == 0
+        assert networks(box)["two"]["NetworkID"] == api.ok("GET", "/networks/two")["Id"] != old
+        api.ok("DELETE", "/networks/two")
+        api.ok("POST", "/networks/create", {"Name": "two"})
+        answer = api.call("POST", f"/containers/{box.id}/start")
+        assert (answer.status, "not found" in answer.message) == (404, True)
+
+
+def test_a_restart_keeps_the_address(api: Api) -> None:
+    with api.living(host=host("one")) as box, api.living(host=host("one")) as other:
+        had = networks(box)["one"]["IPAddress"]
+        api.ok("POST", f"/containers/{box.id}/restart?t=0")
+        assert networks(box)["one"]["IPAddress"] == had
+        api.ok("POST", f"/containers/{box.id}/stop?t=0")
+        with api.living(host=host("one")) as third:
+            assert networks(third)["one"]["IPAddress"] not in (had, networks(other)["one"])
+        box.start()
+        assert networks(box)["one"]["IPAddress"] == had
+        part(api, "one", box)
+        join(api, "one", box)
+        assert networks(box)["one"]["IPAddress"] == had
+
+
+def test_into_no_network_at_last(api: Api) -> None:
+    """Who runs and is in no network can be put into `none`, which excludes all others."""
+    with api.living(host=host("one")) as box:
+        part(api, "one", box)
+        answer = api.call("POST", "/networks/host/connect", {"Container": box.id})
+        assert (answer.status, "host network" in answer.message) == (400, True)
+        join(api, "none", box)
+        assert list(networks(box)) == ["none"]
+        answer = api.call("POST", "/networks/one/connect", {"Container": box.id})
+        assert (answer.status, "private (none) mode" in answer.message) == (400, True)
+        api.ok("POST", f"/containers/{box.id}/restart?t=0")
+        assert box.sh("ls /sys/class/net").split() == ["lo"]
+        part(api, "none", box)
+        assert networks(box) == {}
+        join(api, "one", box)
+        assert "eth0" in box.sh("ls /sys/class/net")
+
+
 def test_what_is_refused(api: Api) -> None:
     def refused(network: str, box: Box, action: str = "connect") -> str:
         answer = api.call("POST", f"/networks/{network}/{action}", {"Container": box.id})

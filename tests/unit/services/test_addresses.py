@@ -51,6 +51,40 @@ def test_addresses_come_in_a_row_and_freed_ones_last() -> None:
     assert addresses.owners(ID) == {"2", "a", "b", "c", "d"}
 
 
+def test_who_comes_back_gets_what_it_had() -> None:
+    addresses = opened(TINY, SIX, ipv6=True)
+    had = [addresses.allocate(ID, f"1{who}", member=who) for who in "ab"]
+    for who in "ab":
+        addresses.release(ID, f"1{who}")
+    addresses.allocate(ID, "other")
+    assert [addresses.allocate(ID, f"2{who}", member=who) for who in "ba"] == had[::-1]
+    addresses.release(ID, "2a")
+    addresses.allocate(ID, "thief", "10.0.0.2")
+    again = addresses.allocate(ID, "3a", member="a")
+    assert again[0] == "10.0.0.5/29", "what another has by now is not taken from it"
+    assert again[1] == had[0][1]
+    assert addresses.allocate(ID, "4", "10.0.0.6", member="b")[0] == "10.0.0.6/29"
+
+
+def test_who_was_claimed_after_a_start_gets_it_too() -> None:
+    addresses = opened(TINY)
+    addresses.claim(ID, "1a", ["10.0.0.4/29"], member="a")
+    addresses.release(ID, "1a")
+    assert addresses.allocate(ID, "2a", member="a") == ("10.0.0.4/29",)
+
+
+def test_not_everybody_who_has_ever_left_is_remembered() -> None:
+    addresses = opened(SIX, ipv6=True)
+    first = addresses.allocate(ID, "first", member="first")
+    addresses.release(ID, "first")
+    for number in range(3000):
+        addresses.allocate(ID, "other", member=f"{number}")
+        addresses.release(ID, "other")
+    assert len(addresses._open[ID].left) < 2000
+    assert not addresses._open[ID].members
+    assert addresses.allocate(ID, "again", member="first") != first
+
+
 def test_both_families_or_neither() -> None:
     """An owner that gets no address of one family keeps none of the other."""
     small = IPAMConfig(subnet="fd00:2::/127", gateway="fd00:2::")

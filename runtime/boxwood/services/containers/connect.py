@@ -231,10 +231,10 @@ def check_together(mode: str, networks: list[str]) -> None:
     """Refuse networks that exclude one another. Raises InvalidArgument in Docker's words."""
     if networks and mode.startswith("container:"):
         raise InvalidArgument(_SHARED)
-    if len(networks) < 2:
-        return
     if "host" in networks and mode != "host":
         raise InvalidArgument(_HOST)
+    if len(networks) < 2:
+        return
     if "host" in networks:
         raise InvalidArgument(_SHARED)
     if "none" in networks:

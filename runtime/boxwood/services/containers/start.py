@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from boxwood.errors import (
     Conflict,
     InvalidArgument,
     LaunchError,
+    NotFound,
     NotModified,
     ResourceExhausted,
 )
@@ -83,6 +85,7 @@ class Starter:
     async def start_locked(self, container: Container, live: Live, restart: bool = False) -> None:
         """Start it; the caller holds both locks. ``restart``: by its policy."""
         fault("start.begun")
+        container = self._settled(container)
         try:
             container, task = await self._run(container, live)
         except OSError as error:
@@ -100,6 +103,20 @@ class Starter:
         fault("start.launched")
         self._record(container, live, task, restart)
         fault("start.recorded")
+
+    def _settled(self, container: Container) -> Container:
+        """Return one that has never run in the networks that bear the names it was made for.
+
+        As in Docker: until its first start a name counts; then the network, which may be gone.
+        """
+        if container.state.has_started:
+            return container
+        networks = {}
+        for name, at in container.networks.items():
+            with contextlib.suppress(NotFound):  # the start itself says so
+                network, _ = self._context.networks.resolve(name)
+                networks[name] = replace(at, network_id=network.id if network else "")
+        return replace(container, networks={**container.networks, **networks})
 
     async def _run(self, container: Container, live: Live) -> tuple[Container, Task]:
         """Return the container as it has joined its networks, and its task."""

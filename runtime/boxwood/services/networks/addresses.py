@@ -3,7 +3,8 @@
 In memory only: what is used stands in the containers' records, and is claimed again at a start.
 Within a pool the next address is the one after the last that was given out; freed ones come back
 when the end is reached, the oldest first, so that a new container rarely gets the address that
-others still know as somebody else's.
+others still know as somebody else's. For the same reason one that comes back gets the address that
+it had, as long as nobody else has been given it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
     from boxwood.model.network import IPAMConfig, Network
     from boxwood.services.networks.ranges import Address
+
+
+_REMEMBERED = 1024
+"""How many members of a network that have left it keep their claim to an address: bounds memory."""
 
 
 class AddressPool:
@@ -72,6 +77,10 @@ class AddressPool:
         """Return the owner of an address; None if it is free."""
         return self._used.get(int(address))
 
+    def is_free(self, address: Address) -> bool:
+        """Whether an endpoint can have an address of the subnet now."""
+        return int(address) not in self._used and not self.keeps(address)
+
     def keeps(self, address: Address) -> bool:
         """Whether an address is not for endpoints: gateway, auxiliary, or an edge."""
         return int(address) in self._kept
@@ -107,9 +116,33 @@ class _Open:
             if config.subnet and (network.ipv6 if ":" in config.subnet else network.ipv4)
         )
         self.owners: dict[str, tuple[str, ...]] = {}
+        self.members: dict[str, str] = {}
+        """Whose an owner is: the container of an endpoint."""
+        self.left: dict[str, tuple[str, ...]] = {}
+        """What members had that are gone, the latest last."""
 
     def of(self, version: int) -> list[AddressPool]:
         return [pool for pool in self.pools if pool.version == version]
+
+    def leave(self, owner: str) -> tuple[str, ...]:
+        """Forget an owner and remember what its member had; returns that."""
+        held = self.owners.pop(owner, ())
+        member = self.members.pop(owner, "")
+        if member and held:
+            self.left.pop(member, None)
+            self.left[member] = held
+            if len(self.left) > _REMEMBERED:
+                del self.left[next(iter(self.left))]
+        return held
+
+    def former(self, owner: str, version: int) -> str:
+        """Return the address that an owner's member had and can have again; empty: none."""
+        for text in self.left.get(self.members.get(owner, ""), ()):
+            address = _parse(text.partition("/")[0])
+            pool = self.home(address)
+            if address.version == version and pool is not None and pool.is_free(address):
+                return str(address)
+        return ""
 
     def home(self, address: Address) -> AddressPool | None:
         """Return the pool that an address lies in."""
@@ -138,13 +171,16 @@ class Addresses:
         """A network is gone, or about to go: nothing is given out any more. Idempotent."""
         self._open.pop(network_id, None)
 
-    def allocate(self, network_id: str, owner: str, v4: str = "", v6: str = "") -> tuple[str, ...]:
+    def allocate(
+        self, network_id: str, owner: str, v4: str = "", v6: str = "", *, member: str = ""
+    ) -> tuple[str, ...]:
         """Give an owner one address of each family that the network has.
 
         Args:
             network_id: the network's full id.
             owner: who gets them; one that has some already gets the same, if they are asked for.
             v4, v6: certain addresses; empty: any.
+            member: whose the owner is (a container's id); it gets what it had before, if it can.
 
         Returns:
             ``172.17.0.2/16``, IPv4 first; nothing for a network without subnets, whose owner is
@@ -167,17 +203,22 @@ class Addresses:
         if network.own:
             network.owners[owner] = tuple(_single(text) for text in (v4, v6) if text)
             return network.owners[owner]
+        if member:
+            network.members[owner] = member
         given: list[str] = []
         try:
             for version in (4, 6):
                 given += self._one(network, owner, version, wanted[version])
         except BaseException:
+            network.members.pop(owner, None)
             self._give_back(network, given)
             raise
         network.owners[owner] = tuple(given)
         return network.owners[owner]
 
-    def claim(self, network_id: str, owner: str, addresses: Iterable[str]) -> None:
+    def claim(
+        self, network_id: str, owner: str, addresses: Iterable[str], *, member: str = ""
+    ) -> None:
         """Take up again what an owner has, after a start; with or without prefix lengths.
 
         An address that lies in no subnet any more is left out: it is the container's until its
@@ -204,12 +245,14 @@ class Addresses:
             pool.take(address, owner)
             held.append(pool.shown(address))
         network.owners[owner] = tuple(held)
+        if member:
+            network.members[owner] = member
 
     def release(self, network_id: str, owner: str) -> None:
         """Take back what an owner has. Idempotent, also for a network that is gone."""
         network = self._open.get(network_id)
         if network is not None:
-            held = network.owners.pop(owner, ())
+            held = network.leave(owner)
             if not network.own:
                 self._give_back(network, held)
 
@@ -255,7 +298,7 @@ class Addresses:
     def _one(self, network: _Open, owner: str, version: int, wanted: str) -> list[str]:
         pools = network.of(version)
         if pools and not wanted:
-            wanted = self.choose(network.record, owner, version)
+            wanted = self.choose(network.record, owner, version) or network.former(owner, version)
         if wanted:
             pool, address = _inside(network, version, wanted)
             pool.take(address, owner)

@@ -179,6 +179,8 @@ class Endpoints:
         places = self._places(container)
         place = await self._made(name, container.networks[name])
         before = container.sandbox
+        if not placing.attaches(place.driver):
+            return before  # `none`, for one that was in no network
         try:
             self._allocate(container, place)
             placing.name_interfaces([*places, place])
@@ -350,6 +352,7 @@ class Endpoints:
             place.endpoint,
             asked.ipv4_address if asked else "",
             asked.ipv6_address if asked else "",
+            member=container.id,
         )
 
     async def _hold(
@@ -392,7 +395,9 @@ class Endpoints:
             self._use(container, place)
             self._announcer.know(container, place)
             try:
-                self._networks.addresses.claim(place.spec.id, place.endpoint, place.addresses)
+                self._networks.addresses.claim(
+                    place.spec.id, place.endpoint, place.addresses, member=container.id
+                )
             except BoxwoodError as error:
                 log.error("container %s: %s", ids.short(container.id), error)
 
