@@ -18,6 +18,7 @@ import zstandard
 from isal import igzip
 
 from boxwood.errors import DataLoss, InvalidArgument, NotFound, TooLarge
+from boxwood.model.damage import damage
 from boxwood_plugins.registry._content import Extent, copied, failed, nameless, write_all
 
 if TYPE_CHECKING:
@@ -161,7 +162,10 @@ def _unpacked(fd: int, opener: Callable[[IO[bytes]], Iterator[bytes]], path: str
                 write_all(plain, piece)
     except (OSError, EOFError, lzma.LZMAError, zlib.error, zstandard.ZstdError) as error:
         os.close(plain)
-        raise DataLoss(f"{path}: cannot be decompressed: {error}") from error
+        if isinstance(error, OSError) and error.errno is not None:
+            raise failed("unpack", path, error) from error
+        kind, at = compression(os.pread(fd, 6, 0)), os.lseek(fd, 0, os.SEEK_CUR)
+        raise DataLoss(f"{path}: {damage(kind, error, at)}") from error
     except BaseException:
         os.close(plain)
         raise

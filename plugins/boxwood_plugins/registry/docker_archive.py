@@ -7,16 +7,19 @@ brings compressed is decompressed. Source: facts/formats-and-protocols.md sectio
 
 from __future__ import annotations
 
+import bz2
+import lzma
 import os
 from contextlib import aclosing
 from typing import IO, TYPE_CHECKING, Any, cast
 
 import msgspec
 import zstandard
-from isal import isal_zlib
+from isal import igzip_lib
 
 from boxwood.drivers.hookspecs import hookimpl
 from boxwood.errors import DataLoss, InvalidArgument, NotFound, TooLarge
+from boxwood.model.damage import damage
 from boxwood.model.descriptor import (
     CONFIGS,
     DOCKER_CONFIG,
@@ -47,7 +50,16 @@ if TYPE_CHECKING:
 
 LIST = "manifest.json"
 _PIECE = 1 << 20
-_BROKEN = (cast(type[BaseException], isal_zlib.error), zstandard.ZstdError)
+XZ_MEMORY = 256 << 20
+"""Bytes that the xz decoder may take: its -9 needs 65 MiB."""
+_BROKEN: tuple[type[BaseException], ...] = (
+    cast(type[BaseException], igzip_lib.error),
+    zstandard.ZstdError,
+    lzma.LZMAError,
+    EOFError,
+    ValueError,
+    OSError,
+)
 
 
 class _Entry(msgspec.Struct, frozen=True):
@@ -257,7 +269,7 @@ class _LayerSink(Sink):
         self._plain = Digest.of(b"").hasher()
         self._unpacked = 0
         self._begun = b""
-        self._gzip: Any = None
+        self._stream: Any = None
         self._zstd: Any = None
         self._kind: str | None = None
 
@@ -273,34 +285,41 @@ class _LayerSink(Sink):
     def _start(self) -> bytes:
         begun, self._begun = self._begun, b""
         self._kind = compression(begun)
-        if self._kind == "gzip":
-            self._gzip = isal_zlib.decompressobj(31)
-        elif self._kind == "zstd":
+        if self._kind == "zstd":
             decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 27)
             self._zstd = decompressor.stream_writer(
                 cast(IO[bytes], _Into(self._put)), closefd=False
             )
         elif self._kind:
-            raise InvalidArgument(f"push: a layer that is compressed by {self._kind}")
+            self._stream = _decompressor(self._kind)
         return begun
 
     def _feed(self, piece: bytes) -> None:
         try:
-            if self._gzip is not None:
+            if self._stream is not None:
                 self._inflate(piece)
             elif self._zstd is not None:
                 self._zstd.write(piece)
             else:
                 self._put(piece)
         except _BROKEN as error:
-            raise InvalidArgument(f"push: a layer cannot be decompressed: {error}") from error
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: BaseException) -> InvalidArgument:
+        assert self._kind is not None
+        return InvalidArgument(f"layer {self._digest}: {damage(self._kind, error, self._at)}")
 
     def _inflate(self, piece: bytes) -> None:
         while piece:
-            if self._gzip.eof:  # a further member
-                self._gzip = isal_zlib.decompressobj(31)
-            self._put(self._gzip.decompress(piece, _PIECE))
-            piece = self._gzip.unused_data if self._gzip.eof else self._gzip.unconsumed_tail
+            if self._stream.eof:  # a further member, or zeros
+                piece = piece.lstrip(b"\0")
+                if not piece:
+                    return
+                self._stream = _decompressor(str(self._kind))
+            self._put(self._stream.decompress(piece, _PIECE))
+            while not self._stream.eof and not self._stream.needs_input:
+                self._put(self._stream.decompress(b"", _PIECE))
+            piece = self._stream.unused_data if self._stream.eof else b""
 
     def _put(self, plain: bytes) -> None:
         self._unpacked += len(plain)
@@ -314,9 +333,18 @@ class _LayerSink(Sink):
         super().end()
         if self._kind is None:
             self._feed(self._start())
-        if self._gzip is not None and not self._gzip.eof:
-            raise InvalidArgument("push: a layer cannot be decompressed: it ends too early")
+        if self._stream is not None and not self._stream.eof:
+            raise self._damaged(EOFError())
         self.diff_id = str(Digest.from_hasher(self._plain))
+
+
+def _decompressor(kind: str) -> Any:
+    """Return what takes one member or stream: all three kinds have the same methods."""
+    if kind == "xz":
+        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY)
+    if kind == "bzip2":
+        return bz2.BZ2Decompressor()
+    return igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
 
 
 class _Into:

@@ -14,11 +14,10 @@ import threading
 from collections.abc import Callable
 from typing import Any, Literal
 
-from boxwood.errors import BoxwoodError, InvalidArgument, TooLarge
+from boxwood.errors import InvalidArgument, TooLarge
 from boxwood.execution.worker_compress import SAMPLE, find_compressor
 from boxwood.execution.worker_decompress import (
     CHUNK,
-    LIBRARY_ERRORS,
     Digester,
     Source,
     compression_of,
@@ -49,10 +48,11 @@ class Feeder(threading.Thread):
         growing: int = -1,
         digesting: bool = True,
     ) -> None:
-        """``growing`` as :class:`Source` has it; without ``digesting`` there are no digests."""
+        """``growing`` as :class:`Source` has it; without ``digesting`` it is no layer's."""
         super().__init__(daemon=True)
         self.ring = tar.Ring()
         self._digester = Digester() if digesting else None
+        self._name = _named(arguments) if digesting else "unpack archive"
         self.source = Source(source, self._came, growing)
         self._limit = arguments["max_bytes"]
         self._ratio = arguments.get("max_ratio", 0) or RATIO_LIMIT
@@ -69,7 +69,7 @@ class Feeder(threading.Thread):
         """Pump, and keep what went wrong for the job."""
         try:
             self.compression = compression_of(self.source.peek())
-            for piece in decompressed(self.source, self.compression):
+            for piece in decompressed(self.source, self.compression, self._name):
                 if not self._give(piece):
                     break
         except BaseException as error:  # noqa: BLE001 - raised again by the job
@@ -131,11 +131,17 @@ def fed(feeder: Feeder, take: Callable[[tar.Ring], tar.Extracted]) -> tar.Extrac
         feeder.finish()
         # A stream that broke looks like an archive that is cut off: its own error says more.
         if feeder.error is not None:
-            raise _readable(feeder.error) from None
+            raise feeder.error from None
         raise
     finally:
         feeder.ring.leave()
         feeder.finish()
+
+
+def _named(arguments: dict[str, Any]) -> str:
+    """Return what errors call a layer: by the digest that is known of it, if one is."""
+    digest = arguments.get("digest", "") or arguments.get("diff_id", "")
+    return f"unpack layer: {digest}" if digest else "unpack layer"
 
 
 def _extract(
@@ -169,13 +175,6 @@ def _extract(
         )
     finally:
         os.close(directory)
-
-
-def _readable(error: BaseException) -> BaseException:
-    system = isinstance(error, OSError) and error.errno is not None
-    if system or isinstance(error, BoxwoodError) or not isinstance(error, LIBRARY_ERRORS):
-        return error
-    return InvalidArgument(f"decompress: {error}")
 
 
 def unpack_layer(arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
@@ -213,7 +212,7 @@ def found_out(
         InvalidArgument: the digests are others.
     """
     if feeder.error is not None:
-        raise _readable(feeder.error)
+        raise feeder.error
     found = {"diff_id": feeder.diff_id, "digest": feeder.digest}
     for key, value in found.items():
         wanted = arguments.get(key, "")
@@ -250,7 +249,7 @@ def split_archive(arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
     follow = fds[2] if len(fds) > 2 else -1
     extracted = _extract(feeder, fds[1], arguments, "plain", follow=follow)
     if feeder.error is not None:
-        raise _readable(feeder.error)
+        raise feeder.error
     return {"entries": extracted["entries"], "stored": feeder.source.taken}
 
 
@@ -284,14 +283,14 @@ def extract_plain(
     except tar.TarError:
         feeder.finish()
         if feeder.error is not None:
-            raise _readable(feeder.error) from None
+            raise feeder.error from None
         raise
     finally:
         os.close(directory)
         feeder.ring.leave()
         feeder.finish()
     if feeder.error is not None:
-        raise _readable(feeder.error)
+        raise feeder.error
     return extracted
 
 
@@ -317,15 +316,12 @@ def plain_layer(arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
     del arguments
     hasher, size = hashlib.sha256(), 0
     source = Source(fds[0], lambda _: None)
-    try:
-        for piece in decompressed(source, compression_of(source.peek())):
-            hasher.update(piece)
-            size += len(piece)
-            view = memoryview(piece)
-            while view:
-                view = view[os.write(fds[1], view) :]
-    except LIBRARY_ERRORS as error:
-        raise _readable(error) from error
+    for piece in decompressed(source, compression_of(source.peek()), "read layer"):
+        hasher.update(piece)
+        size += len(piece)
+        view = memoryview(piece)
+        while view:
+            view = view[os.write(fds[1], view) :]
     return {"size": size, "digest": f"sha256:{hasher.hexdigest()}"}
 
 

@@ -19,6 +19,7 @@ import zstandard
 from isal import igzip_lib
 
 from boxwood.errors import InvalidArgument
+from boxwood.model.damage import damage
 from boxwood.model.growing import ALL, heard
 
 CHUNK = 256 << 10
@@ -168,7 +169,7 @@ def _gzip(source: Source) -> Iterator[bytes]:
                     yield member.decompress(b"", CHUNK)
                 piece = member.unused_data if member.eof else b""
     if not member.eof:
-        raise InvalidArgument("decompress: gzip: unexpected end of the stream")
+        raise EOFError
 
 
 def _zstd(source: Source) -> Iterator[bytes]:
@@ -180,7 +181,7 @@ def _zstd(source: Source) -> Iterator[bytes]:
         while data := reader.read(CHUNK):
             yield data
     if not frames.whole:
-        raise InvalidArgument("decompress: zstd: unexpected end of the stream")
+        raise EOFError
 
 
 class _Frames:
@@ -272,7 +273,7 @@ def _blocks(source: Source, compression: str) -> Iterator[bytes]:
                 yield stream.decompress(b"", CHUNK)
             data = stream.unused_data if stream.eof else b""
     if not stream.eof:
-        raise InvalidArgument(f"decompress: {compression}: unexpected end of the stream")
+        raise EOFError
 
 
 def _plain(source: Source) -> Iterator[bytes]:
@@ -280,13 +281,22 @@ def _plain(source: Source) -> Iterator[bytes]:
         yield data
 
 
-def decompressed(source: Source, compression: str) -> Iterator[bytes]:
+def decompressed(source: Source, compression: str, name: str) -> Iterator[bytes]:
     """Yield the content in pieces of at most :data:`CHUNK` bytes.
 
     Raises:
-        InvalidArgument, or an error of the library (:data:`LIBRARY_ERRORS`): the stream is broken
-        or ends too early.
+        InvalidArgument: the stream, which is called ``name``, is broken or ends too early.
+        OSError: it cannot be read.
     """
+    try:
+        yield from _pieces(source, compression)
+    except _LIBRARY_ERRORS as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise InvalidArgument(f"{name}: {damage(compression, error, source.taken)}") from error
+
+
+def _pieces(source: Source, compression: str) -> Iterator[bytes]:
     if compression == "gzip":
         return _gzip(source)
     if compression == "zstd":
@@ -296,7 +306,7 @@ def decompressed(source: Source, compression: str) -> Iterator[bytes]:
     return _plain(source)
 
 
-LIBRARY_ERRORS: tuple[type[BaseException], ...] = (
+_LIBRARY_ERRORS: tuple[type[BaseException], ...] = (
     zlib.error,
     cast(type[BaseException], igzip_lib.error),
     lzma.LZMAError,

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from boxwood.model.digest import Digest
-from boxwood.model.platform import Platform
+from tests.support.layouts import Layout
 from tests.support.needs import need_program
 from tests.support.paths import BOXWOOD, clean_environment
 from tests.support.registry import Registry, serving
-
-OCI = "application/vnd.oci.image"
 
 
 @pytest.fixture(scope="module")
@@ -25,62 +21,6 @@ def registry() -> Iterator[Registry]:
     """A plain registry on the loopback."""
     with serving() as one:
         yield one
-
-
-class Layout:
-    """An OCI layout that a test fills by hand."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.name = f"oci:{path}"
-        self._entries: list[dict[str, Any]] = []
-        (path / "blobs/sha256").mkdir(parents=True)
-        (path / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
-
-    def blob(self, kind: str, data: bytes | dict[str, Any]) -> dict[str, Any]:
-        """Add content; returns its descriptor."""
-        content = data if isinstance(data, bytes) else json.dumps(data).encode()
-        digest = Digest.of(content)
-        (self.path / "blobs/sha256" / digest.hex).write_bytes(content)
-        return {"mediaType": f"{OCI}.{kind}", "digest": str(digest), "size": len(content)}
-
-    def manifest(self, layer: bytes, **more: Any) -> dict[str, Any]:
-        """Add an image of one layer; returns its descriptor."""
-        rootfs = {"type": "layers", "diff_ids": [Digest.of(layer)]}
-        config = {"os": "linux", "architecture": "amd64", "rootfs": rootfs}
-        document = {
-            "schemaVersion": 2,
-            "mediaType": f"{OCI}.manifest.v1+json",
-            "config": self.blob("config.v1+json", config),
-            "layers": [self.blob("layer.v1.tar", layer)],
-            **more,
-        }
-        return self.blob("manifest.v1+json", document)
-
-    def index(self) -> dict[str, Any]:
-        """Add an index of an image for this machine and of one for another."""
-        machine, other = Platform.host().architecture, "riscv64"
-        listed = [
-            {**self.manifest(one.encode() * 600), "platform": {"os": "linux", "architecture": one}}
-            for one in (other, machine)
-        ]
-        document = {
-            "schemaVersion": 2,
-            "mediaType": f"{OCI}.index.v1+json",
-            "manifests": listed,
-        }
-        return self.blob("index.v1+json", document) | {"below": listed}
-
-    def call(self, name: str, entry: dict[str, Any]) -> str:
-        """Give an image a name; returns its digest."""
-        notes = {"org.opencontainers.image.ref.name": name}
-        plain = {key: value for key, value in entry.items() if key != "below"}
-        self._entries.append({**plain, "annotations": notes})
-        (self.path / "index.json").write_text(
-            json.dumps({"schemaVersion": 2, "manifests": self._entries})
-        )
-        digest: str = entry["digest"]
-        return digest
 
 
 @pytest.fixture
