@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, aclosing, asynccontextmanager
@@ -72,20 +73,34 @@ async def entered(make: Callable[[], AbstractContextManager[T]]) -> AsyncIterato
 
 
 async def gather(source: Source, take: Callable[[bytes], object]) -> None:
-    """Hand all of a source to ``take``, in threads, in pieces of about a mebibyte."""
+    """Hand all of a source to ``take``, in threads, in pieces of about a mebibyte.
+
+    While one piece is taken the next one comes.
+    """
     held: list[bytes] = []
     size = 0
-    async with aclosing(source(0)) as stream:  # type: ignore[type-var]
-        async for piece in stream:
-            held.append(piece)
-            size += len(piece)
-            if size >= PIECE:
-                whole = b"".join(held)
-                held, size = [], 0
-                await in_thread(lambda whole=whole: take(whole))  # type: ignore[misc]
-    if held:
-        whole = b"".join(held)
-        await in_thread(lambda: take(whole))
+    running: asyncio.Task[object] | None = None
+    try:
+        async with aclosing(source(0)) as stream:  # type: ignore[type-var]
+            async for piece in stream:
+                held.append(piece)
+                size += len(piece)
+                if size >= PIECE:
+                    whole = b"".join(held)
+                    held, size = [], 0
+                    if running is not None:
+                        await running
+                    running = asyncio.ensure_future(in_thread(functools.partial(take, whole)))
+        if running is not None:
+            await running
+        if held:
+            await in_thread(functools.partial(take, b"".join(held)))
+    finally:
+        if running is not None:
+            running.cancel()
+            await asyncio.wait([running])
+            if not running.cancelled():
+                running.exception()  # whoever waited for it has it
 
 
 class Sink:

@@ -37,7 +37,7 @@ from boxwood_plugins.registry._content import (
 )
 
 LOCK_TRIES, LOCK_WAIT = 300, 0.1
-"""How often, and how many seconds apart: who holds the lock only writes a document."""
+"""How often, and how many seconds apart at most: who holds the lock only writes a document."""
 _BENEATH = mount.RESOLVE_BENEATH | mount.RESOLVE_NO_SYMLINKS | mount.RESOLVE_NO_MAGICLINKS
 
 
@@ -163,11 +163,11 @@ class Folder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other writers of the folder out; raises Unavailable when one does not leave."""
-        for _ in range(LOCK_TRIES):
+        for tried in range(LOCK_TRIES):
             with suppress(BlockingIOError):
                 fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
-            time.sleep(LOCK_WAIT)
+            time.sleep(min(LOCK_WAIT, 0.001 * 2 ** min(tried, 10)))
         else:
             raise Unavailable(f"{self.path}: another program keeps it locked")
         try:

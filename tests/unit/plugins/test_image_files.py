@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import bz2
 import gzip
 import io
 import json
+import lzma
 import os
 import tarfile
+import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +31,7 @@ from boxwood.model.descriptor import (
     Descriptor,
 )
 from boxwood.model.digest import Digest
+from boxwood_plugins.registry._content import PIECE, gather
 from boxwood_plugins.registry._names import parse
 from boxwood_plugins.registry._tars import Tar
 from boxwood_plugins.registry.dir import DirTransport
@@ -191,7 +196,7 @@ async def test_an_index_goes_whole_into_an_archive(tmp_path: Path) -> None:
     assert (await transport.resolve(pinned)).digest == Digest.of(manifest)
 
 
-@pytest.mark.parametrize("how", ["gzip", "two gzips", "zstd", "plain"])
+@pytest.mark.parametrize("how", ["gzip", "two gzips", "zstd", "xz", "bzip2", "plain"])
 async def test_docker_archives_hold_bare_layers(tmp_path: Path, how: str) -> None:
     """What comes compressed is decompressed, and its digest is the diff id."""
     import zstandard
@@ -201,6 +206,8 @@ async def test_docker_archives_hold_bare_layers(tmp_path: Path, how: str) -> Non
         "gzip": gzip.compress(LAYER),
         "two gzips": gzip.compress(LAYER[:half]) + gzip.compress(LAYER[half:]),
         "zstd": zstandard.compress(LAYER),
+        "xz": lzma.compress(LAYER),
+        "bzip2": bz2.compress(LAYER) + bytes(30),
         "plain": LAYER,
     }[how]
     await pushed(DockerArchiveTransport(), f"docker-archive:{tmp_path}/a.tar", layer=layer)
@@ -258,6 +265,57 @@ async def test_archives_of_others(tmp_path: Path, packed: bool, squeezed: bool) 
     assert await fetched(transport, text, one) == layer
     with pytest.raises(NotFound, match="there are a:1"):
         await transport.resolve(transport.parse(f"docker-archive:{tmp_path}/a.tar:b"))
+
+
+# Pieces
+
+
+async def test_the_next_piece_comes_while_one_is_taken() -> None:
+    """And all of them arrive, in their order, whatever their sizes."""
+    sizes = [PIECE, 1, PIECE - 1, 3 * PIECE, 5]
+    taking, taken = threading.Event(), []
+
+    async def pieces(offset: int) -> AsyncIterator[bytes]:
+        for number, size in enumerate(sizes):
+            yield bytes([number]) * size
+            if number == 0:
+                await asyncio.to_thread(taking.wait, 10)
+
+    def take(data: bytes) -> None:
+        taking.set()
+        taken.append(data)
+
+    await gather(pieces, take)
+    whole = b"".join(bytes([number]) * size for number, size in enumerate(sizes))
+    assert b"".join(taken) == whole
+    assert [len(one) for one in taken] == [PIECE, PIECE, 3 * PIECE, 5]
+
+
+@pytest.mark.parametrize("who", ["source", "sink"])
+async def test_after_a_fault_nothing_is_taken_any_more(who: str) -> None:
+    """The thread that is at work is waited for: what it uses is closed next."""
+    working, taken = threading.Event(), 0
+
+    async def pieces(offset: int) -> AsyncIterator[bytes]:
+        for _ in range(2):
+            yield bytes(PIECE)
+        if who == "source":
+            raise InvalidArgument("broken")
+        yield bytes(PIECE)
+
+    def take(data: bytes) -> None:
+        nonlocal taken
+        working.set()
+        time.sleep(0.05)
+        working.clear()
+        taken += 1
+        if who == "sink":
+            raise InvalidArgument("full")
+
+    with pytest.raises(InvalidArgument):
+        await gather(pieces, take)
+    assert not working.is_set()
+    assert taken <= 2
 
 
 # Hostile
