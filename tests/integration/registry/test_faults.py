@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.client import HTTPResponse
-from typing import Any
 from urllib.parse import quote
 
 import pytest
 
 from tests.integration.tar.archives import archive, entry
 from tests.support.engine import Engine
-from tests.support.http import Answer, UnixConnection
 from tests.support.needs import until
+from tests.support.pulls import error_of, first_layer, is_here, nothing_kept, pull
 from tests.support.scripted import INDEX, MANIFEST, Handler, Scripted, described, digest
 
 pytestmark = pytest.mark.root
@@ -28,50 +24,17 @@ SMALL = archive(entry("small", data=b"small"))
 
 
 @pytest.fixture
-def registry() -> Iterator[Scripted]:
-    """A registry with an image of two layers."""
-    with Scripted(BIG, SMALL).serving() as one:
+def house(clean_engine: Engine) -> Iterator[Engine]:
+    """The shared engine; nothing is kept for a next pull."""
+    with nothing_kept(clean_engine) as one:
         yield one
 
 
 @pytest.fixture
-def house(clean_engine: Engine) -> Iterator[Engine]:
-    """The shared engine; what a test pulled goes."""
-    yield clean_engine
-    for image in clean_engine.api("GET", "/images/json?all=1").json():
-        for name in (*image["RepoTags"], *image["RepoDigests"]):
-            if not name.startswith("busybox"):
-                clean_engine.api("DELETE", f"/images/{quote(name, safe='')}?force=1")
-    partial = clean_engine.data_root / "content/partial"
-    for path in partial.iterdir():
-        path.unlink()
-
-
-def pull(house: Engine, name: str, **more: Any) -> Answer:
-    """Pull over the API; the whole stream of messages is in the answer."""
-    return house.api("POST", f"/images/create?fromImage={quote(name, safe='')}", timeout=60, **more)
-
-
-def messages(answer: Answer) -> list[dict[str, Any]]:
-    """Return the messages of a stream."""
-    return [json.loads(line) for line in answer.body.splitlines() if line]
-
-
-def error_of(answer: Answer) -> str:
-    """Return the one error, wherever it stands."""
-    if answer.status != 200:
-        return answer.message
-    return str(next((one["error"] for one in messages(answer) if "error" in one), ""))
-
-
-def is_here(house: Engine, name: str) -> bool:
-    """Is there an image of that name?"""
-    return house.api("GET", f"/images/{quote(name, safe='')}/json").status == 200
-
-
-def first_layer(registry: Scripted) -> str:
-    """Return the path that the big layer is asked for at."""
-    return f"/blobs/{digest(registry.layers[0])}"
+def registry() -> Iterator[Scripted]:
+    """A registry with an image of two layers."""
+    with Scripted(BIG, SMALL).serving() as one:
+        yield one
 
 
 def test_a_cut_is_resumed(house: Engine, registry: Scripted) -> None:
@@ -259,96 +222,6 @@ def test_more_than_was_announced(house: Engine, registry: Scripted) -> None:
     registry.script = script
     assert "more than its" in error_of(pull(house, registry.image))
     assert not is_here(house, registry.image)
-
-
-def test_ten_at_once_are_one_download(house: Engine, registry: Scripted) -> None:
-    """All of them see it; each blob is fetched once."""
-    gate = threading.Event()
-
-    def script(handler: Handler) -> bool:
-        if "/blobs/" in handler.path:
-            gate.wait(20)
-        return False
-
-    registry.script = script
-    with ThreadPoolExecutor(10) as clients:
-        asked = [clients.submit(pull, house, registry.image) for _ in range(10)]
-        until(lambda: len(registry.asked("GET", "/blobs/")) > 0, "it has begun")
-        time.sleep(0.3)
-        gate.set()
-        answers = [one.result() for one in asked]
-    assert [error_of(answer) for answer in answers] == [""] * 10
-    assert all(b"Pull complete" in answer.body for answer in answers)
-    assert len(registry.asked("GET", first_layer(registry))) == 1
-
-
-def begun(house: Engine, name: str) -> tuple[UnixConnection, HTTPResponse]:
-    """Ask for an image as a client that may go away; its stream has begun."""
-    client = UnixConnection(house.socket)
-    client.request("POST", f"/images/create?fromImage={quote(name, safe='')}")
-    stream = client.getresponse()
-    stream.readline()
-    return client, stream
-
-
-def go_away(client: UnixConnection, stream: HTTPResponse) -> None:
-    """Leave in the midst."""
-    stream.close()
-    client.close()
-
-
-def held_up(registry: Scripted) -> tuple[threading.Event, threading.Event]:
-    """Have the big layer stop in its midst; returns what lets it go on, and what tells its end."""
-    going, ended = threading.Event(), threading.Event()
-    data = registry.layers[0]
-
-    def script(handler: Handler) -> bool:
-        if first_layer(registry) not in handler.path or going.is_set():
-            return False
-        handler.send_response(200)
-        handler.send_header("Content-Length", str(len(data)))
-        handler.end_headers()
-        handler.wfile.write(data[:1000])
-        while not going.wait(0.01):
-            if select.select([handler.connection], [], [], 0)[0]:
-                ended.set()  # nothing more is asked here: the connection is closed
-                handler.close_connection = True
-                return True
-        handler.wfile.write(data[1000:])
-        return True
-
-    registry.script = script
-    return going, ended
-
-
-def test_a_client_that_goes_away(house: Engine, registry: Scripted) -> None:
-    """Nobody waits any more: the pull stops; what came is kept for the next one."""
-    going, ended = held_up(registry)
-    client = begun(house, registry.image)
-    kept = house.data_root / "content/partial" / digest(registry.layers[0]).replace(":", "-")
-    until(lambda: kept.exists() and kept.stat().st_size == 1000, "a part is here")
-    go_away(*client)
-    assert ended.wait(10)
-    going.set()
-    registry.headers.clear()
-    assert not is_here(house, registry.image)
-    assert error_of(pull(house, registry.image)) == ""
-    assert [head["range"] for head in registry.headers if "range" in head] == ["bytes=1000-"]
-
-
-def test_one_of_two_clients_goes_away(house: Engine, registry: Scripted) -> None:
-    """The pull goes on for the other one."""
-    going, ended = held_up(registry)
-    first = begun(house, registry.image)
-    until(lambda: registry.asked("GET", first_layer(registry)), "it has begun")
-    second = begun(house, registry.image)
-    go_away(*first)
-    going.set()
-    assert b"Downloaded newer image" in second[1].read()
-    go_away(*second)
-    assert not ended.is_set()
-    assert is_here(house, registry.image)
-    assert len(registry.asked("GET", first_layer(registry))) == 1
 
 
 def test_a_token(house: Engine, registry: Scripted) -> None:

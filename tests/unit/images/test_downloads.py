@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from boxwood.errors import Unavailable, Unsupported
+from boxwood.errors import NotFound, Unavailable, Unsupported
 from boxwood.model.descriptor import Descriptor
 from boxwood.model.digest import Digest
 from boxwood.services.images import downloads
@@ -111,3 +111,42 @@ async def test_a_killed_daemon(tmp_path: Path) -> None:
         missing = len(peer.content) - download.there
         assert b"".join([piece async for piece in download.follow()]) == peer.content
         assert again.sent == missing
+
+
+async def test_who_comes_after_a_failure(tmp_path: Path) -> None:
+    """What has failed for all who waited is begun again by the way of who comes then."""
+    store = Downloads(tmp_path, 3, 1)
+    peer = Peer(os.urandom(100_000), 1 << 30)
+
+    async def nowhere(_: int) -> AsyncIterator[bytes]:
+        yield peer.content[:PIECE]
+        raise NotFound("gone")
+
+    async with store.joined(peer.descriptor, nowhere) as first:
+        with pytest.raises(NotFound):
+            await first.arrived()
+        async with store.joined(peer.descriptor, peer.fetch) as second:
+            assert second is first
+            assert b"".join([piece async for piece in second.follow()]) == peer.content
+    assert peer.streams == [PIECE]
+
+
+async def test_wrong_bytes_of_every_way(tmp_path: Path) -> None:
+    """The next way is used, once for all who found it out; nobody joins what is wrong for good."""
+    store = Downloads(tmp_path, 3, 1)
+    one, other = (Peer(os.urandom(10_000), 1 << 30) for _ in range(2))
+    async with store.joined(one.descriptor, one.fetch) as first:
+        await first.arrived()
+        assert not first.renewable
+        async with store.joined(one.descriptor, other.fetch) as second:
+            assert second.renewable
+            await second.renew(0)
+            await second.arrived()
+            assert (one.streams, other.streams) == ([0], [0])
+            await second.renew(0)  # somebody else has found it out, too
+            assert second.renewals == 1
+        first.wrong = True
+        async with store.joined(one.descriptor, one.fetch) as third:
+            assert third is not first
+            assert b"".join([piece async for piece in third.follow()]) == one.content
+    assert not list((tmp_path / "partial").iterdir())

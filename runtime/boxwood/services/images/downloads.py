@@ -8,7 +8,8 @@ and what :mod:`boxwood.services.images.spans` puts beside it. What is there of i
 daemon: the next one asks for the rest. Nothing vouches for these bytes: who reads them verifies the
 digest, of which there is no saved state, since all of them are unpacked again anyway. Bytes from
 more than one answer that turn out wrong (the faulty ones may be of long ago) are fetched afresh,
-once: :meth:`Download.renew`.
+once: :meth:`Download.renew`; so are those of one answer, if somebody else who waits has another
+way to it. Which bytes are the wrong ones cannot be known: there is one digest, of all of them.
 
 A blob comes over one connection. Where that would take long, and the peer gives parts of it, more
 are added one by one, each taking half of what another one has left, as long as they bring more.
@@ -18,10 +19,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from boxwood.drivers.storage import as_boxwood_error
 from boxwood.errors import (
@@ -29,6 +31,7 @@ from boxwood.errors import (
     DataLoss,
     DeadlineExceeded,
     InvalidArgument,
+    ResourceExhausted,
     TooLarge,
     Unavailable,
     Unsupported,
@@ -36,18 +39,14 @@ from boxwood.errors import (
 from boxwood.faultpoints import PATIENCE
 from boxwood.model.digest import Digest
 from boxwood.services.images.spans import SUFFIX, Span, Spans
+from boxwood.services.images.ways import Fetch, FetchPart, Way, Ways
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from boxwood.drivers.storage import Offload
     from boxwood.model.descriptor import Descriptor
     from boxwood.services.images.arriving import Arriving
-
-Fetch = Callable[[int], AsyncIterator[bytes]]
-"""Opens the content at an offset in bytes."""
-FetchPart = Callable[[int, int], AsyncIterator[bytes]]
-"""Opens a part of the content, from an offset to another one; raises Unsupported where the peer
-gives no parts."""
 
 PIECE = 1 << 20
 BACKOFF = 0.5 * PATIENCE
@@ -62,28 +61,21 @@ GAIN = 1.1
 """How much faster it must have become with one more connection for there to be yet another."""
 
 
-class Way(NamedTuple):
-    """How a blob is fetched: ``attempts`` in all, over ``connections`` at most."""
-
-    fetch: Fetch
-    part: FetchPart | None
-    attempts: int
-    connections: int
-
-
 class Download:
     """One blob. ``received`` grows to ``size``; whoever has joined may follow it."""
 
     def __init__(self, path: Path, size: int, way: Way, slot: asyncio.Semaphore) -> None:
         self.path, self.size = path, size
-        self._way, self._slot = way, slot
+        self.ways, self._slot = Ways(way), slot
         self.renewals = 0
         """How often all of it was thrown away."""
         self.resumed = False
         """Are the bytes from more than one answer?"""
         self.users = 0
         self.spent = False
-        """What is here is a layer by now, or is wrong: it goes with the last who leaves."""
+        """What is here is a layer by now: it goes with the last who leaves."""
+        self.wrong = False
+        """What is here is wrong, whoever was asked: it goes likewise, and nobody joins."""
         self.ahead: dict[str, Arriving] = {}
         """Who unpacks it while it comes, by chain ID; the last who leaves stops those."""
         self._spans = Spans(path, size)
@@ -150,7 +142,20 @@ class Download:
                 await asyncio.wait(tasks)
 
     async def _try(self, fd: int) -> None:
-        attempts = self._way.attempts
+        while True:
+            try:
+                await self._try_way(fd)
+            except ResourceExhausted:
+                raise  # our own disk
+            except BoxwoodError:
+                if not self.ways.failed():
+                    raise
+                self._alone = False
+            else:
+                return
+
+    async def _try_way(self, fd: int) -> None:
+        attempts = self.ways.now.attempts
         for attempt in range(attempts):
             before = self.there
             self.resumed = self.resumed or before > 0
@@ -188,14 +193,14 @@ class Download:
 
     async def _fetch(self, fd: int, span: Span) -> None:
         span.open = False
-        if span.end < self.size and self._way.part is not None and not self._alone:
+        if span.end < self.size and self.ways.now.part is not None and not self._alone:
             try:
-                await self._fill(fd, span, self._way.part(span.at, span.end))
+                await self._fill(fd, span, self.ways.now.part(span.at, span.end))
                 return
             except Unsupported:
                 self._alone = True
         span.open = True
-        await self._fill(fd, span, self._way.fetch(span.at))
+        await self._fill(fd, span, self.ways.now.fetch(span.at))
 
     async def _fill(self, fd: int, span: Span, stream: AsyncIterator[bytes]) -> None:
         """Write what comes until the part is whole: it may be made smaller meanwhile."""
@@ -221,14 +226,14 @@ class Download:
 
     async def _widen(self, fd: int) -> None:
         """Add connections as long as each brings more; see the module."""
-        last, part = 0.0, self._way.part
-        while part is not None and not self._alone:
+        last = 0.0
+        while (part := self.ways.now.part) is not None and not self._alone:
             before = self.there
             await asyncio.sleep(LOOK)
             rate = (self.there - before) / LOOK
             if not rate or (self.size - self.there) / rate < SOON:
                 continue
-            if len(self._helpers) + 1 >= self._way.connections:
+            if len(self._helpers) + 1 >= self.ways.now.connections:
                 continue
             if rate < last * GAIN:
                 return
@@ -254,7 +259,7 @@ class Download:
 
     def _half(self) -> Span | None:
         """Take half of what another connection has left, if that is worth it and can be."""
-        if self._alone or self._way.part is None:
+        if self._alone or self.ways.now.part is None:
             return None
         try:
             return self._spans.split(LEAST_PART)
@@ -309,22 +314,62 @@ class Download:
         """Is all of it here?"""
         return self.received == self.size
 
+    @property
+    def renewable(self) -> bool:
+        """May wrong bytes be other ones when all of it is fetched afresh?"""
+        return self.resumed or self.ways.others
+
     async def renew(self, renewals: int) -> None:
         """Throw away what is here, which is wrong, and begin afresh, in a new file.
 
-        ``renewals`` as it was when the caller began to read: only the first who finds out does it.
+        By another way, if there is one. ``renewals`` as it was when the caller began to read: only
+        the first who finds out does it.
         """
         if renewals == self.renewals:
             self.renewals += 1
             await self._end()
             forget(self.path)
+            self.ways.turn()
+            self.wrong = self._alone = False
             self._spans = Spans(self.path, self.size)
             self.begin()
+
+    def revive(self, way: Way) -> None:
+        """Take one more way; begin again where all others have failed.
+
+        Raises:
+            ResourceExhausted
+        """
+        self.ways.add(way)
+        if self._work is None or not self._work.done() or self.done:
+            return
+        self.ways.failed()
+        self._alone = False
+        self._spans = Spans(self.path, self.size)
+        try:
+            self.begin()
+        except BoxwoodError:
+            self.ways.remove(way)
+            raise
+
+    async def is_right(self, digest: str, offload: Offload) -> bool:
+        """Whether all of it is here and has the digest: then another try brings the same bytes."""
+        if not self.done:
+            return False
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            asked = {"algorithm": Digest.parse(digest).algorithm}
+            return bool((await offload("hash_file", asked, [fd]))["digest"] == digest)
+        finally:
+            os.close(fd)
 
     async def stop(self) -> None:
         """End it; what is here stays."""
         await self._end()
-        if self.spent:
+        if self.spent or self.wrong:
             forget(self.path)
 
     async def _end(self) -> None:
@@ -363,7 +408,8 @@ class Downloads:
         self.unpacking = asyncio.Semaphore(parallel)
         """Slots of those who unpack while it comes: as many as may come."""
         self._slots = asyncio.Semaphore(parallel)
-        self._active: dict[str, Download] = {}
+        self._active: dict[tuple[str, int], Download] = {}
+        """By digest and size: who lies about one must not spoil what others fetch."""
         try:
             self._directory.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
@@ -381,30 +427,45 @@ class Downloads:
 
         The last who leaves ends it. Without ``part`` it comes over one connection.
         """
-        digest = Digest.parse(descriptor.digest)
-        download = self._active.get(digest)
-        if download is None or download.size != descriptor.size:
-            way = Way(fetch, part, self._attempts, self._connections)
-            download = Download(self.path(digest), descriptor.size, way, self._slots)
-            download.begin()
-            self._active[digest] = download
+        way = Way(fetch, part, self._attempts, self._connections)
+        download = self._begun(descriptor, way)
+        key = (descriptor.digest, descriptor.size)
         download.users += 1
         try:
             yield download
         finally:
             download.users -= 1
+            download.ways.remove(way)
             if not download.users:
-                if self._active.get(digest) is download:
-                    del self._active[digest]
+                if self._active.get(key) is download:
+                    del self._active[key]
                 await download.stop()
+
+    def _begun(self, descriptor: Descriptor, way: Way) -> Download:
+        """Return the download of a blob, which has this way, too."""
+        digest = Digest.parse(descriptor.digest)
+        key = (descriptor.digest, descriptor.size)
+        if (download := self._active.get(key)) is not None and not download.wrong:
+            download.revive(way)
+            return download
+        path, busy = self.path(digest), {one.path for one in self._active.values()}
+        aside = download is not None or path in busy
+        if aside:
+            # One of them has a size that is wrong, or bytes that are: it is kept apart.
+            path = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+        download = Download(path, descriptor.size, way, self._slots)
+        download.spent = aside
+        download.begin()
+        self._active[key] = download
+        return download
 
     def forget(self, descriptor: Descriptor) -> None:
         """Remove what is here of a blob, which is a layer by now; in use, with its last user."""
-        digest = Digest.parse(descriptor.digest)
-        if (download := self._active.get(digest)) is not None:
+        key = (descriptor.digest, descriptor.size)
+        if (download := self._active.get(key)) is not None:
             download.spent = True
         else:
-            forget(self.path(digest))
+            forget(self.path(Digest.parse(descriptor.digest)))
 
     def sweep(self, layers: set[str]) -> list[str]:
         """Remove what nobody has asked for in a week, and what is a layer by now.

@@ -286,7 +286,7 @@ class Pull:
         if (twin := self._twin(diff_id)) is not None:
 
             async def again(parent: Digest | None) -> None:
-                await self._unpack_twin(twin, parent, diff_id)
+                await self._unpack_twin(twin, parent, diff_id, chain)
                 self._say("Already exists", _short(layer), progressDetail={})
 
             yield again
@@ -341,15 +341,24 @@ class Pull:
                 return other
         return None
 
-    async def _unpack_twin(self, twin: Layer, parent: Digest | None, diff_id: str) -> None:
+    async def _unpack_twin(
+        self, twin: Layer, parent: Digest | None, diff_id: str, chain: Digest
+    ) -> None:
+        """Make the layer of another one's bytes; done at once when it is here."""
         store = self._service.layers
-        async with store.blobs.open_tar(twin) as (fd, _):
+        if store.has(chain):
+            return
+        try:
+            async with store.blobs.open_tar(twin) as (fd, _):
 
-            async def pieces() -> AsyncGenerator[bytes, None]:
-                while piece := await read_some(fd):
-                    yield piece
+                async def pieces() -> AsyncGenerator[bytes, None]:
+                    while piece := await read_some(fd):
+                        yield piece
 
-            await fed(pieces(), lambda source: store.unpack(parent, source, diff_id=diff_id))
+                await fed(pieces(), lambda source: store.unpack(parent, source, diff_id=diff_id))
+        except BoxwoodError:
+            if not store.has(chain):  # else another pull has made it, and these bytes go nowhere
+                raise
 
     async def _unpack(
         self,
@@ -361,11 +370,13 @@ class Pull:
     ) -> str:
         """Make the layer, and return what is to be said of it in the end.
 
-        Bytes that are wrong, and not all of one answer, are fetched afresh.
+        Bytes that are wrong are fetched afresh, if not all of them are of one answer, or if
+        somebody else who waits has another way to them.
         """
-        for again in (False, True):
+        tries = 0
+        while True:
             if (twin := self._twin(diff_id)) is not None:  # the same bytes lower down
-                await self._unpack_twin(twin, parent, diff_id)
+                await self._unpack_twin(twin, parent, diff_id, chain)
                 return "Already exists"
             renewals = download.renewals
             try:
@@ -374,15 +385,28 @@ class Pull:
                 renewed = download.renewals != renewals  # another pull has found it out
                 if not renewed and not is_wrong(error):
                     raise
-                if again or not (renewed or download.resumed):
-                    download.spent = True
-                    raise DataLoss(f"pull {shown(self._name)}: {error}") from error
+                tries += 1
+                if not renewed:
+                    await self._again(layer, download, tries, error)
             else:
                 break
             self._say("Retrying", _short(layer), progressDetail={})
             await download.renew(renewals)
         fault("pull.unpacked")
         return "Pull complete"
+
+    async def _again(
+        self, layer: Descriptor, download: Download, tries: int, error: BoxwoodError
+    ) -> None:
+        """Raise DataLoss if no further try makes sense."""
+        right = await download.is_right(layer.digest, self._service.offload)
+        if right:
+            download.spent = True
+        elif tries > len(download.ways) or not download.renewable:
+            download.wrong = True
+        else:
+            return
+        raise DataLoss(f"pull {shown(self._name)}: {error}") from error
 
     async def _unpack_here(
         self,
