@@ -56,6 +56,16 @@ class Platform(Wire):
         return cls(os=parts[0].lower(), architecture=parts[1].lower(), variant=variant).normal()
 
     @classmethod
+    def decode(cls, text: str) -> Platform:
+        """Parse what the API takes: a JSON object, or what :meth:`parse` does, which raises."""
+        if not text.startswith("{"):
+            return cls.parse(text)
+        try:
+            return msgspec.json.decode(text, type=cls).normal()
+        except (msgspec.MsgspecError, UnicodeEncodeError) as error:
+            raise InvalidArgument(f"platform: {text[:200]}: {error}") from error
+
+    @classmethod
     def host(cls) -> Platform:
         """Return the platform that this machine runs."""
         return cls(architecture=os.uname().machine).normal()

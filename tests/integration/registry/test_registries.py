@@ -189,6 +189,34 @@ def test_by_digest(house: Engine, registry: Registry) -> None:
     assert (wrong.returncode, "manifest unknown" in wrong.stderr) == (1, True)
 
 
+def test_a_platform_that_it_is_or_is_not(house: Engine, registry: Registry, tmp_path: Path) -> None:
+    """``--platform`` of what is here: its own is taken, another one's is not found."""
+    name = f"{registry.address}/platform/box:1"
+    house.docker("tag", "busybox", name)
+    digests = set()
+    for run in (house.docker, house.cli):
+        for words in (
+            ["image", "inspect"],
+            ["history"],
+            ["push"],
+            ["save", "-o", f"{tmp_path}/saved"],
+        ):
+            own = run(*words, "--platform", "linux/amd64", name)
+            if words == ["push"]:
+                digests.add(next(one for one in own.stdout.split() if one.startswith("sha256:")))
+            other = run(*words, "--platform", "linux/arm64", name, check=False)
+            assert other.returncode == 1
+            assert (
+                f"image with reference {name} was found but its platform (linux/amd64) "
+                "does not match the specified platform (linux/arm64)"
+            ) in other.stderr
+    assert len(digests) == 1
+    repository = name.removesuffix(":1")
+    every = house.cli("push", "-a", "--platform", "linux/arm64", repository, check=False)
+    assert (every.returncode, "does not match" in every.stderr) == (1, True)
+    house.cli("push", "-a", "--platform", "amd64", repository)
+
+
 def test_run_pulls_what_is_missing(house: Engine, registry: Registry) -> None:
     """As Docker does, telling of it on standard error."""
     name = f"{registry.address}/missing/box:1"

@@ -13,6 +13,7 @@ from boxwood.api.routes import registries
 from boxwood.api.routing import STREAM_BODY, Route
 from boxwood.errors import InvalidArgument, Unsupported
 from boxwood.model.compression import Compression
+from boxwood.model.platform import Platform
 from boxwood.model.reference import Reference
 
 if TYPE_CHECKING:
@@ -35,14 +36,14 @@ async def list_images(call: Call) -> Response:
 
 async def inspect(call: Call) -> Response:
     """``GET /images/{name}/json``"""
-    _no_platform(call)
+    _check_platform(call, call.params["name"])
     shown = call.engine.images.inspect(call.params["name"])
     return json_response(compat.wrap("image", call.minor, shown))
 
 
 async def history(call: Call) -> Response:
     """``GET /images/{name}/history``"""
-    _no_platform(call)
+    _check_platform(call, call.params["name"])
     return json_response(call.engine.images.history(call.params["name"]))
 
 
@@ -123,9 +124,11 @@ async def _pull_from(call: Call, text: str) -> None:
 
 async def push(call: Call) -> None:
     """``POST /images/{name}/push``; ours: ``destination`` (with its scheme), ``compression``."""
-    _no_platform(call)
     login = registries.login_of(call)
     name, tag, to = call.params["name"], call.text("tag"), call.text("destination")
+    of_all = [] if tag else call.engine.images.list({"reference": (name,)}, all=True)
+    for ref in [f"{name}:{tag}"] if tag else [image.id for image in of_all]:
+        _check_platform(call, ref)
     asked = call.text("compression")
     compression = Compression.parse(asked) if asked else None
     shipping = call.engine.images.shipping
@@ -141,7 +144,8 @@ async def push(call: Call) -> None:
 
 async def load(call: Call) -> Response | None:
     """``POST /images/load``: what goes wrong after the first byte is told in the stream."""
-    _no_platform(call)
+    if call.text("platform") not in ("", "null"):
+        raise Unsupported("load: platform: images here have one platform each")
     progress = Progress(call.request)
     async with progress:
         await call.engine.images.load(call.request.body, progress.emit)
@@ -150,17 +154,19 @@ async def load(call: Call) -> Response | None:
 
 async def save(call: Call) -> None:
     """``GET /images/get``, ``GET /images/{name}/get``"""
-    _no_platform(call)
     name = call.params.get("name")
     refs = [name] if name else call.request.query.get("names", [])
+    for ref in refs:
+        _check_platform(call, ref)
     async with aclosing(call.engine.images.save(refs)) as source:
         await call.pour(source, "application/x-tar")
 
 
-def _no_platform(call: Call) -> None:
-    wanted = call.text("platform")
-    if wanted and wanted != "null":
-        raise Unsupported(f"{call.request.operation}: platform: images here have one platform each")
+def _check_platform(call: Call, ref: str) -> None:
+    """Have an image be for the platform that is asked for, if one is; raises NotFound."""
+    text = call.text("platform")
+    if text and text != "null":
+        call.engine.images.check_platform(ref, Platform.decode(text))
 
 
 ROUTES = (

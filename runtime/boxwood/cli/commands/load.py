@@ -33,8 +33,8 @@ def run(ctx: Context, values: Values, args: list[str]) -> int:
 
 def platform_json(text: str | None) -> str | None:
     """`linux/arm64/v8` as the JSON object that the API takes."""
-    if not text:
-        return None
+    if not text or "/" not in text:
+        return text or None  # the engine knows what a word alone stands for
     from boxwood.client import jsonwire
 
     names = ("os", "architecture", "variant")

@@ -19,9 +19,10 @@ from collections.abc import (
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from boxwood.errors import InvalidArgument
+from boxwood.errors import InvalidArgument, NotFound
 from boxwood.model.digest import Digest
 from boxwood.model.image import Image
+from boxwood.model.platform import Platform
 from boxwood.model.reference import target_name
 from boxwood.services.images import views
 from boxwood.services.images.catalog import Catalog
@@ -122,6 +123,21 @@ class ImagesService:
     def get(self, ref: str) -> Image:
         """Return an image by id, name or prefix of an id; NotFound ``No such image: X``."""
         return self.catalog.get(ref)
+
+    def check_platform(self, ref: str, wanted: Platform) -> None:
+        """Have an image be one for a platform: each that is here is for one alone.
+
+        Raises:
+            NotFound: no such image, or it is for another platform.
+        """
+        image = self.get(ref)
+        config = image.config
+        found = Platform(os=config.os, architecture=config.architecture, variant=config.variant)
+        if wanted.rank(found) is None:
+            raise NotFound(
+                f"image with reference {ref} was found but its platform ({found}) does not match "
+                f"the specified platform ({wanted})"
+            )
 
     def list(
         self, filters: Mapping[str, Sequence[str]] | None = None, *, all: bool = False
