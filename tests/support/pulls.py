@@ -68,8 +68,8 @@ def go_away(client: UnixConnection, stream: HTTPResponse) -> None:
     client.close()
 
 
-def held_up(registry: Scripted) -> tuple[threading.Event, threading.Event]:
-    """Have the big layer stop in its midst; returns what lets it go on, and what tells its end."""
+def held_up(registry: Scripted, after: int = 1000) -> tuple[threading.Event, threading.Event]:
+    """Stop the first layer in its midst; returns what lets it go on, and what tells its end."""
     going, ended = threading.Event(), threading.Event()
     data = registry.layers[0]
 
@@ -79,13 +79,13 @@ def held_up(registry: Scripted) -> tuple[threading.Event, threading.Event]:
         handler.send_response(200)
         handler.send_header("Content-Length", str(len(data)))
         handler.end_headers()
-        handler.wfile.write(data[:1000])
+        handler.wfile.write(data[:after])
         while not going.wait(0.01):
             if select.select([handler.connection], [], [], 0)[0]:
                 ended.set()  # nothing more is asked here: the connection is closed
                 handler.close_connection = True
                 return True
-        handler.wfile.write(data[1000:])
+        handler.wfile.write(data[after:])
         return True
 
     registry.script = script
