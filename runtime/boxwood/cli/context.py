@@ -62,7 +62,7 @@ class Context:
         if self._config is None:
             path = os.path.join(self.config_dir, "config.json")
             try:
-                self._config = _read_config(path)
+                self._config = read_config(path)
             except (OSError, ValueError) as error:
                 # As Docker: a file that cannot be read keeps nobody from working.
                 self._config = {}
@@ -186,13 +186,13 @@ class Context:
         )
 
 
-def _read_config(path: str) -> dict[str, Any]:
-    """The configuration file's object, {} without a file. Raises OSError, ValueError."""
+def read_config(path: str) -> dict[str, Any]:
+    """The configuration file's object, {} without one or if it is empty; OSError, ValueError."""
     from boxwood.client import jsonwire
 
     try:
         with open(path, "rb") as file:
-            value = jsonwire.loads(file.read())
+            value = jsonwire.loads(file.read().strip() or b"{}")
     except (FileNotFoundError, NotADirectoryError):
         return {}
     if not isinstance(value, dict):

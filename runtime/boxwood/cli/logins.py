@@ -9,12 +9,15 @@ from boxwood.cli.errors import CliError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from boxwood.cli.context import Context
 
 HUB = "https://index.docker.io/v1/"
 HELPER_SECONDS = 30
+LOCK_TRIES = 100
+"""Tenths of a second that another program's lock is waited for."""
 
 
 def server_of(text: str) -> str:
@@ -75,8 +78,11 @@ def keep(ctx: Context, server: str, user: str, password: str, token: str = "") -
     entry = {"auth": base64.b64encode(f"{user}:{'' if token else password}".encode()).decode()}
     if token:
         entry["identitytoken"] = token
-    auths = {**(ctx.config.get("auths") or {}), server: entry}
-    _write(ctx, {**ctx.config, "auths": auths})
+
+    def added(auths: dict[str, Any]) -> dict[str, Any]:
+        return {**auths, server: entry}
+
+    _change(ctx, added)
     return True
 
 
@@ -87,11 +93,13 @@ def forget(ctx: Context, server: str) -> bool:
         if there:
             _ask(helper, "erase", server)
         return there
-    auths = ctx.config.get("auths") or {}
-    left = {key: entry for key, entry in auths.items() if server_of(key) != server}
-    if len(left) == len(auths):
+    if not any(server_of(key) == server for key in ctx.config.get("auths") or {}):
         return False
-    _write(ctx, {**ctx.config, "auths": left})
+
+    def without(auths: dict[str, Any]) -> dict[str, Any]:
+        return {key: entry for key, entry in auths.items() if server_of(key) != server}
+
+    _change(ctx, without)
     return True
 
 
@@ -132,25 +140,65 @@ def _ask(helper: str, action: str, value: Any) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _write(ctx: Context, config: dict[str, Any]) -> None:
-    """Replace `config.json`, whole, readable by its owner alone. Raises CliError."""
-    from boxwood.client import jsonwire
+def _change(ctx: Context, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Give `config.json` other `auths`, and leave the rest of it as it is. Raises CliError.
+
+    What it holds by now is what is changed: another login may have come while a password was typed.
+    """
+    import json
+
+    from boxwood.cli.context import read_config
 
     # Through a link, as people have them to their dotfiles; beside what it leads to.
     target = os.path.realpath(os.path.join(ctx.config_dir, "config.json"))
-    fresh = f"{target}.{os.getpid()}"
     try:
         os.makedirs(ctx.config_dir, 0o700, exist_ok=True)
-        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        folder = os.open(os.path.dirname(target), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            with open(fd, "wb") as file:
-                file.write(jsonwire.dumps(config) + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.rename(fresh, target)
-        except OSError:
-            os.unlink(fresh)
-            raise
+            _lock(folder)
+            before = os.stat(target) if os.path.exists(target) else None
+            config = read_config(target) if before else dict(ctx.config)
+            config["auths"] = change(config.get("auths") or {})
+            text = json.dumps(config, indent="\t", ensure_ascii=False) + "\n"
+            _replace(target, text.encode(), before)
+            os.fsync(folder)
+        finally:
+            os.close(folder)
     except OSError as error:
         raise CliError(f"write {target}: {error.strerror}") from error
+    except ValueError as error:
+        raise CliError(f"{target}: cannot be read, and is not written: {error}") from error
     ctx.forget_config()
+
+
+def _lock(folder: int) -> None:
+    """Lock out others who change the file: they hold the lock for a write. Raises CliError."""
+    import fcntl
+    import time
+
+    for _ in range(LOCK_TRIES):
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.1)
+        else:
+            return
+    raise CliError("config.json: another program keeps it locked")
+
+
+def _replace(target: str, data: bytes, before: os.stat_result | None) -> None:
+    """Put a file into place, whole, readable by its owner alone: the one of the file before."""
+    import tempfile
+
+    fd, fresh = tempfile.mkstemp(dir=os.path.dirname(target), prefix=".config.json.")  # 0600
+    try:
+        with open(fd, "wb") as file:
+            if before is not None and os.geteuid() == 0:
+                os.fchown(fd, before.st_uid, before.st_gid)  # a login by sudo
+            file.write(data)
+            file.flush()
+            os.fsync(fd)
+        os.rename(fresh, target)
+    except BaseException:
+        os.unlink(fresh)
+        raise

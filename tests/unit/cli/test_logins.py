@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +117,60 @@ def test_a_link_stays_one(tmp_path: Path) -> None:
     assert found(ctx, "x.example") == LOGIN
 
 
+def test_a_login_meanwhile(tmp_path: Path) -> None:
+    """What came into the file since it was read stays there, whatever it is."""
+    file = tmp_path / "config.json"
+    file.write_text('{"auths": {"y.example": {"auth": "eTp6"}}, "odd": {"deep": [1, null]}}')
+    ctx: Any = Kept(tmp_path)  # read when there was nothing
+    logins.keep(ctx, "x.example", "me", "se:cret")
+    assert ctx.config["auths"] == {"y.example": {"auth": "eTp6"}, "x.example": {"auth": AUTH}}
+    assert ctx.config["odd"] == {"deep": [1, None]}
+    file.write_text(file.read_text().replace("y.example", "z.example"))
+    assert logins.forget(ctx, "x.example")
+    assert json.loads(file.read_text())["auths"] == {"z.example": {"auth": "eTp6"}}
+
+
+def test_many_at_once(tmp_path: Path) -> None:
+    """None is lost, and at each moment the file is whole."""
+    names = [f"r{number}.example" for number in range(20)]
+
+    def keep(server: str) -> None:
+        ctx: Any = Kept(tmp_path)
+        logins.keep(ctx, server, "me", "se:cret")
+        json.loads((tmp_path / "config.json").read_text())
+
+    with ThreadPoolExecutor(5) as others:
+        list(others.map(keep, names))
+    kept = json.loads((tmp_path / "config.json").read_text())["auths"]
+    assert sorted(kept) == sorted(names)
+    assert os.listdir(tmp_path) == ["config.json"]
+
+
+@pytest.mark.parametrize("text", ['{"auths": {', "[]", "\0"])
+def test_a_file_that_is_broken(tmp_path: Path, text: str) -> None:
+    """It is not replaced by one that holds a login alone."""
+    (tmp_path / "config.json").write_text(text)
+    ctx: Any = Kept(tmp_path)
+    with pytest.raises(CliError, match="cannot be read, and is not written"):
+        logins.keep(ctx, "x.example", "me", "secret")
+    assert (tmp_path / "config.json").read_text() == text
+    assert os.listdir(tmp_path) == ["config.json"]
+
+
+@pytest.mark.root
+def test_whose_it_stays(tmp_path: Path) -> None:
+    """A login by root leaves the file to whom it belongs; nobody else reads it any more."""
+    file = tmp_path / "config.json"
+    file.write_text("")
+    file.chmod(0o644)
+    os.chown(file, 1234, 1235)
+    ctx: Any = Kept(tmp_path)
+    logins.keep(ctx, "x.example", "me", "secret")
+    assert ctx.config["auths"].keys() == {"x.example"}
+    state = file.stat()
+    assert (state.st_uid, state.st_gid, state.st_mode & 0o777) == (1234, 1235, 0o600)
+
+
 def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
     """One sentence, and what was there stays."""
     (tmp_path / "config.json").mkdir()
@@ -188,3 +244,17 @@ def test_a_helper_for_one_registry_alone(tmp_path: Path, helper: Path) -> None:
     assert found(ctx, "x.example") == {}
     assert found(ctx, "y.example") == LOGIN
     assert "y.example" not in (helper / "log").read_text()
+
+
+def test_a_lock_that_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not waited for without end."""
+    monkeypatch.setattr(logins, "LOCK_TRIES", 2)
+    folder = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        ctx: Any = Kept(tmp_path)
+        with pytest.raises(CliError, match="keeps it locked"):
+            logins.keep(ctx, "x.example", "me", "secret")
+    finally:
+        os.close(folder)
+    assert os.listdir(tmp_path) == []
