@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
+from boxwood.model.digest import Digest
 from tests.integration.tar.archives import archive, entry
 from tests.support.engine import Engine
 from tests.support.needs import until
@@ -176,6 +177,35 @@ def test_what_was_unpacked_is_kept(house: Engine, registry: Scripted) -> None:
     assert registry.asked("GET", first) == []
     assert len(registry.asked("GET", second)) == 1
     assert not list((house.data_root / "content/partial").iterdir())
+
+
+def test_digests_of_sha512(house: Engine, registry: Scripted) -> None:
+    """Layers, config and manifest by the other algorithm: verified, and resumed, just the same."""
+    document = json.loads(registry.manifests["1"][1])
+    for part in (document["config"], *document["layers"]):
+        data = registry.blobs[part["digest"]]
+        part["digest"] = str(Digest.of(data, "sha512"))
+        registry.blobs[part["digest"]] = data
+    body = json.dumps(document).encode()
+    name = f"{registry.address}/x/y@{Digest.of(body, 'sha512')}"
+    registry.manifests[name.partition("@")[2]] = (MANIFEST, body)
+    layer, wrong = registry.layers[0], bytearray(registry.layers[0])
+    wrong[-100] ^= 1
+    where, sent = f"/blobs/{Digest.of(layer, 'sha512')}", bytes(wrong)
+
+    def script(handler: Handler) -> bool:
+        if where not in handler.path or "Range" in handler.headers:
+            return False
+        handler.cut(sent, 1_000_000) if sent == layer else handler.blob(sent)
+        return True
+
+    registry.script = script
+    assert error_of(pull(house, name)) != ""
+    assert not is_here(house, name)
+    sent = layer
+    assert error_of(pull(house, name)) == ""
+    assert [head["range"] for head in registry.headers if "range" in head] == ["bytes=1000000-"]
+    assert is_here(house, name)
 
 
 def test_a_document_that_breaks_off(house: Engine, registry: Scripted) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -150,3 +151,23 @@ async def test_wrong_bytes_of_every_way(tmp_path: Path) -> None:
             assert third is not first
             assert b"".join([piece async for piece in third.follow()]) == one.content
     assert not list((tmp_path / "partial").iterdir())
+
+
+def test_what_is_kept_from_start_to_start(tmp_path: Path) -> None:
+    """A week; not what is a layer by now, what was kept apart, or a map of nothing."""
+    store = Downloads(tmp_path, 3, 5)
+    layer, old, fresh = (str(Digest.of(name)) for name in (b"layer", b"old", b"fresh"))
+    paths = {name: store.path(Digest.parse(name)) for name in (layer, old, fresh)}
+    for path in paths.values():
+        path.write_bytes(b"part")
+        path.with_name(f"{path.name}.spans").write_bytes(b"[]")
+    day = 86400
+    for name, age in ((layer, 0), (old, 8 * day), (fresh, 6 * day)):
+        os.utime(paths[name], (0, time.time() - age))
+    apart = paths[fresh].with_name(f"{paths[fresh].name}.0123")
+    apart.write_bytes(b"part")
+    (tmp_path / "partial/sha256-gone.spans").write_bytes(b"[]")
+    said = store.sweep({layer})
+    assert len(said) == 3
+    left = {path.name for path in (tmp_path / "partial").iterdir()}
+    assert left == {paths[fresh].name, f"{paths[fresh].name}.spans"}

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 PIECE = 1 << 20
 BACKOFF = 0.5 * PATIENCE
 """Seconds before the second attempt; twice as many before each further one."""
+KEPT = 7 * 86400
+"""Seconds after which what came of a blob is not waited for any more."""
 LOOK = 0.5
 """Seconds between two looks at whether one more connection would pay."""
 SOON = 1.0
@@ -468,16 +470,19 @@ class Downloads:
             forget(self.path(Digest.parse(descriptor.digest)))
 
     def sweep(self, layers: set[str]) -> list[str]:
-        """Remove what nobody has asked for in a week, and what is a layer by now.
+        """Remove what nobody has asked for in a week, what is a layer by now, what is of no use.
 
         ``layers`` are the digests of those, as they came. Returns what was removed.
         """
         done = []
-        for path in self._directory.iterdir():
+        for path in list(self._directory.iterdir()):
             if path.suffix == SUFFIX:
+                if not path.with_suffix("").exists():
+                    path.unlink()
                 continue
-            old = path.stat().st_mtime < time.time() - 7 * 86400
-            if old or path.name.replace("-", ":", 1) in layers:
+            kept_apart = "." in path.name  # by a daemon that was killed
+            old = path.stat().st_mtime < time.time() - KEPT
+            if old or kept_apart or path.name.replace("-", ":", 1) in layers:
                 forget(path)
                 done.append(f"removed the unfinished download {path.name}")
         return done
