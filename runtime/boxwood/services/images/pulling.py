@@ -15,6 +15,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from boxwood.drivers.documents import best, decode_manifest, fetch_document, shown
 from boxwood.drivers.registry import Session
 from boxwood.errors import BoxwoodError, DataLoss, InvalidArgument, NotFound
@@ -454,14 +456,27 @@ async def describe(
     if manifest.config is not None:
         config = await fetch_document(transport, name, manifest.config, credentials)
         parsed = ImageConfig.parse(config)
-        platforms = [Platform(architecture=parsed.architecture, os=parsed.os or "linux")]
+        version = msgspec.json.decode(config).get("os.version")
+        platforms = [
+            Platform(
+                architecture=parsed.architecture,
+                os=parsed.os,
+                variant=parsed.variant,
+                os_version=version if isinstance(version, str) else "",
+            )
+        ]
     return {
         "Descriptor": {"mediaType": top.media_type, "digest": top.digest, "size": top.size},
-        "Platforms": [
-            {"architecture": one.architecture, "os": one.os}
-            | ({"variant": one.variant} if one.variant else {})
-            for one in platforms
-        ],
+        "Platforms": [_platform(one) for one in platforms],
+    }
+
+
+def _platform(one: Platform) -> dict[str, Any]:
+    shown = msgspec.to_builtins(one)
+    return {
+        "architecture": one.architecture,
+        "os": one.os or "linux",
+        **{key: shown[key] for key in ("os.version", "os.features", "variant") if shown.get(key)},
     }
 
 
