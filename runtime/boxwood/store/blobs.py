@@ -25,7 +25,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from boxwood.drivers.storage import Offload, StorageDriver, as_boxwood_error, open_directory
-from boxwood.errors import BoxwoodError, DataLoss, NotFound
+from boxwood.errors import BoxwoodError, DataLoss, InvalidArgument, NotFound
 from boxwood.faultpoints import fault
 from boxwood.model.digest import Digest
 from boxwood.model.wire import Wire, replace
@@ -44,6 +44,15 @@ ALWAYS, UNTIL_PUSHED, NEVER = "always", "until-pushed", "never"
 POLICIES = (ALWAYS, UNTIL_PUSHED, NEVER)
 QUIET = 0.5
 """Seconds without any unpacking before a blob is looked at: the disk is others' until then."""
+
+
+class Claim(Wire):
+    """What somebody says that a layer came as: not tried yet. Fields as those of :class:`Layer`."""
+
+    blob: str
+    stored: int
+    compression: str
+    compressor: str
 
 
 class Layer(Wire):
@@ -75,6 +84,7 @@ class Layer(Wire):
     packed_size: int = 0
     packed_as: str = "gzip"
     """By what, as ``push-compression`` writes it."""
+    claim: Claim | None = None
 
 
 def can_rebuild(layer: Layer) -> bool:
@@ -212,6 +222,46 @@ class LayerBlobs:
         recipes = [path for path in self._recipes.iterdir() if path.name not in known]
         return recipes + self.chunks.strays([layer.chain_id for layer in self._all()])
 
+    async def prove(self, chain: str) -> bool:
+        """Make the bytes that a layer is said to have come as; if they are those, it came as that.
+
+        Returns whether it is known now what the layer came as. Never raises: what cannot be tried
+        stays a claim.
+        """
+        layer = self._find(chain)
+        if layer is None or (claim := layer.claim) is None:
+            return False
+        try:
+            async with self._assembled(layer, claim.compressor, claim.blob) as fd:
+                wrong = await _drain(fd) != claim.stored
+        except (DataLoss, InvalidArgument) as error:
+            log.info("layer %s: did not come as %s: %s", layer.diff_id, claim.blob, error)
+            wrong = True
+        except (BoxwoodError, OSError) as error:
+            log.warning("layer %s: cannot try what it came as: %s", layer.diff_id, error)
+            return False
+        now = self._find(chain)
+        if now is None or now.claim != claim:
+            return now is not None and now.blob == claim.blob
+        if wrong:
+            self._update(replace(now, claim=None))
+            return False
+        # The record first: a blob that nobody claims is collected at the next start.
+        self._update(
+            replace(
+                now,
+                blob=claim.blob,
+                kept=False,
+                stored=claim.stored,
+                compression=claim.compression,
+                compressor=claim.compressor,
+                claim=None,
+            )
+        )
+        if now.kept:
+            self._delete_blob(now)
+        return True
+
     # Bytes
 
     def has_bytes(self, layer: Layer) -> bool:
@@ -328,7 +378,7 @@ class LayerBlobs:
     def consider_all(self) -> None:
         """After a start: go on where the last daemon was."""
         for layer in self._all():
-            if self._droppable(layer):
+            if layer.claim is not None or self._droppable(layer):
                 self.consider(layer.chain_id)
 
     def _droppable(self, layer: Layer) -> bool:
@@ -340,7 +390,9 @@ class LayerBlobs:
             await asyncio.sleep(QUIET)
             if self.busy:
                 continue
-            layer = self._find(self._waiting.popleft())
+            chain = self._waiting.popleft()
+            await self.prove(chain)
+            layer = self._find(chain)
             if layer is None or not self._droppable(layer):
                 continue
             try:
@@ -376,7 +428,9 @@ class LayerBlobs:
             await asyncio.wait([self._work])
 
 
-async def _drain(fd: int) -> None:
-    """Read a pipe to its end, and throw away what comes."""
-    while await read_some(fd):
-        pass
+async def _drain(fd: int) -> int:
+    """Read a pipe to its end, and throw away what comes; returns how many bytes it was."""
+    size = 0
+    while piece := await read_some(fd):
+        size += len(piece)
+    return size

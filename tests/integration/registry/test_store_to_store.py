@@ -24,6 +24,7 @@ from tests.support.engine import Engine, running
 from tests.support.needs import need_program, until
 from tests.support.paths import BIN
 from tests.support.peers import config_of, frame_of, offer_of, talking
+from tests.support.tars import noise, tar_of
 
 pytestmark = pytest.mark.root
 
@@ -80,20 +81,6 @@ def clean(engine: Engine, partial: int = 0) -> None:
 
     until(nothing, "the engine is as it was before")
     assert engine.api("GET", "/images/json?all=1").json() == []
-
-
-def noise(seed: int, size: int) -> bytes:
-    return random.Random(seed).randbytes(size)
-
-
-def tar_of(files: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for name, data in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
-    return buffer.getvalue()
 
 
 def make(engine: Engine, name: str, files: dict[str, bytes]) -> bytes:

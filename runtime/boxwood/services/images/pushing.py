@@ -208,17 +208,23 @@ class Push:
             if layer.blob == descriptor.digest and store.has_bytes(layer):
                 await self._send(descriptor, self._blob(layer), layer)
                 return descriptor
-            asked = False
+            lacking = False
+            claim = layer.claim
 
-            def missing(offset: int) -> AsyncIterator[bytes]:
-                nonlocal asked
-                asked = True
-                raise _NoBytes(offset)
+            async def made(offset: int) -> AsyncGenerator[bytes, None]:
+                nonlocal lacking
+                said = claim is not None and claim.blob == descriptor.digest
+                lacking = not (said and await store.prove(layer.chain_id))
+                if lacking:
+                    raise _NoBytes(offset)
+                async with aclosing(self._blob(layer)(offset)) as pieces:  # type: ignore[type-var]
+                    async for piece in pieces:
+                        yield piece
 
             try:
-                await self._send(descriptor, missing, layer)
+                await self._send(descriptor, made, layer)
             except BoxwoodError as error:  # a transport may take ours for a fault of the line
-                if asked:
+                if lacking:
                     raise _NoBytes(str(error)) from error
                 raise
             return descriptor

@@ -27,6 +27,7 @@ import msgspec
 
 from boxwood.errors import BoxwoodError, DeadlineExceeded, InvalidArgument, TooLarge, Unavailable
 from boxwood.model.wire import Wire
+from boxwood.services.images.peers.identity import Identity
 from boxwood.store.piping import readable, writable
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -46,10 +47,12 @@ TEXT = 2000
 
 
 class Offer(msgspec.Struct, frozen=True):
-    """An image: the bytes of its config, and those of each layer's tar."""
+    """An image: the bytes of its config, and those of each layer's tar; and what it is elsewhere,
+    which engines of before do not say and do not read."""
 
     config: bytes
     sizes: list[int]
+    identity: Identity = Identity()
 
 
 class Ask(msgspec.Struct, frozen=True):

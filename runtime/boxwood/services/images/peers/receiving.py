@@ -46,6 +46,7 @@ from boxwood.services.images.peers.channel import (
     Offer,
     decoded,
 )
+from boxwood.services.images.peers.identity import Identity, believable, taken
 from boxwood.services.images.peers.likeness import alike
 from boxwood.services.images.peers.wanted import Wanted, content, most, nothing
 from boxwood.store.chunklists import LARGEST
@@ -118,15 +119,27 @@ class Receive:
                 Wanted(*one)
                 for one in zip(count(), below, diff_ids, chains, offer.sizes, strict=False)
             ]
+            names, documents = taken(service, Digest.of(document), len(chains), offer.identity)
+            if self._name is not None:
+                names.append(self._name)
             for wanted in self._wanted:
                 await self._layer(wanted)
             fault("receive.unpacked")
-            service.content.put(document)
+            self._believe(offer.identity)
+            for data in (document, *documents):
+                service.content.put(data)
             await self._layers.ensure_init(below[-1])
             await self._layers.settle(chains)
-            names = [self._name] if self._name is not None else []
             image, _ = service.catalog.add(config, document, names)
         return image
+
+    def _believe(self, identity: Identity) -> None:
+        """Note what layers are said to have come as: a quiet moment, or a push, will try it."""
+        for wanted, claim in zip(self._wanted, identity.came, strict=False):
+            layer = self._layers.get(wanted.chain)
+            if believable(claim, layer):
+                self._layers.remember(replace(layer, claim=claim))
+                self._layers.blobs.consider(layer.chain_id)
 
     # One layer
 
@@ -281,8 +294,8 @@ class Receive:
     async def _tars(self, stack: AsyncExitStack, bases: list[Layer], used: list[int]) -> list[int]:
         """Open the tars that something is taken from; nothing in the place of the others."""
         found = []
-        for layer, taken in zip(bases, used, strict=True):
-            if taken:
+        for layer, size in zip(bases, used, strict=True):
+            if size:
                 tar, _ = await stack.enter_async_context(self._layers.blobs.open_tar(layer))
                 os.set_blocking(tar, True)
             else:

@@ -12,6 +12,7 @@ import msgspec
 from boxwood.errors import InvalidArgument
 from boxwood.execution.spool import to_fd
 from boxwood.services.images.peers.channel import ASK, DONE, OFFER, Ask, Channel, Offer, decoded
+from boxwood.services.images.peers.identity import identity_of
 from boxwood.store.piping import piped, read_some
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ class Send:
         with service.lease(image.chain_ids):
             layers = [service.layers.get(chain) for chain in image.chain_ids]
             sizes = [await self._size(layer) for layer in layers]
-            offer = msgspec.msgpack.encode(Offer(image.document, sizes))
+            elsewhere = identity_of(service, image, layers)
+            offer = msgspec.msgpack.encode(Offer(image.document, sizes, elsewhere))
             await self._channel.send(OFFER, offer)
             while True:
                 kind, data = await self._channel.receive()
