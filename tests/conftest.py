@@ -32,6 +32,8 @@ COMMON = {
 hypothesis.settings.register_profile("default", max_examples=100, **COMMON)
 hypothesis.settings.register_profile("ci", max_examples=100, database=None, **COMMON)
 hypothesis.settings.register_profile("fuzz", max_examples=10_000, **COMMON)
+SHARED: list[Server] = []
+"""The daemons that all tests share, as far as they were started."""
 LEFT = pytest.StashKey[bool]()
 """Is something of ours left on the machine?"""
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if IN_CI else "default")
@@ -111,6 +113,7 @@ def engine() -> Iterator[Engine]:
     waits = {"BOXWOOD_REGISTRY_WAITS": "0.2"}
     with place_for(CHOSEN) as place, running(Engine(place=place, variables=waits)) as server:
         assert isinstance(server, Engine)
+        SHARED.append(server)
         yield server
 
 
@@ -125,7 +128,8 @@ def clean_engine(engine: Engine) -> Iterator[Engine]:
 def shared_as_found(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail the test that leaves an image on a shared daemon, or takes one: others count them."""
     names = [name for name in ("engine", "dockerd") if name in request.fixturenames]
-    servers: list[Server] = [request.getfixturevalue(name) for name in names]
+    # A module may have an engine of its own by that name.
+    servers = [one for name in names if (one := request.getfixturevalue(name)) in SHARED]
     before = [server.images() for server in servers]
     yield
     after = [server.images() for server in servers]
@@ -165,6 +169,7 @@ def dockerd() -> Iterator[Dockerd]:
     needs.need_program("dockerd")
     server = Dockerd()
     with running(server):
+        SHARED.append(server)
         yield server
 
 
