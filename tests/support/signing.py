@@ -166,7 +166,8 @@ def bundle_manifest(content: bytes, kind: str = BUNDLE, **more: Any) -> bytes:
 def refer(registry: Scripted, tag: str, content: bytes, *, api: bool) -> None:
     """Put a bundle among the referrers of a tag's image: by the API, or by the tag without it."""
     signed = registry.manifests[tag]
-    registry.blobs[digest(content)] = content
+    for blob in (content, b"{}"):
+        registry.blobs[digest(blob)] = blob
     manifest = bundle_manifest(content, subject=described(*signed))
     registry.put(f"bundle-{digest(content)[7:19]}", MANIFEST, manifest)
     entry = described(MANIFEST, manifest, artifactType=BUNDLE)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from boxwood.errors import DataLoss, InvalidArgument, NotFound, Unsupported
+from boxwood.errors import DataLoss, InvalidArgument, NotFound, TooLarge, Unsupported
 from boxwood.model.descriptor import (
     DOCKER_LIST,
     DOCKER_MANIFEST,
@@ -34,8 +34,22 @@ MARKED = b'{"imageLayoutVersion": "1.0.0"}'
 EMPTY = b'{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}'
 NAME = "org.opencontainers.image.ref.name"
 WHOLE_NAME = "io.containerd.image.name"
+REFERRERS_LIMIT = 1_000
+"""Manifests without a name that are looked at."""
 _SHOWN = 10
 """Names of images that an error lists."""
+
+
+class About(Manifest):
+    """A manifest that may be about another, its subject."""
+
+    subject: Descriptor | None = None
+    artifact_type: str = msgspec.field(default="", name="artifactType")
+
+    @property
+    def kind(self) -> str:
+        """What it is of, in its own words (image-spec manifest.md: artifactType, config)."""
+        return self.artifact_type or (self.config.media_type if self.config else "")
 
 
 class _Mark(msgspec.Struct):
@@ -86,6 +100,8 @@ def find(place: Place, name: FileName) -> Descriptor:
         return _pinned(place, name, found)
     if name.image:
         found = [entry for entry in found if _is_named(entry, name.image)]
+    else:
+        found = [entry for entry in found if not _is_attached(entry)]
     if not found:
         raise NotFound(f"{name}: no such image there; {_listed(entries(place, name.path))}")
     if len({entry.digest for entry in found}) > 1:
@@ -105,6 +121,11 @@ def _is_named(entry: Descriptor, image: str) -> bool:
         for key in (WHOLE_NAME, NAME)
         if "/" in notes.get(key, "")
     )
+
+
+def _is_attached(entry: Descriptor) -> bool:
+    """Is it a signature or the like, and no image? It has no name, and says what it is."""
+    return bool(entry.artifact_type) and not (entry.annotations or {}).get(NAME)
 
 
 def _listed(found: list[Descriptor]) -> str:
@@ -204,6 +225,37 @@ def _gives_way(known: Descriptor, digest: str, image: str) -> bool:
 def names(found: list[Descriptor]) -> list[str]:
     """Return the names of the images that an index lists, sorted."""
     return sorted({name for one in found if (name := (one.annotations or {}).get(NAME, ""))})
+
+
+def referrers(place: Place, name: FileName, digest: Digest) -> list[Descriptor]:
+    """Return the manifests that are about ``digest``: those that the index lists without a name,
+    and those of the list that registries without an API for them keep at a tag.
+
+    Raises:
+        NotFound, InvalidArgument, TooLarge: the layout's index.
+    """
+    found: dict[str, Descriptor] = {}
+    looked = 0
+    for entry in entries(place, name.path):
+        named = (entry.annotations or {}).get(NAME, "")
+        if named == f"{digest.algorithm[:32]}-{digest.hex[:64]}":
+            found |= {one.digest: one for one in about(place, entry).manifests or ()}
+        elif not named and entry.media_type == OCI_MANIFEST and looked < REFERRERS_LIMIT:
+            looked += 1
+            said = about(place, entry)
+            if said.subject is not None and said.subject.digest == digest:
+                found[entry.digest] = replace(
+                    entry, artifact_type=said.kind, annotations=said.annotations
+                )
+    return list(found.values())
+
+
+def about(place: Place, entry: Descriptor) -> About:
+    """Return a manifest of the layout; one that cannot be read says nothing."""
+    try:
+        return msgspec.json.decode(read(place, blob(entry.digest)), type=About)
+    except (msgspec.MsgspecError, RecursionError, NotFound, InvalidArgument, TooLarge, DataLoss):
+        return About()
 
 
 def has_mark(place: Place) -> bool:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from boxwood.drivers.registry import Credentials
     from boxwood.model.descriptor import Descriptor
+    from boxwood.model.digest import Digest
     from boxwood.model.reference import Reference
 
 
@@ -66,6 +67,23 @@ class LayoutTransport(RegistryTransport[FileName]):
         """Return the names of the layout's images."""
         del credentials
         return _layout.names(await in_thread(lambda: self._entries(name)))
+
+    async def referrers(
+        self,
+        name: FileName,
+        digest: Digest,
+        artifact_type: str = "",
+        credentials: Credentials | None = None,
+    ) -> list[Descriptor]:
+        """Look for them in the index."""
+        del credentials
+
+        def work() -> list[Descriptor]:
+            with self.place(name) as place:
+                return _layout.referrers(place, name, digest)
+
+        found = await in_thread(work)
+        return [one for one in found if artifact_type in ("", one.artifact_type)]
 
     def _entries(self, name: FileName) -> list[Descriptor]:
         with self.place(name) as place:

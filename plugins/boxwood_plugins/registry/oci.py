@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from boxwood.drivers.hookspecs import hookimpl
 from boxwood.errors import InvalidArgument
 from boxwood.model.descriptor import INDEXES, MANIFESTS
+from boxwood.model.wire import replace
 from boxwood_plugins.registry import _layout
 from boxwood_plugins.registry._content import entered, in_thread
 from boxwood_plugins.registry._files import Folder, has, read
@@ -50,11 +51,15 @@ class OciTransport(LayoutTransport):
         credentials: Credentials | None = None,
         mount_from: Sequence[str] = (),
     ) -> None:
-        """Write a blob; a manifest that is named goes into the index."""
+        """Write a blob; a manifest that is named, or about another, goes into the index."""
         del credentials, mount_from
         async with entered(lambda: _made(name.path)) as folder:
             await folder.store(_layout.blob(descriptor.digest), descriptor, source)
-            if descriptor.media_type in INDEXES | MANIFESTS and not name.digest:
+            if descriptor.media_type not in INDEXES | MANIFESTS:
+                return
+            if name.digest:
+                await in_thread(lambda: _attached(folder, name, descriptor))
+            else:
                 await in_thread(lambda: _listed(folder, name, descriptor))
 
 
@@ -76,6 +81,13 @@ def _made(path: str) -> Folder:
         folder.close()
         raise
     return folder
+
+
+def _attached(folder: Folder, name: FileName, descriptor: Descriptor) -> None:
+    """List a manifest without a name that is about another: nothing else leads to it."""
+    said = _layout.about(folder, descriptor)
+    if said.subject is not None:
+        _listed(folder, name, replace(descriptor, artifact_type=said.kind))
 
 
 def _listed(folder: Folder, name: FileName, descriptor: Descriptor) -> None:

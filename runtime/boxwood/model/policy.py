@@ -1,4 +1,4 @@
-"""Which images may be pulled and pushed, and whose signature they must bear.
+"""Which images may be pulled and pushed, whose signature they must bear, and what may be called so.
 
 Terms
 -----
@@ -24,6 +24,7 @@ from boxwood.errors import InvalidArgument, PermissionDenied
 from boxwood.model.reference import Reference
 
 Decision = Literal["", "allow", "deny"]
+Action = Literal["pull", "push", "load", "tag"]
 
 
 class RegistryRule(
@@ -34,6 +35,10 @@ class RegistryRule(
     Attributes:
         match: a pattern.
         pull, push: ``allow``, ``deny``, or nothing of it.
+        load: whether what comes another way than from its registry (an archive, a directory,
+            another engine, another name's registry) may get such a name. Where no rule says so,
+            what holds for a pull: it is denied where that is, and needs the same signature.
+        tag: whether a name may be given to what is here (tag, commit).
         require: files of public keys (PEM) of which one must have signed what is pulled; an empty
             list: no signature is needed; None: nothing of it.
         signed_as: a pattern of the names of which a signature must be for one; empty: it must be
@@ -44,6 +49,8 @@ class RegistryRule(
     match: str
     pull: Decision = ""
     push: Decision = ""
+    load: Decision = ""
+    tag: Decision = ""
     require: tuple[str, ...] | None = None
     signed_as: str = ""
 
@@ -77,8 +84,11 @@ def check_rules(rules: tuple[RegistryRule, ...]) -> None:
                 raise InvalidArgument(f"{where}: {pattern!r}: not a pattern of repositories")
         if not rule.match or rule.match.endswith("/"):
             raise InvalidArgument(f"{where}: match: {rule.match!r}: not a pattern of repositories")
-        if not (rule.pull or rule.push or rule.require is not None):
-            raise InvalidArgument(f"{where}: says nothing: one of pull, push, require is needed")
+        said = rule.pull or rule.push or rule.load or rule.tag
+        if not said and rule.require is None:
+            raise InvalidArgument(
+                f"{where}: says nothing: one of pull, push, load, tag, require is needed"
+            )
         for file in rule.require or ():
             if not file.startswith("/"):
                 raise InvalidArgument(f"{where}: require: {file}: not an absolute path")
@@ -97,17 +107,21 @@ class RegistryPolicy:
     def __init__(self, rules: tuple[RegistryRule, ...] = ()) -> None:
         self._rules = rules
 
-    def check(self, action: Literal["pull", "push"], reference: Reference) -> None:
+    def check(self, action: Action, reference: Reference) -> None:
         """Raise PermissionDenied where a rule denies this; nothing has been asked by then."""
+        self._decide(action, action, reference)
+
+    def _decide(self, action: Action, doing: str, reference: Reference) -> str:
         for number, rule in enumerate(self._rules, 1):
-            said = rule.pull if action == "pull" else rule.push
+            said: Decision = getattr(rule, action)
             if said and matches(rule.match, reference):
                 if said == "deny":
                     raise PermissionDenied(
-                        f"{action} {reference.familiar_name}: denied by registry-policy of this "
+                        f"{doing} {reference.familiar_name}: denied by registry-policy of this "
                         f"engine (rule {number}: {rule.match})"
                     )
-                return
+                return said
+        return ""
 
     def requirement(self, reference: Reference) -> Requirement | None:
         """Return what a pull of this repository needs; None: no signature."""
@@ -115,3 +129,26 @@ class RegistryPolicy:
             if rule.require is not None and matches(rule.match, reference):
                 return Requirement(rule.require, rule.signed_as) if rule.require else None
         return None
+
+    def arrival(self, reference: Reference) -> Requirement | None:
+        """Return what an image needs that gets this name without coming from its registry.
+
+        Raises:
+            PermissionDenied: nothing that comes another way may be called so.
+        """
+        if self._decide("load", "load", reference):
+            return None
+        self._decide("pull", "load", reference)
+        return self.requirement(reference)
+
+    def unsigned(self, reference: Reference, way: str) -> None:
+        """Raise PermissionDenied where a name may not be that of an image without signatures.
+
+        Args:
+            way: how it comes, and why it brings none: it ends the error.
+        """
+        if self.arrival(reference) is not None:
+            raise PermissionDenied(
+                f"load {reference.familiar_name}: registry-policy of this engine requires a "
+                f'signature, and {way}: pull it from its registry, or say "load": "allow" in a rule'
+            )

@@ -56,9 +56,36 @@ def test_the_first_that_says_something_decides() -> None:
     assert policy.requirement(away) is None
 
 
+def test_what_arrives_another_way() -> None:
+    """Where no rule says ``load``, what holds for a pull; a rule that says it decides alone."""
+    policy = RegistryPolicy(
+        (
+            RegistryRule(match="x.example/carried", load="allow"),
+            RegistryRule(match="x.example/registry-only", load="deny"),
+            RegistryRule(match="x.example/denied", pull="deny"),
+            RegistryRule(match="x.example/free", require=()),
+            RegistryRule(match="x.example", require=("/k",)),
+            RegistryRule(match="x.example", tag="deny"),
+        )
+    )
+    named = {name: Reference.parse(f"x.example/{name}") for name in ("a", "free", "carried")}
+    assert policy.arrival(named["a"]) == Requirement(("/k",))
+    assert policy.arrival(named["free"]) is None
+    assert policy.arrival(named["carried"]) is None
+    policy.unsigned(named["free"], "none comes")
+    with pytest.raises(PermissionDenied, match="requires a signature, and none comes: pull it"):
+        policy.unsigned(named["a"], "none comes")
+    for denied, rule in (("registry-only", 2), ("denied", 3)):
+        with pytest.raises(PermissionDenied, match=rf"^load x.example/{denied}: .*rule {rule}:"):
+            policy.arrival(Reference.parse(f"x.example/{denied}"))
+    with pytest.raises(PermissionDenied, match=r"^tag x.example/a: .*rule 6:"):
+        policy.check("tag", named["a"])
+
+
 def test_no_rule_is_no_limit() -> None:
     RegistryPolicy().check("push", Reference.parse("busybox"))
     assert RegistryPolicy().requirement(Reference.parse("busybox")) is None
+    assert RegistryPolicy().arrival(Reference.parse("busybox")) is None
 
 
 @pytest.mark.parametrize(

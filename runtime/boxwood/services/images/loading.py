@@ -60,8 +60,17 @@ class Load:
         images = archive.images()
         if not images:
             raise InvalidArgument("load image: the archive holds no image")
+        for image in images:
+            self._check(image)
         self._single = len(images) == 1
         return [await self._load_one(archive, image) for image in images]
+
+    def _check(self, found: ArchivedImage) -> None:
+        """Refuse an image under a name that it may not get; one that it has here it may keep."""
+        for name in found.names:
+            known = self._service.catalog.by_name(name)
+            if known is None or known.id != Digest.of(found.document):
+                self._service.shipping.policy.unsigned(name, "an archive brings none")
 
     async def _split(self, stream: AsyncIterator[bytes], archive: Archive) -> None:
         arguments = {"max_bytes": ARCHIVE_BYTES, "max_entries": ARCHIVE_ENTRIES}

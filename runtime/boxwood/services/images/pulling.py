@@ -166,15 +166,29 @@ class Pull:
         manifest: Descriptor,
         keys: tuple[PublicKey, ...] = (),
     ) -> Verdict | None:
-        source = verifying.Source(self._transport, self._name, self._credentials)
-        if isinstance(self._name, Reference):
-            reference = self._name  # whatever it is to be called here
-            requirement = self._service.shipping.policy.requirement(reference) or Requirement()
-        else:
-            requirement = Requirement()
-        ask = self._service.shipping.registries.verify
-        image = verifying.question(reference, top, manifest, source, requirement, keys)
-        return await verifying.verify(ask, image)
+        verdict = None
+        for name, requirement in self._required(reference):
+            source = verifying.Source(self._transport, self._name, self._credentials)
+            ask = self._service.shipping.registries.verify
+            image = verifying.question(name, top, manifest, source, requirement, keys)
+            verdict = await verifying.verify(ask, image)
+        return verdict
+
+    def _required(self, reference: Reference) -> list[tuple[Reference, Requirement]]:
+        """Return the names that this is about, and what each requires; raises PermissionDenied.
+
+        What comes from a registry must be what its name there requires, and what is to be called
+        otherwise here must be fit for that name as well.
+        """
+        policy, found = self._service.shipping.policy, []
+        own = self._name if isinstance(self._name, Reference) else None
+        if own is not None:
+            found.append((own, policy.requirement(own) or Requirement()))
+        if own is None or reference.name != own.name:
+            found.append((reference, policy.arrival(reference) or Requirement()))
+        elif self._called is not None:  # another tag of the same
+            found.append((reference, policy.requirement(reference) or Requirement()))
+        return found
 
     async def _manifest(
         self, top: Descriptor, documents: list[bytes]

@@ -178,9 +178,11 @@ class ImagesService:
         Raises:
             NotFound: no such image.
             InvalidArgument: the name is none.
+            PermissionDenied: it may not be given here.
         """
         image = self.get(ref)
         reference = target_name(repo, tag)
+        self.shipping.policy.check("tag", reference)
         self.catalog.tag(image, reference)
         self.publish("image", "tag", image.id, {"name": reference.familiar})
 
@@ -210,6 +212,7 @@ class ImagesService:
 
         Raises:
             InvalidArgument, TooLarge, NotFound, ResourceExhausted, DeadlineExceeded
+            PermissionDenied: a name that nothing from an archive may get; nothing was loaded.
         """
         return await Load(self, emit).run(stream)
 
@@ -218,7 +221,10 @@ class ImagesService:
 
         Raises:
             NotFound, ResourceExhausted, Unsupported (the driver cannot tell the changes)
+            PermissionDenied: the name may not be given here.
         """
+        if request.name is not None:
+            self.shipping.policy.check("tag", request.name)
         return await Commit(self, request).run()
 
     def save(self, refs: Sequence[str]) -> AsyncGenerator[bytes, None]:
@@ -247,10 +253,13 @@ class ImagesService:
 
         Raises:
             InvalidArgument, TooLarge, ResourceExhausted, DeadlineExceeded
+            PermissionDenied: a name that nothing from a tar may get.
         """
         if "@" in repo:
             raise InvalidArgument("cannot import digest reference")
         name = target_name(repo, tag) if repo else None
+        if name is not None:
+            self.shipping.policy.unsigned(name, "the tar of a file tree bears none")
         job = Import(self, name, message or f"Imported from {source}", changes, platform)
         image = await job.run(stream)
         emit({"status": image.id})

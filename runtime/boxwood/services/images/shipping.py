@@ -114,6 +114,8 @@ class Shipping:
     ) -> Image:
         if isinstance(name, Reference):
             self.policy.check("pull", name)
+        if called is not None and not (isinstance(name, Reference) and name.name == called.name):
+            self.policy.arrival(called)
         wanted = Platform.parse(platform) if platform else None
         login = msgspec.structs.astuple(credentials) if credentials is not None else ()
         key = (scheme, str(name), str(called), str(wanted), *login)

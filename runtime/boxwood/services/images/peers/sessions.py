@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-from boxwood.errors import BoxwoodError, InvalidArgument, PermissionDenied
+from boxwood.errors import BoxwoodError, InvalidArgument
 from boxwood.model.reference import Reference
 from boxwood.services.images.peers.channel import TYPE, Channel
 from boxwood.services.images.peers.receiving import Receive
@@ -57,12 +57,7 @@ class Peers:
         if name.digest is not None:
             raise InvalidArgument("refusing to create a tag with a digest reference")
         policy = self._service.shipping.policy
-        policy.check("pull", name)
-        if policy.requirement(name) is not None:
-            raise PermissionDenied(
-                f"pull {name.familiar_name}: registry-policy of this engine requires a signature, "
-                "and from another engine none comes: pull it from its registry"
-            )
+        policy.unsigned(name, "from another engine none comes")
 
     @asynccontextmanager
     async def _session(self, upgrade: Upgrade) -> AsyncIterator[Channel]:
