@@ -336,3 +336,10 @@ def test_the_launch_program_is_shown(clean_engine):
     answer = clean_engine.api("GET", f"/boxwood/launch/{key}")
     assert answer.status == 200
     assert b"exec" in answer.body
+
+
+def test_what_is_to_be_made_is_said_in_a_body(engine: Engine) -> None:
+    """An empty one makes nothing, as with Docker: no volume or network of a random name."""
+    for kind in ("containers", "networks", "volumes"):
+        answer = engine.api("POST", f"/{kind}/create", headers={"Content-Type": "application/json"})
+        assert (answer.status, "got EOF while reading" in answer.message) == (400, True), kind

@@ -54,6 +54,8 @@ def test_what_is_refused_leaves_nothing(clean_engine: Engine, tmp_path: Path) ->
     done = clean_engine.cli("cp", "box:/bin/missing", tmp_path / "x", check=False)
     assert done.returncode == 1
     assert "Could not find the file /bin/missing in container box" in done.stderr
+    done = clean_engine.cli("cp", "-L", "box:/bin/missing", tmp_path / "x", check=False)
+    assert "Could not find the file /bin/missing in container box" in done.stderr
     done = clean_engine.cli("cp", "box:/etc", tmp_path / "no" / "x", check=False)
     assert done.returncode == 1
     assert list(tmp_path.iterdir()) == []

@@ -72,6 +72,15 @@ def normal(text: str) -> str:
     return "\n".join(line for line in lines if line)
 
 
+def test_detached_prints_the_id_of_what_cannot_start(shell: Shell) -> None:
+    """As the stock client: the container is there, and its id is how to get rid of it."""
+    done = shell.run("run", "-d", "--network", "none", IMAGE, "no-such-program")
+    assert done.returncode == 127
+    key = done.stdout.strip()
+    assert "no-such-program" in done.stderr
+    assert shell.run("rm", key).stdout.strip() == key
+
+
 def test_detached_prints_the_id_and_goes(shell: Shell) -> None:
     done = shell.run("run", "-d", "--network", "none", "--name", "dd", IMAGE, "sleep", "1000")
     ident = done.stdout.strip()

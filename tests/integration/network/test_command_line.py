@@ -41,6 +41,9 @@ def test_ports_change_while_it_runs(clean_engine: Engine) -> None:
     assert (refused.returncode, "is not published" in refused.stderr) == (1, True)
     refused = cli("update", "--publish-add", "nonsense", "web", check=False)
     assert refused.returncode == 1
+    refused = cli("update", "web", check=False)
+    assert (refused.returncode, "you must provide one or more flags" in refused.stderr) == (1, True)
+    assert cli("update", "--cpus", "0", "web", check=False).returncode == 1, "not served yet"
     cli("restart", "-t", "0", "web")
     assert cli("port", "web").stdout.startswith("81/udp -> 127.0.0.1:"), "it is remembered"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 
 from boxwood.cli.command import Command, Flag
 from boxwood.cli.errors import CliError
@@ -76,9 +77,11 @@ def _copy_out(ctx: Context, values: Values, source: tuple[str, str], target: str
     wanted = path
     called = ""
     if values["follow_link"]:
-        found = _stat(ctx.client.request("HEAD", _route(container), query={"path": path}).headers)
-        if found["mode"] & _LINK:
-            wanted, called = found["linkTarget"], os.path.basename(path.rstrip("/"))
+        with suppress(ApiError):  # an answer to HEAD cannot say why: that to GET does
+            answer = ctx.client.request("HEAD", _route(container), query={"path": path})
+            found = _stat(answer.headers)
+            if found["mode"] & _LINK:
+                wanted, called = found["linkTarget"], os.path.basename(path.rstrip("/"))
     response = ctx.client.request("GET", _route(container), query={"path": wanted})
     if target == "-":
         if os.isatty(STDOUT):

@@ -83,9 +83,11 @@ class _Run:
         self.attached = self._stdin or self._stdout or self._stderr
 
     def detached(self) -> int:
-        """Start and print the id."""
-        self._start(None)
-        self._ctx.out(self._id)
+        """Start and print the id: of one that could not be started, too, for it is there."""
+        try:
+            self._start(None)
+        finally:
+            self._ctx.out(self._id)
         return 0
 
     def foreground(self) -> int:

@@ -47,7 +47,7 @@ FLAGS = (
 
 def run(ctx: Context, values: Values, args: list[str]) -> int:
     """Update each container, echoing its name."""
-    if not any(value is not None for value in values.values()):
+    if all(value is None or value == [] for value in values.values()):
         raise CliError("you must provide one or more flags when using this command")
     ports = _ports(values)
     body, code = _body(values), 0
@@ -67,8 +67,8 @@ def run(ctx: Context, values: Values, args: list[str]) -> int:
 def _update(ctx: Context, name: str, body: dict[str, Any], ports: dict[str, Any]) -> dict[str, Any]:
     if any(ports.values()):
         ctx.client.post(f"/boxwood/containers/{quote(name)}/ports", body=ports)
-    if not body:
-        return {}
+        if not body:
+            return {}
     answer: dict[str, Any] = ctx.client.post(f"/containers/{quote(name)}/update", body=body) or {}
     return answer
 
