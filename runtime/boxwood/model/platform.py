@@ -21,6 +21,15 @@ _ARCHITECTURES = {
     "i386": ("386", ""),
     "i686": ("386", ""),
 }
+_SYSTEMS = frozenset(
+    "aix android darwin dragonfly freebsd hurd illumos ios js linux nacl netbsd openbsd plan9"
+    " solaris windows zos".split()
+)
+_MACHINES = frozenset(
+    "386 amd64 amd64p32 arm arm64 arm64be armbe loong64 mips mips64 mips64le mips64p32 mips64p32le"
+    " mipsle ppc ppc64 ppc64le riscv riscv64 s390 s390x sparc sparc64 wasm".split()
+)
+"""What Go knows, and with it a platform that is one word."""
 # From the best to the least; an image for a later entry runs on a machine of an earlier one.
 _VARIANTS = {
     "arm": ("v8", "v7", "v6", "v5"),
@@ -43,12 +52,13 @@ class Platform(Wire):
         """Parse ``os/arch[/variant]``, or ``os`` or ``arch`` alone.
 
         Raises:
-            InvalidArgument: more than three parts, or a part of other characters.
+            InvalidArgument: more than three parts, a part of other characters, or one word that
+                is neither a system nor an architecture.
         """
         parts = text.split("/")
         if len(parts) > 3 or not all(_PART.fullmatch(part) for part in parts):
             raise InvalidArgument(
-                f'"{text[:200]}": invalid platform specifier: must be os[/arch[/variant]]'
+                f'"{text[:200]}": cannot parse platform specifier: invalid argument'
             )
         if len(parts) == 1:
             return _from_one_word(parts[0].lower())
@@ -101,9 +111,14 @@ class Platform(Wire):
 
 
 def _from_one_word(word: str) -> Platform:
-    if word in ("linux", "windows", "darwin", "freebsd"):
+    if word in _SYSTEMS:
         return msgspec.structs.replace(Platform.host(), os=word)
-    return Platform(architecture=word).normal()
+    platform = Platform(architecture=word).normal()
+    if platform.architecture not in _MACHINES:
+        raise InvalidArgument(
+            f'"{word}": unknown operating system or architecture: invalid argument'
+        )
+    return platform
 
 
 def _rank_arm64(wanted: str, offered: str) -> int | None:

@@ -259,6 +259,42 @@ def test_what_is_not_there(house: Engine, registry: Registry, name: str, words: 
     )
 
 
+def test_what_pull_and_push_say(house: Engine, registry: Registry) -> None:
+    """Docker's words for what is here already, for digests, names and platforms."""
+    name = f"{registry.address}/said/box"
+    layered(house, f"{name}:1")
+    assert "The push refers to repository" in house.docker("push", f"{name}:1").stdout
+    found = house.docker("inspect", "-f", "{{index .RepoDigests 0}}", f"{name}:1").stdout.strip()
+    digest = found.partition("@")[2]
+    current = f"Digest: {digest}\nStatus: Image is up to date for "
+    assert house.docker("pull", f"{name}:1").stdout == (
+        f"1: Pulling from said/box\n{current}{name}:1\n{name}:1\n"
+    )
+    assert house.docker("pull", found).stdout.startswith(
+        f"{found}: Pulling from said/box\n{current}{found}\n"
+    )
+    other = house.docker("pull", "--platform", "linux/arm64", f"{name}:1").stdout
+    assert f"WARNING: image with reference {name}:1 was found but its platform (" in other
+    for arguments, said in (
+        (("pull", "--platform", "bogus", f"{name}:1"), '"bogus": unknown operating system or arch'),
+        (("pull", "-a", f"{name}/not"), f"repository {name}/not not found: name unknown"),
+        (("pull", "scratch"), "'scratch' is a reserved name"),
+        (("push", f"{name}:2"), f"tag does not exist: {name}:2"),
+        (("push", "-a", f"{name}/not"), f"does not exist locally with the tag: {name}/not"),
+        (
+            ("push", "--platform", "linux/arm64", f"{name}:1"),
+            "not match the specified platform (linux/arm64)",
+        ),
+        (
+            ("run", "--platform", "linux/arm64", f"{name}:1"),
+            "not match the specified platform (linux/arm64)",
+        ),
+    ):
+        done = house.docker(*arguments, check=False)
+        assert done.returncode, arguments
+        assert said in done.stderr, arguments
+
+
 def _closed(tmp_path: Path) -> AbstractContextManager[Registry]:
     """A registry that lets in nobody but `me` with the password `secret`."""
     words = tmp_path / "htpasswd"

@@ -48,7 +48,7 @@ def test_platforms() -> None:
     assert str(Platform.parse("linux/aarch64/v8")) == "linux/arm64"
     assert str(Platform.parse("linux/arm/7")) == "linux/arm/v7"
     assert str(Platform.parse("x86_64")) == "linux/amd64"
-    for text in ("", "a/b/c/d", "linux//", "linux/am d64"):
+    for text in ("", "a/b/c/d", "linux//", "linux/am d64", "bogus"):
         with pytest.raises(InvalidArgument):
             Platform.parse(text)
 

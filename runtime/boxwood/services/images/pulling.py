@@ -117,8 +117,8 @@ class Pull:
         top = await self._transport.resolve(self._name, self._credentials)
         reference = await self._local_name(top)
         if isinstance(self._name, Reference):
-            tag = str(self._name.tag or top.digest)
-            self._say(f"Pulling from {self._name.path}", tag)
+            tag = None if self._name.digest is not None else self._name.tag
+            self._say(f"Pulling from {self._name.path}", tag or str(self._name))
         else:
             self._say(f"Pulling from {self._name}")
         documents: list[bytes] = []
@@ -254,7 +254,7 @@ class Pull:
         with service.lease(chains), service.undoing(document):
             # What was fetched stays until the image is recorded: the next try may need it.
             async with AsyncExitStack() as downloads:
-                await self._layers(config, layers, chains, downloads)
+                await self._layers(config, layers, chains, downloads, Digest.of(document))
                 service.content.put(document)
                 for data in documents:
                     service.content.put(data)
@@ -273,10 +273,16 @@ class Pull:
         layers: tuple[Descriptor, ...],
         chains: tuple[Digest, ...],
         downloads: AsyncExitStack,
+        key: Digest,
     ) -> None:
-        """Fetch and unpack them; ``downloads`` says when what was fetched is let go."""
+        """Fetch and unpack them; ``downloads`` says when what was fetched is let go.
+
+        ``key`` is the image's id.
+        """
         store = self._service.layers
         missing = [chain for chain in chains if not store.has(chain)]
+        if not missing and self._service.catalog.by_id(str(key)) is not None:
+            return  # the image is here, whatever its names are: nothing is to be told
         for layer, chain in zip(layers, chains, strict=True):
             here = chain not in missing
             self._say("Already exists" if here else "Pulling fs layer", _short(layer),

@@ -168,7 +168,7 @@ class ImagesService:
 
     def history(self, ref: str) -> builtins.list[dict[str, Any]]:
         """Return the answer of ``GET /images/{name}/history``, newest first; raises NotFound."""
-        return views.history(self.get(ref), self.layers)
+        return views.history(self.get(ref), self.layers, self.catalog.by_id)
 
     # Changing
 

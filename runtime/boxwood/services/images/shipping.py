@@ -14,7 +14,7 @@ from boxwood.errors import InvalidArgument, NotFound, Unsupported
 from boxwood.model.compression import Compression
 from boxwood.model.platform import Platform
 from boxwood.model.policy import RegistryPolicy
-from boxwood.model.reference import Reference, target_name
+from boxwood.model.reference import DEFAULT_DOMAIN, Reference, target_name
 from boxwood.services.images import manifestlists
 from boxwood.services.images.downloads import Downloads
 from boxwood.services.images.pulling import Pull, describe
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from boxwood.services.images.manifestlists import ManifestList
     from boxwood.services.images.service import Emit, ImagesService
 
+RESERVED = "library/scratch"
+"""The empty image: no registry has it."""
 _OF_A_DIGEST = re.compile(r"sha256-[0-9a-f]{64}(\.[a-z]+)?")
 """Where signatures and other referrers are kept (OCI distribution-spec, cosign)."""
 
@@ -113,6 +115,8 @@ class Shipping:
         called: Reference | None = None,
     ) -> Image:
         if isinstance(name, Reference):
+            if name.domain == DEFAULT_DOMAIN and name.path == RESERVED:
+                raise InvalidArgument("'scratch' is a reserved name")
             self.policy.check("pull", name)
         if called is not None and not (isinstance(name, Reference) and name.name == called.name):
             self.policy.arrival(called)
@@ -124,10 +128,21 @@ class Shipping:
             pull = Pull(self._images, self._transport(scheme), name, wanted, credentials, called)
             self._pulls[key] = pull
         try:
-            return await pull.watch(emit)
+            image = await pull.watch(emit)
+            self._compare(name, wanted, emit)
+            return image
         finally:
             if pull.ended and self._pulls.get(key) is pull:
                 del self._pulls[key]
+
+    def _compare(self, name: Hashable, wanted: Platform | None, emit: Emit) -> None:
+        """Tell of an image that was not one of several, and is for another platform than asked."""
+        if wanted is None or not isinstance(name, Reference):
+            return
+        try:
+            self._images.check_platform(name.familiar, wanted)
+        except NotFound as error:
+            emit({"status": f"WARNING: {error}"})
 
     def scheme_of(self, text: str) -> str:
         """Return the scheme that a name begins with, empty for none; raises InvalidArgument."""
@@ -148,7 +163,11 @@ class Shipping:
         is about images, and none itself.
         """
         self.policy.check("pull", reference)
-        for tag in await self._transport(DEFAULT_SCHEME).tags(reference, credentials):
+        try:
+            tags = await self._transport(DEFAULT_SCHEME).tags(reference, credentials)
+        except NotFound as error:
+            raise NotFound(f"repository {reference.familiar_name} not found: {error}") from error
+        for tag in tags:
             if _OF_A_DIGEST.fullmatch(tag):
                 continue
             await self.pull(reference.with_tag(tag), emit, "", credentials)
@@ -195,13 +214,16 @@ class Shipping:
             Unauthenticated, PermissionDenied, Unavailable, DeadlineExceeded, DataLoss
         """
         reference = target_name(name, tag)
-        wanted = [reference] if tag else self._tags_of(reference)
-        if not wanted:
+        self.policy.check("push", reference)
+        emit({"status": f"The push refers to repository [{reference.name}]"})
+        here = self._tags_of(reference)
+        if not here:
             raise NotFound(
                 f"An image does not exist locally with the tag: {reference.familiar_name}"
             )
-        self.policy.check("push", reference)
-        emit({"status": f"The push refers to repository [{reference.name}]"})
+        if tag and reference not in here:
+            raise NotFound(f"tag does not exist: {reference.familiar}")
+        wanted = [reference] if tag else here
         transport = self._transport(DEFAULT_SCHEME)
         for one in wanted:
             await Push(

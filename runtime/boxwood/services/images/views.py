@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -74,8 +75,13 @@ def timestamp(nanoseconds: int) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%S}{fraction}Z"
 
 
-def history(image: Image, layers: LayerStore) -> list[dict[str, Any]]:
-    """Return the entries of the history, newest first; only the newest has an id."""
+def history(
+    image: Image, layers: LayerStore, by_id: Callable[[str], Image | None]
+) -> list[dict[str, Any]]:
+    """Return the entries of the history, newest first.
+
+    The newest has the image's id, those before it the ids of the images that it was built on here.
+    """
     chains = list(image.chain_ids)
     entries = []
     for entry in image.config.history:
@@ -92,7 +98,12 @@ def history(image: Image, layers: LayerStore) -> list[dict[str, Any]]:
                 "Tags": None,
             }
         )
-    if entries:
-        entries[-1]["Id"] = image.id
-        entries[-1]["Tags"] = [familiar(name) for name in image.tags] or None
-    return entries[::-1]
+    entries.reverse()
+    built: Image | None = image
+    for shown in entries:
+        if built is None:
+            break
+        shown["Id"] = built.id
+        shown["Tags"] = [familiar(name) for name in built.tags] or None
+        built = by_id(built.parent) if built.parent else None
+    return entries
