@@ -13,6 +13,7 @@ from boxwood.execution.mounting import open_root
 from boxwood.model.digest import Digest
 from boxwood.model.image import Image
 from boxwood.model.wire import encode
+from boxwood.services.images.filters import path_pattern
 from tests.integration.images.conftest import NOTHING, Home
 from tests.integration.images.make import BASE, COMPRESS, TOP, config, docker_old, sha
 from tests.integration.tar.archives import archive, entry, folder, link
@@ -109,9 +110,31 @@ async def test_filters(home: Home) -> None:
     assert names(until=["1h"]) == ["", "one:1", "two:1+two:2"]
     with pytest.raises(InvalidArgument, match="invalid filter 'nonsense'"):
         names(nonsense=["x"])
+    for values in (["yes"], ["T"], [""], ["true", "false"]):
+        with pytest.raises(InvalidArgument, match=r"invalid filter 'dangling=\["):
+            names(dangling=values)
     with pytest.raises(NotFound):
         names(before=["nothing"])
     assert [image.tags[:1] for image in home.images.list()][-1] == ("docker.io/library/one:1",)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("*", "a ab a.b"), ("a?", "ab"), ("a[a-c]", "ab"), ("a[^a]*", "ab a.b"), ("a\\.b", "a.b"),
+        ("[ab]*", "a ab a.b"), ("a[z-a]", ""), ("a[\\b]", "ab"), ("x/*", "x/y"), ("*/y", "x/y"),
+    ],
+)  # fmt: skip
+def test_patterns(pattern: str, names: str) -> None:
+    """They are Go's, not a shell's."""
+    found = path_pattern(pattern)
+    assert [one for one in ("a", "ab", "a.b", "x/y") if found.fullmatch(one)] == names.split()
+
+
+@pytest.mark.parametrize("pattern", ["[", "[a", "[]", "[a-]", "a\\", "[-a]", "[a\\", "[^]"])
+def test_broken_patterns(pattern: str) -> None:
+    with pytest.raises(InvalidArgument, match="syntax error in pattern"):
+        path_pattern(pattern)
 
 
 def container(image: Image, *, running: bool) -> Any:

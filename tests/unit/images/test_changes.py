@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from boxwood.errors import InvalidArgument
 from boxwood.model.config import ContainerConfig
-from boxwood.services.images.changes import apply_changes, nanoseconds
+from boxwood.model.moments import nanoseconds
+from boxwood.services.images.changes import apply_changes
 from boxwood.services.images.expansion import word, words
 
 

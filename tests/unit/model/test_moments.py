@@ -27,8 +27,17 @@ def test_times_of_images(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "ago"), [("1h", 3600), ("90s", 90), ("1h2m3s", 3723), ("0s", 0), ("5m", 300)]
-)
+    ("text", "ago"),
+    [
+        ("1h", 3600),
+        ("90s", 90),
+        ("1h2m3s", 3723),
+        ("0s", 0),
+        ("5m", 300),
+        ("1.5h", 5400),
+        ("300ms", 0),
+    ],
+)  # fmt: skip
 def test_a_duration_is_that_long_ago(text: str, ago: int) -> None:
     assert moment_of(text) == pytest.approx(time.time() - ago, abs=5)
 
@@ -38,7 +47,9 @@ def test_moments() -> None:
     assert moment_of("2024-01-01T00:00:00Z") == 1704067200.0
 
 
-@pytest.mark.parametrize("text", ["", "soon", "1d", "-5", "h", "1.5h", "٣"])
+@pytest.mark.parametrize(
+    "text", ["", "soon", "1d", "-5", "h", "1h5", "--1h", "٣", "1h٣m", "9" * 400 + "h"]
+)
 def test_what_is_no_moment(text: str) -> None:
     with pytest.raises(InvalidArgument):
         moment_of(text)

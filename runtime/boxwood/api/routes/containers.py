@@ -9,12 +9,13 @@ from boxwood.api.create import decode_create
 from boxwood.api.http.message import Response, json_response
 from boxwood.api.routing import JSON_BODY, STREAM_BODY, Route
 from boxwood.api.shapes import containers as shapes
-from boxwood.errors import InvalidArgument
+from boxwood.errors import InvalidArgument, NotFound
 from boxwood.model import times
 from boxwood.model.request import CreateRequest
 
 if TYPE_CHECKING:
     from boxwood.api.call import Call
+    from boxwood.model.container import Container
 
 UINT32 = 2**32 - 1
 INT32 = 2**31 - 1
@@ -33,11 +34,30 @@ async def list_containers(call: Call) -> Response:
         all=call.flag("all"), limit=limit, size=size, filters=call.filters()
     )
     now = times.now()
-    shown = [shapes.summary(container, now) for container in found]
+    current = _current_names(call, found)
+    shown = [
+        shapes.summary(container, now) | {"Image": current[container.image_ref, container.image_id]}
+        for container in found
+    ]
     if size:
         for container, entry in zip(found, shown, strict=True):
             entry.update(await _sizes(call, container.id))
     return json_response(shown)
+
+
+def _current_names(call: Call, found: list[Container]) -> dict[tuple[str, str], str]:
+    """Return for what containers were made of (as it was called, its id) how it is called now.
+
+    The id when that name is another image's by now, or nobody's.
+    """
+    current = {}
+    for ref, key in {(container.image_ref, container.image_id) for container in found}:
+        try:
+            same = call.engine.images.get(ref).id == key
+        except (NotFound, InvalidArgument):
+            same = False
+        current[ref, key] = ref if same else key
+    return current
 
 
 async def _sizes(call: Call, ref: str) -> dict[str, int]:

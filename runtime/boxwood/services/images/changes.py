@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 from boxwood.errors import InvalidArgument
 from boxwood.model.config import ContainerConfig, HealthConfig
+from boxwood.model.moments import nanoseconds
 from boxwood.model.wire import replace
 from boxwood.services.images import instructions
 from boxwood.services.images.expansion import quoted, word, words
@@ -22,8 +23,6 @@ _SHELL = ("/bin/sh", "-c")
 _PORTS = re.compile(r"([0-9]+)(?:-([0-9]+))?", re.ASCII)
 _LAST_PORT = 65535
 _PROTOCOLS = ("tcp", "udp", "sctp")
-_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)")
-_UNITS = {"ns": 1, "us": 1e3, "µs": 1e3, "ms": 1e6, "s": 1e9, "m": 60e9, "h": 3600e9}
 _LEAST_DURATION = 1_000_000
 """Nanoseconds: a health check cannot wait less (Docker's ``MinimumDuration``)."""
 _INT32 = (1 << 31) - 1
@@ -184,24 +183,6 @@ def _on_build(config: ContainerConfig, instruction: Instruction) -> ContainerCon
     if name in ("FROM", "MAINTAINER"):
         raise InvalidArgument(f"{name} isn't allowed as an ONBUILD trigger")
     return replace(config, on_build=(*(config.on_build or ()), text))
-
-
-def nanoseconds(text: str) -> int:
-    """Return a duration as Go writes it (``1m30s``) in nanoseconds.
-
-    Raises:
-        InvalidArgument: it is none.
-    """
-    sign = -1 if text.startswith("-") else 1
-    rest = text.lstrip("+-") if text[:2] not in ("--", "++", "+-", "-+") else ""
-    total, at = 0.0, 0
-    while found := _DURATION_PART.match(rest, at):
-        total += float(found[1]) * _UNITS[found[2]]
-        at = found.end()
-    if rest != "0" and (not rest or at != len(rest)):
-        unit = "missing unit in" if rest.isdecimal() else "invalid"
-        raise InvalidArgument(f"time: {unit} duration {quoted(text[:100])}")
-    return sign * int(total)
 
 
 def _healthcheck(config: ContainerConfig, instruction: Instruction) -> ContainerConfig:

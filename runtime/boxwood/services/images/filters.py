@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import fnmatch
+import functools
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 from boxwood.errors import InvalidArgument
@@ -13,9 +14,10 @@ from boxwood.model.wire import replace
 
 Find = Callable[[str], Image]
 
+_WILD = {"*": "[^/]*", "?": "[^/]"}
 ALLOWED = frozenset(("before", "dangling", "label", "label!", "reference", "since", "until"))
-_TRUE = ("1", "t", "true", "yes")
-_FALSE = ("0", "f", "false", "no")
+_TRUE = ("1", "true")
+_FALSE = ("0", "false")
 
 
 def matching(
@@ -62,11 +64,9 @@ def _until(images: list[Image], values: Sequence[str], find: Find) -> list[Image
 
 def _dangling(images: list[Image], values: Sequence[str], find: Find) -> list[Image]:
     del find
-    wanted = set()
-    for value in values:
-        if value.lower() not in (*_TRUE, *_FALSE):
-            raise InvalidArgument(f"invalid filter 'dangling=[{value}]'")
-        wanted.add(value.lower() in _TRUE)
+    wanted = {value in _TRUE for value in values if value in (*_TRUE, *_FALSE)}
+    if len(wanted) != 1:
+        raise InvalidArgument(f"invalid filter 'dangling=[{' '.join(values)}]'")
     return [image for image in images if (not image.tags and not image.digests) in wanted]
 
 
@@ -87,15 +87,81 @@ def _no_label(images: list[Image], values: Sequence[str], find: Find) -> list[Im
 
 
 def reference_matches(pattern: str, name: str) -> bool:
-    """Does a canonical name match a shell pattern? Its familiar form and repository count too."""
+    """Does a canonical name match a shell pattern? Its familiar form and repository count too.
+
+    Raises:
+        InvalidArgument: the pattern is none.
+    """
     reference = Reference.parse(name)
     candidates = (reference.familiar, reference.familiar_name, str(reference), reference.name)
-    depth = pattern.count("/")
-    # As in Go's path.Match a star does not cross a slash.
-    return any(
-        candidate.count("/") == depth and fnmatch.fnmatchcase(candidate, pattern)
-        for candidate in candidates
-    )
+    found = path_pattern(pattern)
+    return any(found.fullmatch(candidate) for candidate in candidates)
+
+
+@functools.lru_cache(maxsize=64)
+def path_pattern(pattern: str) -> re.Pattern[str]:
+    """Return what Go's ``path.Match`` means by a pattern: no wildcard crosses a slash.
+
+    Raises:
+        InvalidArgument: a bracket or a backslash without what belongs to it.
+    """
+    found: list[str] = []
+    rest = _Rest(pattern)
+    while character := rest.next():
+        if character in _WILD:
+            found.append(_WILD[character])
+        elif character == "[":
+            found.append(rest.members())
+        else:
+            found.append(re.escape(rest.escaped() if character == "\\" else character))
+    return re.compile("".join(found), re.DOTALL)
+
+
+class _Rest:
+    """What of a pattern is not read yet."""
+
+    def __init__(self, pattern: str) -> None:
+        self._pattern, self._at = pattern, 0
+
+    def next(self) -> str:
+        """Return the next character, empty at the end."""
+        character = self._peek()
+        self._at += 1
+        return character
+
+    def _peek(self) -> str:
+        return self._pattern[self._at : self._at + 1]
+
+    def escaped(self) -> str:
+        """Return the character after a backslash."""
+        if not (character := self.next()):
+            raise InvalidArgument("syntax error in pattern")
+        return character
+
+    def members(self) -> str:
+        """Return what is in brackets as a regular expression has it."""
+        not_ = "^" if self._peek() == "^" else ""
+        self._at += len(not_)
+        ranges: list[str] = []
+        seen = False
+        while not seen or self._peek() != "]":
+            seen = True
+            low = high = self._member()
+            if self._peek() == "-":
+                self.next()
+                high = self._member()
+            if low <= high:
+                ranges.append(f"{re.escape(low)}-{re.escape(high)}")
+        self.next()
+        if not ranges:  # nothing is between them
+            return "." if not_ else "(?!)"
+        return f"[{not_}{''.join(ranges)}]"
+
+    def _member(self) -> str:
+        character = self.next()
+        if not character or character in "-]":
+            raise InvalidArgument("syntax error in pattern")
+        return self.escaped() if character == "\\" else character
 
 
 def _reference(images: list[Image], values: Sequence[str], find: Find) -> list[Image]:

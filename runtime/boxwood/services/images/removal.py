@@ -85,12 +85,13 @@ class Removal:
             self._delete(image, prune=prune)
 
     def _by_id(self, image: Image, *, force: bool, prune: bool) -> None:
-        if not force and not _single(image) and (image.tags or image.digests):
+        conflict = self._conflict(image, soft=False)
+        if conflict is None and not force and not _single(image):
             raise Conflict(
                 f"conflict: unable to delete {image.hex[:12]} (must be forced) - image is "
                 "referenced in multiple repositories"
             )
-        conflict = self._conflict(image, soft=not force)
+        conflict = conflict or self._conflict(image, soft=not force)
         if conflict is not None:
             raise conflict
         for name in (*image.tags, *image.digests):
