@@ -153,3 +153,20 @@ def test_heads_that_lie(house: Engine, registry: Scripted) -> None:
         registry.script = script
         assert words in refused(house, registry.image)
     assert not any("etc" in one for one in registry.requests)
+
+
+@pytest.mark.parametrize("tag", ["../../etc", "a b", "x\r\nHost: evil", "a" * 200, "\u00e9", ""])
+def test_tags_that_are_none(clean_engine: Engine, registry: Scripted, tag: str) -> None:
+    """Names that escape, or would be more than a name: nothing is asked by them, or pulled."""
+
+    def script(handler: Handler) -> bool:
+        if "/tags/list" not in handler.path:
+            return False
+        handler.answer(200, json.dumps({"tags": ["1", tag]}).encode())
+        return True
+
+    registry.script = script
+    said = refused(clean_engine, f"{registry.address}/x/y")
+    assert said.startswith(f"tags of {registry.address}/x/y: the registry lists ")
+    assert said.isprintable()
+    assert registry.requests == ["GET /v2/x/y/tags/list?n=1000"]

@@ -142,6 +142,25 @@ def test_one_token_for_all_who_are_refused_together(registry: Scripted) -> None:
     assert len(server.asked) == 1
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"token": "t1\r\nX-Other: 1"},
+        {"token": "t1", "refresh_token": "a\r\nb"},
+        {"token": "t\u00e9"},
+        {"token": ""},
+        {"token": 1},
+    ],
+)
+def test_a_token_that_is_none(registry: Scripted, answer: dict[str, Any]) -> None:
+    """What would add a header to requests, or cannot stand in one, is shown to nobody."""
+    TokenServer(registry, **answer)
+    with pytest.raises(DataLoss):
+        resolved(registry)
+    assert len(registry.requests) == 2
+    assert not any("x-other" in head for head in registry.headers)
+
+
 def test_a_token_for_a_password(registry: Scripted) -> None:
     """The password is for the token server alone; the registry sees the token."""
     server = TokenServer(registry)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from boxwood.drivers.registry import DEFAULT_SCHEME, scheme_of
-from boxwood.errors import InvalidArgument, NotFound, Unsupported
+from boxwood.errors import DataLoss, InvalidArgument, NotFound, Unsupported
 from boxwood.model.compression import Compression
 from boxwood.model.platform import Platform
 from boxwood.model.policy import RegistryPolicy
@@ -167,10 +167,9 @@ class Shipping:
             tags = await self._transport(DEFAULT_SCHEME).tags(reference, credentials)
         except NotFound as error:
             raise NotFound(f"repository {reference.familiar_name} not found: {error}") from error
-        for tag in tags:
-            if _OF_A_DIGEST.fullmatch(tag):
-                continue
-            await self.pull(reference.with_tag(tag), emit, "", credentials)
+        names = [_tagged(reference, tag) for tag in tags if not _OF_A_DIGEST.fullmatch(tag)]
+        for name in names:
+            await self.pull(name, emit, "", credentials)
 
     async def push_to(
         self,
@@ -311,3 +310,11 @@ class Shipping:
         if self.registries.transport is None:
             raise Unsupported(f"registry: {scheme}: this engine was made without registries")
         return self.registries.transport(scheme)
+
+
+def _tagged(reference: Reference, tag: str) -> Reference:
+    try:
+        return reference.with_tag(tag)
+    except InvalidArgument as error:
+        said = f"the registry lists {tag[:100]!r}: {error}"
+        raise DataLoss(f"tags of {reference.familiar_name}: {said}") from error
