@@ -379,13 +379,16 @@ def test_the_platform_of_an_index(house: Engine, registry: Scripted) -> None:
     """This machine's is chosen, attestations are passed over, another one is said to be missing."""
     kind, data = registry.manifests["1"]
     unknown = {"architecture": "unknown", "os": "unknown"}
+    about = {"vnd.docker.reference.type": "attestation-manifest"}
+    own = {"architecture": "amd64", "os": "linux"}
     index = {
         "schemaVersion": 2,
         "mediaType": INDEX,
         "manifests": [
             described(kind, b"{}", platform={"architecture": "arm64", "os": "linux"}),
             described(kind, b"{} ", platform=unknown),
-            described(kind, data, platform={"architecture": "amd64", "os": "linux"}),
+            described(kind, b"{}  ", platform=own, annotations=about),
+            described(kind, data, platform=own),
         ],
     }
     top = registry.put("many", INDEX, json.dumps(index).encode())
