@@ -31,6 +31,7 @@ pytestmark = pytest.mark.root
 
 BIG = archive(entry("big", data=os.urandom(3 << 20)))
 SMALL = archive(entry("small", data=b"small"))
+LAST = archive(entry("last", data=b"last"))
 
 
 @pytest.fixture
@@ -137,6 +138,17 @@ def test_the_same_layers_from_elsewhere(house: Engine, registry: Scripted, other
     for layer in registry.layers:
         assert len(registry.asked("GET", digest(layer))) == 1
         assert other.asked("GET", digest(layer)) == []
+
+
+def test_layers_that_are_here(house: Engine, registry: Scripted) -> None:
+    """On the same parents, on others, in another repository: none is fetched again."""
+    assert error_of(pull(house, registry.image)) == ""
+    with Scripted(BIG, LAST, SMALL, BIG, name="other/order").serving() as other:
+        assert error_of(pull(house, other.image)) == ""
+        asked = {digest(layer): len(other.asked("GET", digest(layer))) for layer in other.layers}
+        assert asked == {digest(other.layers[0]): 0, digest(other.layers[1]): 1,
+                         digest(other.layers[2]): 0}  # fmt: skip
+    assert is_here(house, other.image)
 
 
 @pytest.mark.parametrize("how", ["wrong bytes", "it is gone", "who pulls from it leaves"])
