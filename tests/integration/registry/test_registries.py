@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -350,6 +351,25 @@ def test_our_own_login(house: Engine, tmp_path: Path) -> None:
         assert removed.stdout == f"Removing login credentials for {closed.address}\n"
         assert json.loads(file.read_text()) == {"auths": {}}
         assert house.cli("pull", name, env=own, check=False).returncode == 1
+
+
+def test_a_login_at_a_terminal(house: Engine, tmp_path: Path) -> None:
+    """User and password are asked for; what is typed as a password is not seen."""
+    with _closed(tmp_path) as closed:
+        variables = [f"{key}={value}" for key, value in house.environment().items()]
+        variables += ["TERM=xterm", f"BOXWOOD_CONFIG={tmp_path / 'own'}"]
+        command = ["env", "-i", *variables, str(house.program), "login", closed.address]
+        status, came = terminal.run(command, [b"me\n", b"wrong\n"], b": ")
+        assert (status, b"unauthorized" in came) == (1, True), came
+        assert not (tmp_path / "own").exists()
+        status, came = terminal.run(command, [b"me\n", b"secret\n"], b": ")
+        assert (status, b"Login Succeeded" in came) == (0, True), came
+        assert came.startswith(b"Username: me\r\nPassword: ")
+        assert b"secret" not in came
+        kept = json.loads((tmp_path / "own/config.json").read_text())["auths"]
+        assert base64.b64decode(kept[closed.address]["auth"]) == b"me:secret"
+        status, came = terminal.run(command, [], b": ")
+        assert (status, b"existing credentials" in came) == (0, True), came
 
 
 HELPER = """#!/bin/sh

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -68,6 +69,39 @@ def test_how_many_at_once(make_engine: Callable[..., Engine], registry: Scripted
     registry.script = script
     answer = house.api("POST", f"/images/create?fromImage={registry.address}/library/box&tag=1")
     assert b"Downloaded newer image" in answer.body
+    assert most == 2
+
+
+def test_how_many_go_at_once(make_engine: Callable[..., Engine], registry: Scripted) -> None:
+    """max-concurrent-uploads layers are sent together, never more."""
+    house = make_engine("--max-concurrent-uploads", "2", busybox=False)
+    answer = house.api("POST", f"/images/create?fromImage={registry.address}/library/box&tag=1")
+    assert b"Downloaded newer image" in answer.body
+    now, most, lock, both = 0, 0, threading.Lock(), threading.Event()
+
+    def script(handler: Handler) -> bool:
+        nonlocal now, most
+        body = int(handler.headers.get("Content-Length", "0"))
+        if handler.command not in ("PATCH", "PUT") or "/manifests/" in handler.path or not body:
+            return False
+        with lock:
+            now += 1
+            most = max(most, now)
+            if now == 2:
+                both.set()
+        both.wait(10)
+        time.sleep(0.1)  # one more would be seen
+        handler.usual()
+        with lock:
+            now -= 1
+        return True
+
+    with Scripted(name="other/box").serving() as other:
+        other.script = script
+        name = f"{other.address}/other/box"
+        house.docker("tag", f"{registry.address}/library/box:1", f"{name}:1")
+        house.docker("push", f"{name}:1")
+        assert set(registry.layers) <= set(other.blobs.values())
     assert most == 2
 
 
