@@ -43,6 +43,11 @@ class Layout:
         }
         return self.blob("manifest.v1+json", document)
 
+    def manifest_config(self, manifest: str) -> str:
+        """Return the digest of the config that a manifest names: the image's id."""
+        document = (self.path / "blobs/sha256" / Digest.parse(manifest).hex).read_text()
+        return str(json.loads(document)["config"]["digest"])
+
     def index(self) -> dict[str, Any]:
         """Add an index of an image for this machine and of one for another."""
         machine, other = Platform.host().architecture, "riscv64"

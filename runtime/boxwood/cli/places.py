@@ -27,25 +27,32 @@ FLAGS = (
 
 def place(ctx: Context, values: Values, text: str, side: str) -> Place:
     """What a place's name and the flags of its `side` (`src`, `dest`) say. Raises CliError."""
-    from boxwood.cli import logins
-    from boxwood.cli.progress import canonical
-    from boxwood.cli.schemes import absolute, scheme_of
+    from boxwood.cli.schemes import absolute
     from boxwood.copying import command
 
-    if scheme_of(text) not in ("", "docker"):
-        if values[f"{side}_creds"]:
-            raise CliError(f"{ctx.name} --{side}-creds: {text}: has no logins")
-        return command.place(absolute(text), {})
-    server = logins.server_of(canonical(text.removeprefix("docker://")))
+    found, server = login(ctx, values, text, side)
+    insecure = "" if values[f"{side}_tls_verify"] else server
+    return command.place(absolute(text), found, insecure)
+
+
+def login(ctx: Context, values: Values, text: str, side: str) -> tuple[dict[str, str], str]:
+    """The login for a place and its registry's server; empty: it has none. Raises CliError."""
+    from boxwood.cli import logins
+    from boxwood.cli.progress import canonical
+    from boxwood.cli.schemes import scheme_of
+
     given = values[f"{side}_creds"]
+    if scheme_of(text) not in ("", "docker"):
+        if given:
+            raise CliError(f"{ctx.name} --{side}-creds: {text}: has no logins")
+        return {}, ""
+    server = logins.server_of(canonical(text.removeprefix("docker://")))
     if given is None:
-        login = logins.find(ctx, server)
-    else:
-        user, colon, password = given.partition(":")
-        if not colon:
-            raise CliError(f"{ctx.name} --{side}-creds: must be USER:PASSWORD")
-        login = {"username": user, "password": password}
-    return command.place(text, login, "" if values[f"{side}_tls_verify"] else server)
+        return logins.find(ctx, server), server
+    user, colon, password = given.partition(":")
+    if not colon:
+        raise CliError(f"{ctx.name} --{side}-creds: must be USER:PASSWORD")
+    return {"username": user, "password": password}, server
 
 
 def told(work: Callable[[], T]) -> T:

@@ -129,12 +129,18 @@ def canonical(image: str) -> str:
 
 def auth_header(ctx: Context, image: str) -> str:
     """The credentials for an image's registry, as the header carries them; `{}` for none."""
-    import base64
-
     from boxwood.cli import logins
     from boxwood.cli.schemes import scheme_of
-    from boxwood.client import jsonwire
 
     name = image.removeprefix("docker://")
     record = {} if scheme_of(name) else logins.find(ctx, logins.server_of(canonical(name)))
+    return as_header(record)
+
+
+def as_header(record: Mapping[str, str]) -> str:
+    """A login as `X-Registry-Auth` carries it."""
+    import base64
+
+    from boxwood.client import jsonwire
+
     return base64.urlsafe_b64encode(jsonwire.dumps(record)).decode()

@@ -33,10 +33,15 @@ def scheme_of(text: str) -> str:
     return scheme if scheme in names else ""
 
 
+def is_path(text: str) -> bool:
+    """Whether a name is that of a place among the files."""
+    return text.partition(":")[0] in _FILES
+
+
 def absolute(text: str) -> str:
     """The same name with an absolute path: the engine stands in another directory."""
-    scheme, _, rest = text.partition(":")
-    if scheme not in _FILES:
+    if not is_path(text):
         return text
+    scheme, _, rest = text.partition(":")
     path, colon, image = rest.partition(":")
     return f"{scheme}:{os.path.abspath(path)}{colon}{image}"

@@ -45,14 +45,14 @@ def split(args: list[str]) -> tuple[str, str] | None:
 
 def push(ctx: Context, far: str, image: str, *, quiet: bool) -> int:
     """Bring an image of ours to another engine. Raises ClientError, CliError."""
-    done = _bring(ctx.client, ctx.client_at(far), image, quiet)
+    done = bring(ctx.client, ctx.client_at(far), image, quiet=quiet)
     ctx.out(done["name"] or done["id"] if quiet else f"{_told(done)} to {far}")
     return 0
 
 
 def pull(ctx: Context, far: str, image: str, *, quiet: bool) -> int:
     """Fetch an image of another engine. Raises ClientError, CliError."""
-    done = _bring(ctx.client_at(far), ctx.client, image, quiet)
+    done = bring(ctx.client_at(far), ctx.client, image, quiet=quiet)
     ctx.out(done["name"] or done["id"] if quiet else f"{_told(done)} from {far}")
     return 0
 
@@ -68,10 +68,16 @@ def _told(done: dict[str, Any]) -> str:
     return f"{name}: {layers} of {size}, {travelled} travelled,"
 
 
-def _bring(source: Client, target: Client, image: str, quiet: bool) -> dict[str, Any]:
-    """Carry it, showing progress; what the receiving engine says at the end."""
+def bring(
+    source: Client, target: Client, image: str, *, quiet: bool, called: str = ""
+) -> dict[str, Any]:
+    """Carry it, showing progress; what the receiving engine says at the end.
+
+    `called` is its name there; empty: the same. Raises ClientError, CliError.
+    """
     name = "" if _is_id(image) else with_tag(image)
     sending = _End(source, "send", {"image": name or image})
+    name = with_tag(called) if called else name
     try:
         receiving = _End(target, "receive", {"name": name or None})
     except BaseException:

@@ -21,6 +21,7 @@ from tests.support.engine import Engine, running
 from tests.support.layouts import OCI, Layout
 from tests.support.needs import until
 from tests.support.peers import config_of, frame_of, offer_of, talking
+from tests.support.registry import serving
 from tests.support.tars import noise, tar_of
 
 pytestmark = pytest.mark.root
@@ -124,6 +125,56 @@ def _compression(engine: Engine) -> str:
         rows = database.execute("SELECT body FROM layers").fetchall()
     [body] = [json.loads(row[0]) for row in rows]
     return str(body.get("compression", ""))
+
+
+def test_copies_from_and_to_engines(pair: tuple[Engine, Engine], tmp_path: Path) -> None:
+    """The engine that is spoken to, and others; each way with the digest that it had."""
+    near, far = pair
+    layout = Layout(tmp_path / "l")
+    digest = layout.call("x", layout.manifest(GZIP, PLAIN))
+    image = layout.manifest_config(digest)
+
+    def copied(*words: str) -> str:
+        done = near.cli("copy", *words)
+        return str(done.stdout.splitlines()[-1])
+
+    assert copied(f"{layout.name}:x", "boxwood:one") == digest
+    assert copied("boxwood:one", far.host, "team/two:2") == image
+    assert copied(far.host, "team/two:2", f"oci:{tmp_path}/out:x") == digest
+    assert top_of(tmp_path / "out") == digest
+    assert copied(f"oci:{tmp_path}/out:x", far.host, "three") == digest
+    assert copied(far.host, "three", "boxwood:four") == image
+    assert copied("-q", "boxwood:four", "boxwood:five") == image
+    with serving() as registry:
+        assert copied("boxwood:five", f"{registry.address}/box:1") == digest
+        assert copied(f"docker://{registry.address}/box:1", "boxwood:six") == digest
+    named = {tag for one in near.api("GET", "/images/json").json() for tag in one["RepoTags"]}
+    assert named == {f"{name}:latest" for name in ("one", "four", "five", "six")}
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (("boxwood:", "oci:/x"), "each one image"),
+        (("boxwood:a", "b", "c"), "each one image"),
+        (("a", "unix:///x"), "the image there must follow"),
+        (("unix:///x", "unix:///y", "a"), "the image there must follow"),
+        (("boxwood:none", "oci:/x"), "An image does not exist locally with the tag: none"),
+        (("tcp://127.0.0.1:1", "a", "oci:/x"), "cannot reach files of this machine"),
+        (("--all", "boxwood:a", "oci:/x"), "--all: an engine"),
+        (("--platform", "linux/amd64", "boxwood:a", "oci:/x"), "--platform: "),
+        (("--src-creds", "a:b", "boxwood:a", "b"), "an engine has no logins"),
+        (("--dest-tls-verify=false", "boxwood:a", "b"), "the engine's own settings"),
+    ],
+)
+def test_copies_that_are_refused(
+    pair: tuple[Engine, Engine], words: tuple[str, ...], error: str
+) -> None:
+    near, _ = pair
+    done = near.cli("copy", *words, check=False)
+    assert done.returncode == 1, done
+    assert error in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 CONFIG = config_of(PLAIN)

@@ -87,7 +87,7 @@ def test_an_engine_that_fails(
     with engine(tmp_path / far, talk) as bad, engine(tmp_path / other, says()) as good:
         pair = (bad, good) if far == "source" else (good, bad)
         with pytest.raises(kind, match=words):
-            transfer._bring(*pair, "image", True)
+            transfer.bring(*pair, "image", quiet=True)
 
 
 def test_all_that_is_said_is_carried(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_all_that_is_said_is_carried(tmp_path: Path) -> None:
         heard[who] = bytes(got)
 
     with engine(tmp_path / "s", source) as one, engine(tmp_path / "t", target) as two:
-        done = transfer._bring(one, two, "image", True)
+        done = transfer.bring(one, two, "image", quiet=True)
     assert done["name"] == "n"
     assert heard == {"source": much + DONE, "target": much}
 
@@ -156,5 +156,5 @@ def test_frames_that_waited_for_room_are_sent(
         sock.sendall(DONE)
 
     with engine(tmp_path / "s", source) as one, engine(tmp_path / "t", target) as two:
-        assert transfer._bring(one, two, "image", True)["name"] == "n"
+        assert transfer.bring(one, two, "image", quiet=True)["name"] == "n"
     assert heard == small
