@@ -96,11 +96,7 @@ class Copy:
             await self._blob(entry, target)
 
     def _chosen(self, index: Manifest, found: Descriptor) -> Descriptor:
-        machine = self._platform or Platform.host()
-        entries = (one for one in index.manifests or () if one.media_type in MANIFESTS | INDEXES)
-        if (chosen := best(entries, machine)) is None:
-            raise NotFound(f"copy {self._source}: {found.digest} has no image for {machine}")
-        return chosen
+        return _of_platform(self._source, index, found, self._platform or Platform.host())
 
     # Blobs
 
@@ -171,6 +167,27 @@ class Copy:
             return ()
         same = here.domain == there.domain and here.path != there.path
         return (here.path,) if same else ()
+
+
+async def chosen(source: End, found: Descriptor, platform: Platform) -> Descriptor:
+    """Return the manifest of a platform, which an index, or indexes within one, name.
+
+    Raises:
+        NotFound: they name none; and as :meth:`Copy.run`.
+    """
+    for _ in range(DEPTH):
+        if found.media_type not in INDEXES:
+            return found
+        data = await fetch_document(source.transport, source.name, found, source.credentials)
+        found = _of_platform(source, decode_manifest(data, found), found, platform)
+    raise InvalidArgument(f"copy {source}: indexes within indexes")
+
+
+def _of_platform(source: End, index: Manifest, found: Descriptor, machine: Platform) -> Descriptor:
+    entries = (one for one in index.manifests or () if one.media_type in MANIFESTS | INDEXES)
+    if (entry := best(entries, machine)) is None:
+        raise NotFound(f"copy {source}: {found.digest} has no image for {machine}")
+    return entry
 
 
 async def checked(source: End, one: Descriptor, offset: int) -> AsyncGenerator[bytes, None]:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import fnmatch
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from boxwood.copying.copying import Copy, Say
+from boxwood.copying.copying import Copy, Say, chosen
 from boxwood.errors import BoxwoodError, NotFound, Unsupported
 from boxwood.model.digest import Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from boxwood.copying.ends import End
+    from boxwood.model.platform import Platform
 
 PARALLEL = 4
 """Tags on their way at once."""
@@ -21,27 +20,51 @@ ABOUT = ("", ".sig", ".att", ".sbom")
 """What follows ``sha256-HEX`` in the tags of manifests about another: referrers, cosign's."""
 
 
-class Tally:
-    """What a mirror did, by number of tags."""
+class Choice(NamedTuple):
+    """What of a repository is wanted.
 
-    def __init__(self) -> None:
+    Attributes:
+        tags: patterns; none: all.
+        without: patterns of tags that are left out, whatever the others say.
+        platform: of an index only this platform's image goes, under the tag; None: all of it.
+        dry: nothing is written; it is said what would be.
+    """
+
+    tags: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    platform: Platform | None = None
+    dry: bool = False
+
+
+class Tally:
+    """What a mirror did, by number of tags; the sum of several too."""
+
+    def __init__(self, *, dry: bool = False) -> None:
         self.copied = self.there = self.failed = self.attached = 0
+        self._word = "to copy" if dry else "copied"
+
+    def add(self, other: Tally) -> None:
+        """Count what another one has counted."""
+        self.copied += other.copied
+        self.there += other.there
+        self.failed += other.failed
+        self.attached += other.attached
 
     def __str__(self) -> str:
         whole = self.copied + self.there + self.failed
-        said = f"{whole} tags: {self.copied} copied, {self.there} up to date, {self.failed} failed"
+        said = f"{whole} tags: {self.copied} {self._word}, {self.there} up to date"
+        said = f"{said}, {self.failed} failed"
         return f"{said}; {self.attached} signatures and the like" if self.attached else said
 
 
 class Mirror:
     """One repository's way to another."""
 
-    def __init__(self, source: End, target: End, globs: Sequence[str], say: Say) -> None:
-        """``globs``: which tags; none: all."""
+    def __init__(self, source: End, target: End, choice: Choice, say: Say) -> None:
         self._source, self._target, self._say = source, target, say
-        self._globs = tuple(globs)
+        self._choice = choice
         self._slots = asyncio.Semaphore(PARALLEL)
-        self._tally = Tally()
+        self._tally = Tally(dry=choice.dry)
 
     async def run(self) -> Tally:
         """Copy what is missing; what fails is said, and the rest goes on.
@@ -62,10 +85,16 @@ class Mirror:
         return self._tally
 
     def _wants(self, tag: str) -> bool:
-        return not self._globs or any(fnmatch.fnmatchcase(tag, glob) for glob in self._globs)
+        tags, without, *_ = self._choice
+        wanted = not tags or any(fnmatch.fnmatchcase(tag, glob) for glob in tags)
+        return wanted and not any(fnmatch.fnmatchcase(tag, glob) for glob in without)
 
     def _missing(self, count: int) -> str:
-        return f"matches {' or '.join(self._globs)}, of {count}" if self._globs else "yet"
+        if not count:
+            return "yet"
+        globs, without = self._choice.tags, self._choice.without
+        matches = f" matches {_either(globs)}" if globs else ""
+        return f"{matches}{f' without {_either(without)}' if without else ''}, of {count}".strip()
 
     async def _tag(self, tag: str, known: set[str]) -> BaseException | None:
         tally = self._tally
@@ -74,7 +103,7 @@ class Mirror:
                 copied, digest = await self._one(tag)
                 if copied:
                     tally.copied += 1
-                    self._say(f"{tag}: copied ({digest})")
+                    self._say(f"{tag}: {'to copy' if self._choice.dry else 'copied'} ({digest})")
                 else:
                     tally.there += 1
                 await self._attached(digest, known)
@@ -85,15 +114,18 @@ class Mirror:
         return None
 
     async def _one(self, tag: str) -> tuple[bool, Digest]:
-        """Copy a tag unless it is there; returns whether it was, and its digest."""
-        source, target = self._source, self._target
+        """Copy a tag unless it is there; returns whether it was not, and its digest."""
+        source, target, platform = self._source, self._target, self._choice.platform
         here = source.at(source.transport.tagged(source.name, tag))
         there = target.at(target.transport.tagged(target.name, tag))
         top = await here.transport.resolve(here.name, here.credentials)
+        if platform is not None:
+            top = await chosen(here, top, platform)
         if await _digest(there) == top.digest:
             return False, Digest.parse(top.digest)
-        done = await Copy(here, there, whole=True, platform=None, say=_quiet).run()
-        return True, Digest.parse(done.digest)
+        if not self._choice.dry:
+            await Copy(here, there, whole=platform is None, platform=platform, say=_quiet).run()
+        return True, Digest.parse(top.digest)
 
     async def _attached(self, digest: Digest, known: set[str]) -> None:
         """Copy what is about a manifest: by tag where the tags were chosen, and referrers."""
@@ -110,7 +142,8 @@ class Mirror:
             if await _digest(there) == found:
                 continue
             here = source.at(source.transport.pinned(source.name, found))
-            await Copy(here, there, whole=True, platform=None, say=_quiet).run()
+            if not self._choice.dry:
+                await Copy(here, there, whole=True, platform=None, say=_quiet).run()
             self._tally.attached += 1
 
 
@@ -120,6 +153,10 @@ async def _digest(end: End) -> str:
         return (await end.transport.resolve(end.name, end.credentials)).digest
     except NotFound:
         return ""
+
+
+def _either(words: tuple[str, ...]) -> str:
+    return " or ".join(words)
 
 
 def _quiet(text: str) -> None:

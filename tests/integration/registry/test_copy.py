@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -148,6 +149,63 @@ def test_mirror(layout: Layout, registry: Registry, tmp_path: Path) -> None:
         "4 tags: 0 copied, 4 up to date, 0 failed\n"
     )
     assert digest_of(f"{target}:multi") == whole
+
+
+def last(done: subprocess.CompletedProcess[str]) -> str:
+    return done.stdout.splitlines()[-1]
+
+
+def test_mirror_of_what_is_chosen(layout: Layout, tmp_path: Path) -> None:
+    """A dry run writes nothing; patterns leave out; of an index one platform's image goes."""
+    digests = {tag: layout.call(tag, layout.manifest(tag.encode())) for tag in ("1", "1-rc", "2")}
+    index = layout.index()
+    layout.call("multi", index)
+    target = tmp_path / "target"
+    words = ("image", "mirror", "--exclude", "*-rc", "--platform", "linux/riscv64")
+    done = run(*words, "--dry-run", layout.name, f"oci:{target}")
+    assert done.returncode == 0, done.stderr
+    assert last(done) == "3 tags: 3 to copy, 0 up to date, 0 failed"
+    assert f"1: to copy ({digests['1']})" in done.stdout
+    assert not target.exists()
+    assert "3 copied" in last(run(*words, layout.name, f"oci:{target}"))
+    tags = {
+        entry["annotations"]["org.opencontainers.image.ref.name"]: entry["digest"]
+        for entry in json.loads((target / "index.json").read_text())["manifests"]
+    }
+    riscv = next(one["digest"] for one in index["below"] if "riscv64" in str(one["platform"]))
+    assert tags == {"1": digests["1"], "2": digests["2"], "multi": riscv}
+    assert last(run(*words, layout.name, f"oci:{target}")).startswith(
+        "3 tags: 0 copied, 3 up to date"
+    )
+    done = run("image", "mirror", "--exclude", "*", layout.name, f"oci:{target}")
+    assert "no tag there without *, of 4" in done.stderr
+
+
+def test_mirror_of_a_list(layout: Layout, tmp_path: Path) -> None:
+    """Several repositories; one that fails is said, the others go on, and the exit code tells."""
+    second = Layout(tmp_path / "second")
+    layout.call("1", layout.manifest(b"1"))
+    for tag in ("a", "b", "c"):
+        second.call(tag, second.manifest(tag.encode()))
+    file = tmp_path / "list"
+    file.write_text(
+        f"# what is mirrored\n\n{layout.name} oci:{tmp_path}/one\n"
+        f"{second.name} oci:{tmp_path}/two a b # and no other\n"
+    )
+    done = run("image", "mirror", "--list", file)
+    assert done.returncode == 0, done.stderr
+    assert last(done) == "2 repositories, 0 failed; 3 tags: 3 copied, 0 up to date, 0 failed"
+    file.write_text(f"oci:{tmp_path}/none oci:{tmp_path}/three\n" + file.read_text())
+    done = run("image", "mirror", "--list", file)
+    assert done.returncode == 1
+    assert f"oci:{tmp_path}/none: failed: " in done.stdout
+    assert last(done) == "3 repositories, 1 failed; 3 tags: 0 copied, 3 up to date, 0 failed"
+    for text, reason in (("", "names no repository"), ("\nx\n", "line 2: a source without")):
+        file.write_text(text)
+        assert reason in run("image", "mirror", "--list", file).stderr
+    assert "No such file" in run("image", "mirror", "--list", tmp_path / "none").stderr
+    assert "the list says" in run("image", "mirror", "--list", file, "a", "b").stderr
+    assert "name a source and" in run("image", "mirror", "a").stderr
 
 
 def test_mirror_refusals(layout: Layout, tmp_path: Path) -> None:
