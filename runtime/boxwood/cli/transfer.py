@@ -12,7 +12,7 @@ from boxwood.cli.creation import with_tag
 from boxwood.cli.errors import CliError
 from boxwood.cli.progress import show
 from boxwood.client import jsonwire
-from boxwood.client.errors import ProtocolError
+from boxwood.client.errors import ApiError, ProtocolError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from boxwood.client.duplex import Duplex
 
 SCHEMES = ("ssh://", "unix://", "tcp://")
+TYPE, VERSION = "application/vnd.boxwood.store.v", "1"
+"""What an engine says that it speaks: boxwood.services.images.peers.channel."""
+_STRANGER = "is no Boxwood that takes and gives images"
 HEAD = 5
 FRAME_LIMIT = 8 << 20
 ROOM = 1 << 20
@@ -102,12 +105,31 @@ class _End:
     """One engine: its connection, and what waits to be looked at and to be sent."""
 
     def __init__(self, client: Client, what: str, query: Query) -> None:
-        connection = client.send_hijack(f"/boxwood/store/{what}", query)
-        self._response = client.receive_hijack(connection)
         self.where = client.address.text
+        connection = client.send_hijack(f"/boxwood/store/{what}", query)
+        try:
+            self._response = client.receive_hijack(connection)
+        except ApiError as error:
+            if error.status == 404 and error.message == "page not found":
+                raise CliError(f"{self.where}: {_STRANGER}") from error
+            raise
+        self._check(self._response.headers.get("content-type", ""))
         self.wire: Duplex = connection.duplex()
         self.held = bytearray(self.wire.early)
         self.out = bytearray()
+
+    def _check(self, kind: str) -> None:
+        """Raises CliError for an engine that speaks another protocol."""
+        version = kind.removeprefix(TYPE)
+        if kind.startswith(TYPE) and version == VERSION:
+            return
+        self.close()
+        if kind.startswith(TYPE) and version.isdecimal():
+            raise CliError(
+                f"{self.where}: speaks version {version[:20]} of the protocol between engines, "
+                f"and this command version {VERSION}: let both be of one release"
+            )
+        raise CliError(f"{self.where}: {_STRANGER}")
 
     def close(self) -> None:
         self._response.close()

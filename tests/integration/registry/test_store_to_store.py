@@ -20,6 +20,7 @@ from urllib.parse import quote
 import msgspec
 import pytest
 
+from tests.integration.images.make import docker_old
 from tests.support.engine import Engine, running
 from tests.support.needs import need_program, until
 from tests.support.paths import BIN
@@ -297,15 +298,35 @@ def test_killed_before_the_image_is_recorded(pair: tuple[Engine, Engine]) -> Non
     assert image_id(far, "busybox") == image_id(near, "busybox")
 
 
-def test_killed_at_any_time(pair: tuple[Engine, Engine], soak: bool) -> None:
-    """Either engine, or the client: nothing half is to be seen, and the next push completes."""
+def make_many(engine: Engine, name: str, files: dict[str, bytes]) -> None:
+    """Make an image of a layer for each five of these."""
+    names = sorted(files)
+    parts = [names[at : at + 5] for at in range(0, len(names), 5)]
+    tars = [tar_of({name: files[name] for name in part}) for part in parts]
+    answer = engine.api(
+        "POST", "/images/load", docker_old(*tars, names=[f"{name}:latest"]), headers=TAR
+    )
+    assert b'"error"' not in answer.body, answer.body
+
+
+@pytest.mark.parametrize("making", [make, make_many])
+def test_killed_at_any_time(
+    pair: tuple[Engine, Engine], soak: bool, making: Callable[..., object]
+) -> None:
+    """Either engine, or the client: nothing half is to be seen, and the next push completes.
+
+    Of many layers some are there, some are alike, and the others are asked for ahead.
+    """
     near, far = pair
-    files = files_of(100)
-    make(near, "any", files)
+    count = 100 if soak else 40
+    files = files_of(count)
+    making(near, "any", files)
     near.cli("push", far.host, "any")
     old = image_id(far, "any")
-    files |= {f"file{at:03}": noise(5000 + at, 100_000) for at in range(0, 100, 3)}
-    make(near, "any", files)
+    files |= {f"file{at:03}": noise(5000 + at, 100_000) for at in range(0, count, 3)}
+    middle = range(count * 2 // 5, count * 3 // 5)
+    files |= {f"file{at:03}": noise(6000 + at, 100_000) for at in middle}
+    making(near, "any", files)
     seeds = random.Random(8)
     for _ in range(60 if soak else 1):
         command = [str(near.program), "push", "-q", far.host, "any"]
@@ -399,13 +420,14 @@ def test_offers_that_are_none(pair: tuple[Engine, Engine], offer: bytes) -> None
         [(b"D", frame_of(SMALL)[:-4]), (b"E", b"")],
         [(b"D", b"no frame"), (b"E", b"")],
         [(b"E", b"")],
+        [(b"D", b"")],
         [(b"D", noise(1, 1 << 20))] * 3,
         [(b"Z", b"")],
         [(b"X", b"")],
         [(b"O", offer_of(SMALL))],
         [(b"F", b"I give up")],
     ],
-    ids="wrong bomb cut noise nothing endless done unknown again gives-up".split(),
+    ids="wrong bomb cut noise nothing empty endless done unknown again gives-up".split(),
 )
 def test_layers_that_are_not_what_was_offered(
     pair: tuple[Engine, Engine], sent: list[tuple[bytes, bytes]]

@@ -14,8 +14,10 @@ import pytest
 from boxwood.cli import transfer
 from boxwood.cli.errors import CliError
 from boxwood.client import Client, ProtocolError, parse_address
+from boxwood.services.images.peers.channel import TYPE
 
-ANSWER = b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+UPGRADED = b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
+ANSWER = UPGRADED + f"Content-Type: {TYPE}\r\n\r\n".encode()
 
 
 def frame(kind: bytes, data: bytes = b"") -> bytes:
@@ -88,6 +90,41 @@ def test_an_engine_that_fails(
         pair = (bad, good) if far == "source" else (good, bad)
         with pytest.raises(kind, match=words):
             transfer.bring(*pair, "image", quiet=True)
+
+
+@pytest.mark.parametrize("far", ["source", "target"])
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (UPGRADED + b"Content-Type: application/vnd.boxwood.store.v2\r\n\r\n", "version 2 of the"),
+        (UPGRADED + b"Content-Type: application/vnd.boxwood.store.v0\r\n\r\n", "version 0 of the"),
+        (UPGRADED + b"Content-Type: application/vnd.boxwood.store.v1x\r\n\r\n", "no Boxwood"),
+        (UPGRADED + b"\r\n", "no Boxwood"),
+        (
+            b"HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nContent-Length: 29\r\n"
+            b'\r\n{"message":"page not found"}\n',
+            "no Boxwood",
+        ),
+    ],
+)
+def test_an_engine_of_another_version(tmp_path: Path, far: str, answer: bytes, words: str) -> None:
+    """One sentence, with its address, whichever end it is."""
+
+    def talk(sock: socket.socket) -> None:
+        sock.sendall(answer)
+        while sock.recv(1 << 16):
+            pass
+
+    with engine(tmp_path / "bad", talk) as bad:
+        if far == "source":
+            with pytest.raises(CliError, match=words) as caught:
+                transfer.bring(bad, bad, "image", quiet=True)
+        else:
+            with engine(tmp_path / "good", says()) as good, pytest.raises(CliError) as caught:
+                transfer.bring(good, bad, "image", quiet=True)
+        assert words in caught.value.text
+        assert f"{tmp_path}/bad" in caught.value.text
+        bad.close()
 
 
 def test_all_that_is_said_is_carried(tmp_path: Path) -> None:

@@ -155,9 +155,9 @@ class Channel:
             if kind == END:
                 self.streaming = False
                 return
-            if kind != DATA:
+            if kind != DATA or not data:  # what is empty could come for ever
                 self.broken = True
-                raise InvalidArgument(f"store: {kind!r} came within a stream")
+                raise InvalidArgument(f"store: {kind!r} of {len(data)} bytes came within a stream")
             self.received += len(data)
             limit -= len(data)
             if limit < 0:
