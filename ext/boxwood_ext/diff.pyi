@@ -37,6 +37,7 @@ def diff(
     form: Literal["tree", "overlay", "aufs"] = "tree",
     listing: bool = False,
     content: bool = False,
+    copied: bytes = b"",
 ) -> Written:
     """Write what makes `old_fd`'s tree (-1: an empty one) to `new_fd`'s.
 
@@ -49,7 +50,19 @@ def diff(
     bytes in all three forms.
 
     `listing` writes records `K/path` that end in NUL, K being A (added), C (changed) or D
-    (deleted), instead of a tar. Raises DiffError.
+    (deleted), instead of a tar. `copied` is what :func:`record` returned when `new_fd`'s tree had
+    just been copied from `old_fd`'s: what is known by it is not compared, and half as much is asked
+    of the file system. Raises DiffError; ValueError: `copied` is no such thing.
+    """
+
+def record(new_fd: int, old_fd: int, before: int) -> bytes:
+    """Return what of a tree that was just copied will prove later that it has not changed since.
+
+    `new_fd` is the copy, complete, and nobody writes to it yet; `old_fd` is what was copied.
+    `before` is a time in nanoseconds that their file system gave (`st_ctime_ns`) after the copy was
+    whole: the clock may be coarse, so what was made at that very moment is not recorded. Empty
+    where the file system's times prove nothing: on all but ext4, tmpfs, XFS and Btrfs. 36 bytes for
+    each inode; the form is this machine's. Raises DiffError.
     """
 
 def compare(new_fd: int, old_fd: int, *, content: bool = False) -> list[tuple[str, str]]:

@@ -1,10 +1,11 @@
-# distutils: sources = ext/c/diff/diff.c ext/c/diff/names.c ext/c/diff/xattrs.c ext/c/diff/emit.c ext/c/diff/scout.c ext/c/tar/outlet.c ext/c/tar/writer.c
+# distutils: sources = ext/c/diff/diff.c ext/c/diff/names.c ext/c/diff/xattrs.c ext/c/diff/emit.c ext/c/diff/scout.c ext/c/diff/copied.c ext/c/tar/outlet.c ext/c/tar/writer.c
 # distutils: depends = ext/c/diff/bw_diff.h ext/c/diff/internal.h ext/c/tar/bw_writer.h ext/c/tar/outlet.h
 """Changes between two file trees: as a layer's tar, or as a list. See the stub."""
 
 import os
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
+from libc.stdlib cimport free
 
 
 cdef extern from "diff/bw_diff.h" nogil:
@@ -19,6 +20,9 @@ cdef extern from "diff/bw_diff.h" nogil:
         BW_DIFF_UNSUPPORTED
         BW_DIFF_LIMIT
 
+    struct bw_copied:
+        pass
+
     struct bw_diff_options:
         int sink_fd
         int new_fd
@@ -26,6 +30,8 @@ cdef extern from "diff/bw_diff.h" nogil:
         bw_diff_form form
         int listing
         int content
+        const bw_copied *copied
+        size_t copied_count
 
     struct bw_diff_result:
         uint64_t entries
@@ -39,6 +45,10 @@ cdef extern from "diff/bw_diff.h" nogil:
         char *name
 
     int bw_diff(const bw_diff_options *options, bw_diff_result *result)
+    int bw_diff_record(
+        int new_fd, int old_fd, int64_t before, bw_copied **slots, size_t *count,
+        bw_diff_result *result
+    )
     int bw_diff_pack(
         int dir_fd, const char *name, const char *as_, int sink_fd, bw_diff_result *result
     )
@@ -88,10 +98,15 @@ cdef bw_diff_form _form(str name) except *:
 
 
 def diff(int sink_fd, int new_fd, int old_fd=-1, *, str form="tree", bint listing=False,
-         bint content=False):
+         bint content=False, bytes copied=b""):
     cdef bw_diff_options options
     cdef bw_diff_result result
     cdef int status
+    cdef const char *slots = copied
+    if len(copied) % sizeof(bw_copied):
+        raise ValueError("diff: not the record of a copy")
+    options.copied = <const bw_copied *><const void *>slots
+    options.copied_count = len(copied) // sizeof(bw_copied)
     options.sink_fd = sink_fd
     options.new_fd = new_fd
     options.old_fd = old_fd
@@ -113,6 +128,20 @@ def compare(int new_fd, int old_fd, *, bint content=False):
     finally:
         os.close(sink)
     return [(chr(record[0]), os.fsdecode(record[2:])) for record in records[:-1]]
+
+
+def record(int new_fd, int old_fd, int64_t before):
+    cdef bw_copied *slots = NULL
+    cdef size_t count
+    cdef bw_diff_result result
+    cdef int status
+    with nogil:
+        status = bw_diff_record(new_fd, old_fd, before, &slots, &count, &result)
+    try:
+        _answer(status, &result)
+        return b"" if slots is NULL else (<const char *>slots)[: count * sizeof(bw_copied)]
+    finally:
+        free(slots)
 
 
 def pack(int sink_fd, int dir_fd, name, arcname):

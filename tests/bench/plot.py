@@ -26,10 +26,12 @@ text { font: 13px system-ui, sans-serif; fill: #1f2328; }
 .mid { text-anchor: middle; } .end { text-anchor: end; }
 .grid { stroke: #d1d9e0; } path { fill: none; stroke-width: 2; }
 .c0 { stroke: #0969da; } .c1 { stroke: #1a7f37; } .c2 { stroke: #bc4c00; }
+.c3 { stroke: #8250df; }
 .ext4 { stroke-dasharray: 5 4; }
 @media (prefers-color-scheme: dark) {
   svg { background: #0d1117; } text { fill: #f0f6fc; } .grid { stroke: #3d444d; }
   .c0 { stroke: #58a6ff; } .c1 { stroke: #3fb950; } .c2 { stroke: #f0883e; }
+  .c3 { stroke: #ab7df8; }
 }
 """
 Line = Sequence[tuple[float, float]]
@@ -85,7 +87,7 @@ def panel(top: float, title: str, below: str, drawn: Mapping[tuple[str, str], Li
     ends: list[float] = []
     for (word, where), line in sorted(drawn.items(), key=lambda item: -item[1][-1][1]):
         path = "L".join(f"{across.at(x):.1f} {up.at(y):.1f}" for x, y in line)
-        parts.append(f'<path class="c{words.index(word) % 3} {where}" d="M{path}"/>')
+        parts.append(f'<path class="c{words.index(word) % 4} {where}" d="M{path}"/>')
         # Names of lines that end side by side stand one below the other.
         y = max([up.at(line[-1][1]) + 4, *(end + 15 for end in ends[-1:])])
         ends.append(y)

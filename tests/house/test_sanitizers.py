@@ -29,6 +29,8 @@ SUITES = (
         # Its jobs run in workers, which do not get the sanitizer's library.
         "tests/integration/diff/test_laws.py",
         "tests/integration/diff/test_live.py",
+        "tests/integration/diff/test_copied.py::test_it_finds_the_same[tmpfs]",
+        "tests/integration/diff/test_copied.py::test_any_slots_are_borne[tmpfs]",
         "tests/fuzz",
     ),
 )

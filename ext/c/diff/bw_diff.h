@@ -7,6 +7,7 @@
 #ifndef BW_DIFF_H
 #define BW_DIFF_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 enum bw_diff_form {
@@ -22,6 +23,13 @@ enum bw_diff_kind {
     BW_DIFF_LIMIT,       /* names or attributes longer than a tar holds */
 };
 
+/* An inode of a copy, as it was when the copy was whole (copied.c). */
+struct bw_copied {
+    uint64_t inode;  /* 0: a free slot */
+    int64_t changed; /* its ctime, in nanoseconds */
+    uint64_t check;  /* its size; of a directory the inode of the original */
+};
+
 struct bw_diff_options {
     int sink_fd;
     int new_fd;
@@ -29,6 +37,10 @@ struct bw_diff_options {
     enum bw_diff_form form;
     int listing; /* records "K/path" that end in NUL in place of a tar */
     int content; /* compare files of a tree byte by byte, too; those of a branch always are */
+    /* What bw_diff_record() found when new was made, a copy of old; 0 slots: nothing. Of use for a
+     * tree that is not compared byte by byte. */
+    const struct bw_copied *copied;
+    size_t copied_count;
 };
 
 struct bw_diff_result {
@@ -46,6 +58,13 @@ struct bw_diff_result {
 /* Both return 0, or -1 with kind, errnum, what and name set. Directories must be open for reading.
  * Thread-safe. What vanishes while it is looked at counts as gone. */
 int bw_diff(const struct bw_diff_options *options, struct bw_diff_result *result);
+
+/* What of `new_fd`'s tree, a whole copy of `old_fd`'s that nobody writes to yet, is to be known
+ * again. `before`: the file system's time (ctime, in nanoseconds) of something that was changed
+ * after the copy was whole. The caller frees `*slots`, NULL when there are none: the file system's
+ * times prove nothing. */
+int bw_diff_record(int new_fd, int old_fd, int64_t before, struct bw_copied **slots, size_t *count,
+                   struct bw_diff_result *result);
 
 /* Writes `name` in `dir_fd` ("." is that directory itself), and all below, as a tar whose entries
  * are called `as` and `as`/...; with an empty `as` the top itself is left out. Names that mean

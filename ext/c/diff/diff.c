@@ -420,6 +420,7 @@ static int walk_roots(struct walk *walk, const struct bw_diff_options *options) 
     int unchanged = 1;
     if (fstat(options->new_fd, &st) < 0)
         return fail(walk, BW_DIFF_SYSTEM, errno, "look at");
+    walk->device = st.st_dev;
     if (options->old_fd >= 0) {
         if (fstat(options->old_fd, &old) < 0)
             return fail(walk, BW_DIFF_SYSTEM, errno, "look at");
@@ -452,6 +453,8 @@ int bw_diff(const struct bw_diff_options *options, struct bw_diff_result *result
     walk->sealed = opens_no_devices(options->new_fd);
     walk->listing = options->listing;
     walk->content = options->content || options->form != BW_DIFF_TREE;
+    walk->copied = options->copied;
+    walk->copied_count = walk->content ? 0 : options->copied_count;
     return end(walk, status ? status : walk_roots(walk, options));
 }
 

@@ -58,6 +58,9 @@ struct walk {
     bool listing, content, plain, old_kernel;
     bool sealed; /* new lies on one mount that opens no devices: seen, where the walk has been */
     int handles; /* /proc/self/fd, -1: not opened yet */
+    const struct bw_copied *copied; /* the caller's */
+    size_t copied_count;
+    dev_t device; /* that the record is of */
     struct bw_diff_result *result;
     struct bw_writer writer;
     char path[PATH_SIZE + 256];
@@ -91,6 +94,9 @@ bool is_mark_name(const char *name);
 /* NULL: no memory. */
 struct walk *new_walk(struct bw_diff_result *result);
 void free_walk(struct walk *walk);
+
+/* copied.c: whether an entry is what was copied. `check` as in struct bw_copied. */
+bool is_copied(const struct walk *walk, const struct stat *st, uint64_t check);
 
 /* scout.c: looks through both trees with all processors, before anything is written. 0 or -1. */
 int scout(struct walk *walk, int new_fd, int old_fd);

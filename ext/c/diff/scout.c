@@ -19,6 +19,7 @@
 struct task {
     struct node *node;
     int new_fd, old_fd;
+    bool copied; /* new's names are those that were copied from old */
 };
 
 /* A name of a file that has several. */
@@ -33,6 +34,7 @@ struct team {
     pthread_cond_t more;
     struct task tasks[WAITING]; /* a ring */
     unsigned first, waiting, idle, members;
+    const struct walk *walk; /* the caller's */
     bool listing, content, lost; /* lost: no memory to remember a name */
     uint64_t compared;
     struct blob shared; /* of struct name */
@@ -140,7 +142,9 @@ static bool go_down(struct member *member, struct task task, const char *name) {
         bx_close(&below.old_fd);
         return false;
     }
-    bool unchanged = same(member->walk, below.new_fd, below.old_fd, ITSELF, &new, &old) > 0;
+    below.copied = is_copied(member->walk, &new, old.st_ino);
+    bool unchanged =
+        below.copied || same(member->walk, below.new_fd, below.old_fd, ITSELF, &new, &old) > 0;
     if (!hand_over(member->team, below))
         look_through(member, below);
     return unchanged;
@@ -156,12 +160,15 @@ static bool is_same(struct member *member, struct task task, const char *name, b
         walk->depth--;
         return unchanged;
     }
-    if (fstatat(task.new_fd, name, &new, AT_SYMLINK_NOFOLLOW) < 0 ||
-        fstatat(task.old_fd, name, &old, AT_SYMLINK_NOFOLLOW) < 0)
+    if (fstatat(task.new_fd, name, &new, AT_SYMLINK_NOFOLLOW) < 0)
+        return false;
+    bool unchanged = task.copied && is_copied(walk, &new, (uint64_t)new.st_size);
+    if (!unchanged && fstatat(task.old_fd, name, &old, AT_SYMLINK_NOFOLLOW) < 0)
         return false;
     if (S_ISDIR(new.st_mode))
         gather(member, task.new_fd, name);
-    bool unchanged = same(walk, task.new_fd, task.old_fd, name, &new, &old) > 0;
+    if (!unchanged)
+        unchanged = same(walk, task.new_fd, task.old_fd, name, &new, &old) > 0;
     remember(member, &new, task.node, !unchanged);
     return unchanged;
 }
@@ -179,16 +186,17 @@ static bool are_directories(struct task task, const char *new_name, const char *
 /* Closes the task's descriptors. */
 static void look_through(struct member *member, struct task task) {
     struct names new, old = {.list = NULL};
+    const struct names *theirs = task.copied ? &new : &old;
     bool changed = read_names(member->walk, task.new_fd, &new) < 0 ||
-                   read_names(member->walk, task.old_fd, &old) < 0;
-    for (size_t i = 0, j = 0; !changed && (i < new.count || j < old.count);) {
-        int order = i == new.count   ? 1
-                    : j == old.count ? -1
-                                     : strcmp(new.list[i], old.list[j]);
+                   (!task.copied && read_names(member->walk, task.old_fd, &old) < 0);
+    for (size_t i = 0, j = 0; !changed && (i < new.count || j < theirs->count);) {
+        int order = i == new.count        ? 1
+                    : j == theirs->count ? -1
+                                         : strcmp(new.list[i], theirs->list[j]);
         if (order < 0)
             gather(member, task.new_fd, new.list[i]);
         if (order || !is_same(member, task, new.list[i],
-                              are_directories(task, new.list[i], old.list[j])))
+                              are_directories(task, new.list[i], theirs->list[j])))
             mark_changed(task.node); /* go on: what is below is to be known too */
         i += order <= 0;
         j += order >= 0;
@@ -230,6 +238,9 @@ static void *work(void *argument) {
     if (walk) {
         walk->listing = team->listing;
         walk->content = team->content;
+        walk->copied = team->walk->copied;
+        walk->copied_count = team->walk->copied_count;
+        walk->device = team->walk->device;
     }
     while (take(team, &task)) {
         if (walk)
@@ -306,7 +317,7 @@ static unsigned processors(void) {
 int scout(struct walk *walk, int new_fd, int old_fd) {
     struct team team = {.lock = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER,
                         .listing = walk->listing, .content = walk->content,
-                        .members = 1};
+                        .walk = walk, .members = 1};
     pthread_t threads[THREADS];
     unsigned started = 0, wanted = processors();
     struct task first = {.node = new_node(NULL, ""),
@@ -319,6 +330,9 @@ int scout(struct walk *walk, int new_fd, int old_fd) {
         free(first.node);
         return fail(walk, BW_DIFF_SYSTEM, error, "look through");
     }
+    struct stat new, old;
+    first.copied = !fstat(new_fd, &new) && !fstat(old_fd, &old) &&
+                   is_copied(walk, &new, old.st_ino);
     walk->found.root = first.node;
     team.tasks[team.waiting++] = first;
     for (; started + 1 < wanted; started++) {

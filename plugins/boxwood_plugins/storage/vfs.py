@@ -38,8 +38,12 @@ class VfsDriver(DirectoryDriver):
         tree.mkdir()
         tree.chmod(0o755)
         if parents and info.kind is Kind.ACTIVE:
-            with open_directory(parents[0] / "fs") as source, open_directory(tree) as target:
-                await self.offload("copy_tree", {}, [source, target])
+            with (
+                open_directory(parents[0] / "fs") as source,
+                open_directory(tree) as target,
+                (directory / "copied").open("xb") as record,
+            ):
+                await self.offload("copy_tree", {}, [source, target, record.fileno()])
 
     def mounts_of(
         self, directory: Path, parents: Sequence[Path], info: SnapshotInfo
@@ -52,6 +56,10 @@ class VfsDriver(DirectoryDriver):
     def measured(self, directory: Path) -> Path:
         """Count the whole tree: nothing of it is shared."""
         return directory / "fs"
+
+    def copy_record(self, key: str) -> Path | None:
+        """What nobody has touched since the copy is not compared."""
+        return self._directory(self.stat(key)) / "copied"
 
     def unpack_target(self, key: str) -> UnpackTarget | None:
         """Layers go straight into the copy; their whiteouts delete."""

@@ -50,7 +50,11 @@ class Scenario(msgspec.Struct, frozen=True):
 
 
 class Case(msgspec.Struct, frozen=True):
-    """One scenario of one subject. ``rounds`` caps how often a slow one is measured, 0: no cap."""
+    """One scenario of one subject.
+
+    ``rounds`` caps how often a slow one is measured, 0: no cap; where it is 1, no round that does
+    not count goes before.
+    """
 
     scenario: Scenario
     subject: str
@@ -154,6 +158,8 @@ class Run:
                 case = cases[index]
                 done = len(samples[index])
                 if index in errors or (case.rounds and done >= case.rounds):
+                    continue
+                if number < 0 and case.rounds == 1:
                     continue
                 what = f"round {number + 1} of {self._rounds}, {step + 1} of {len(order)}"
                 self._tell(f"{what}: {case.subject}: {case.scenario.title}")

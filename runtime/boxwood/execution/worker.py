@@ -19,6 +19,7 @@ import asyncio
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -70,8 +71,8 @@ _DEADLINES = {
 }
 
 _READERS = frozenset({"diff_layer", "tar_tree"})
-"""Jobs that only read trees, all descriptors but the first, the sink: they get copies in which
-nothing can be written and no device opened."""
+"""Jobs that only read trees, all directories but the first descriptor, the sink: they get copies in
+which nothing can be written and no device opened."""
 
 
 def search_path() -> list[str]:
@@ -103,10 +104,12 @@ class WorkerPool:
         if job not in _READERS:
             return await self.call(job, arguments, fds, deadline)
         with ExitStack() as stack:
-            sealed = [open_sealed(fd) for fd in fds[1:]]
-            for fd in sealed:
-                stack.callback(os.close, fd)
-            return await self.call(job, arguments, [*fds[:1], *sealed], deadline)
+            given = list(fds)
+            for at, fd in enumerate(given[1:], 1):
+                if stat.S_ISDIR(os.fstat(fd).st_mode):
+                    given[at] = open_sealed(fd)
+                    stack.callback(os.close, given[at])
+            return await self.call(job, arguments, given, deadline)
 
     async def call(
         self,

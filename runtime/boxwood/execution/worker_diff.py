@@ -7,6 +7,7 @@ import stat
 from typing import Any
 
 from boxwood.errors import InvalidArgument, NotFound
+from boxwood.execution import worker_record
 from boxwood.execution.worker_trees import IN_ROOT, readable, relative
 from boxwood_ext import diff, mount
 
@@ -18,12 +19,18 @@ def diff_layer(arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
     """Write what a snapshot changes as a layer's tar, or as a list.
 
     Descriptors: the sink; the snapshot's tree, or its branch; the parent's whole tree, where there
-    is a parent. Arguments: ``form`` (``tree``, ``overlay``, ``aufs``), ``listing``. Answers
-    ``entries``, ``size`` (bytes written), ``skipped`` and ``cut``: see ``Diffed``.
+    is a parent; and a record of the copy that the snapshot began as, where there is one. Arguments:
+    ``form`` (``tree``, ``overlay``, ``aufs``), ``listing``. Answers ``entries``, ``size`` (bytes
+    written), ``skipped`` and ``cut``: see ``Diffed``.
     """
     old = readable(fds[2]) if len(fds) > 2 else -1
     written = diff.diff(
-        fds[0], readable(fds[1]), old, form=arguments["form"], listing=arguments["listing"]
+        fds[0],
+        readable(fds[1]),
+        old,
+        form=arguments["form"],
+        listing=arguments["listing"],
+        copied=worker_record.read(fds[3]) if len(fds) > 3 else b"",
     )
     return _told(written)
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from boxwood.errors import InvalidArgument, NotFound
+from boxwood.execution import worker_record
 from boxwood_ext import mount
 
 _FICLONE = 0x40049409
@@ -280,11 +281,17 @@ def _copy_attributes(old: int, new: int) -> None:
 
 
 def copy_tree(arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
-    """Descriptors: source directory, empty target directory. Answers ``entries``."""
+    """Copy a tree.
+
+    Descriptors: source directory, empty target directory; and, where the copy is to be recorded
+    for :func:`~boxwood.execution.worker_diff.diff_layer`, a new file. Answers ``entries``.
+    """
     del arguments
     source, target = readable(fds[0]), readable(fds[1])
     copier = _Copier(target)
     copier.run(source)
+    for record in fds[2:]:
+        worker_record.write(record, target, source)
     return {"entries": copier.entries}
 
 

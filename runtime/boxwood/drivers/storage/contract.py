@@ -13,6 +13,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
@@ -196,6 +197,14 @@ class StorageDriver(abc.ABC):
         self.stat(key)
         return None
 
+    def copy_record(self, key: str) -> Path | None:
+        """Where the job ``copy_tree`` has recorded the copy that ``key`` began as; None: nowhere.
+
+        The parent must be as it was copied. The file may be missing.
+        """
+        self.stat(key)
+        return None
+
     async def apply(self, key: str, stream: int, request: ApplyRequest) -> Applied:
         """Unpack a layer's tar, compressed or not, into the active ``key``.
 
@@ -259,6 +268,10 @@ class StorageDriver(abc.ABC):
                 new = stack.enter_context(open_directory(branch.path))
             else:
                 new = await stack.enter_async_context(self.opened(key))
+            record = self.copy_record(key) if old and branch is None else None
+            if record is not None and record.exists():
+                old.append(os.open(record, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC))
+                stack.callback(os.close, old[-1])
             found = await self.offload("diff_layer", arguments, [sink, new, *old])
         return msgspec.convert(found, Diffed)
 

@@ -37,7 +37,8 @@ Offload: TypeAlias = Callable[[str, Mapping[str, Any], Sequence[int]], Awaitable
 """``await offload(job, arguments, descriptors)`` runs a job of the engine's workers.
 
 The descriptors stay the caller's. Jobs open to drivers: ``copy_tree`` (descriptors: source
-directory, target directory), ``remove_tree`` (a directory; argument ``name`` below it),
+directory, target directory, and where the copy is to be recorded a new file beside it: see
+:meth:`StorageDriver.copy_record`), ``remove_tree`` (a directory; argument ``name`` below it),
 ``tree_usage`` (a directory; answers ``bytes`` and ``inodes``), and what :meth:`StorageDriver.apply`
 and :meth:`StorageDriver.diff` use: ``unpack_layer``, ``diff_layer`` and ``sync`` (directories whose
 file systems are written out; none: all).
