@@ -43,7 +43,8 @@ async def carry(
     late: float = 0,
 ) -> None:
     """Carry one connection's bytes one way, until their end."""
-    flying: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(max(window // PIECE, 1))
+    # Half of a window is on its way at once: the other half is that of the acknowledgements.
+    flying: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(max(window // 2 // PIECE, 1))
     loop = asyncio.get_running_loop()
 
     async def arrive() -> None:
@@ -74,8 +75,11 @@ async def carry(
 async def serve(port: int, rtt: float, rate: float, window: int) -> None:
     """Serve until the standard input ends."""
     up, down = Way(rtt / 2, rate), Way(rtt / 2, rate)
+    # Nobody else holds a connection that waits for its other end: it would be garbage.
+    held: set[asyncio.Task[None] | None] = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        held.add(task := asyncio.current_task())
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port, limit=PIECE)
         try:
             await asyncio.gather(
@@ -83,6 +87,7 @@ async def serve(port: int, rtt: float, rate: float, window: int) -> None:
                 carry(far_reader, writer, down, window),
             )
         finally:
+            held.discard(task)
             far_writer.close()
             writer.close()
 
