@@ -193,7 +193,7 @@ def an_upload_to_two_slashes(field: Field) -> bool:
 
     field.registry.script = script
     field.run(lambda it: it.push(field.name, LAYER, source))
-    return field.victim.asked("PATCH", "/secret") != []
+    return field.victim.asked("PUT", "/secret") != []
 
 
 @attack("where token servers are", outside=True)

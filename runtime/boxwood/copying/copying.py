@@ -58,7 +58,7 @@ class Copy:
             Unsupported: what the transports say.
         """
         source, target = self._source, self._target
-        reading = Session(platform=self._platform, say=self._say)
+        reading = Session(platform=self._platform, manifest_wanted=True, say=self._say)
         async with source.transport.session(source.name, reading):
             top = await source.transport.resolve(source.name, source.credentials)
             local = await source.transport.local_name(source.name, top)
@@ -123,8 +123,11 @@ class Copy:
             return
         done = self._sent[digest] = asyncio.get_running_loop().create_future()
         try:
-            async with self._slots:
-                await self._send(one, target)
+            if await target.transport.has(target.name, one, target.credentials):
+                self._say(f"{_short(one.digest)}: Already exists")
+            else:
+                async with self._slots:
+                    await self._send(one, target)
         except BaseException as error:
             done.set_exception(error) if isinstance(error, Exception) else done.cancel()
             if not done.cancelled():

@@ -28,9 +28,9 @@ A transport is made once for each scheme in use and closed with the engine. The 
 a name and holds :meth:`RegistryTransport.session` around all it does with that name in one pull or
 push. A pull calls ``resolve`` for the manifest's descriptor and ``local_name`` for what the image
 shall be called, ``fetch`` for the manifest, then ``fetch`` for the config and for each missing
-layer, several at once. A push offers blobs first, several at once, then manifests, each by
-``push``: those that an index names under ``pinned`` names, and the top one under the name itself,
-last: with it the image is there, and not before.
+layer, several at once. A push asks by ``has`` for blobs and offers them, config and layers alike,
+several at once; then manifests, each by ``push``: those that an index names under ``pinned`` names,
+and the top one under the name itself, last: with it the image is there, and not before.
 
 What must hold
 --------------
@@ -141,6 +141,8 @@ class Session(msgspec.Struct, frozen=True):
     Attributes:
         writing: it is a push.
         platform: the one that a pull wants; None: this machine's.
+        manifest_wanted: what ``resolve`` describes will be fetched as well: nothing is here yet by
+            that name. A transport may read it at once, and give it to ``fetch``.
         called: what the image that is pushed is called here.
         say: shows who waits a line of text, for what takes long before the first byte comes.
         workshop: None: there is no engine.
@@ -148,6 +150,7 @@ class Session(msgspec.Struct, frozen=True):
 
     writing: bool = False
     platform: Platform | None = None
+    manifest_wanted: bool = False
     called: Reference | None = None
     say: Callable[[str], object] = lambda _: None
     workshop: Workshop | None = None
@@ -296,6 +299,16 @@ class RegistryTransport(abc.ABC, Generic[N]):
         """
         del descriptor, source, credentials, mount_from
         raise Unsupported(f"push: {name}: the transport {self.scheme} cannot push")
+
+    async def has(
+        self, name: N, descriptor: Descriptor, credentials: Credentials | None = None
+    ) -> bool:
+        """Whether a blob is there already: asked before a push, of many side by side.
+
+        False also where that is not known: :meth:`push` finds out. Errors as :meth:`resolve`.
+        """
+        del name, descriptor, credentials
+        return False
 
     async def tags(self, name: N, credentials: Credentials | None = None) -> list[str]:
         """Return the tags of the place that ``name`` is in, sorted; errors as :meth:`resolve`."""

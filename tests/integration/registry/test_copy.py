@@ -96,7 +96,7 @@ def test_what_is_there_is_not_sent(layout: Layout, registry: Registry) -> None:
     copied(first, f"{registry.address}/sent/two:1")
     log = registry.log[start:]
     assert len(re.findall(r"POST /v2/sent/two/blobs/uploads/\?mount=\S*from=sent%2Fone", log)) == 2
-    assert "PATCH" not in log
+    assert "PUT /v2/sent/two/blobs" not in log
 
 
 def test_a_source_that_lies_is_not_written(layout: Layout, tmp_path: Path) -> None:

@@ -139,20 +139,23 @@ HEADS: dict[str, tuple[dict[str, str], str]] = {
 
 
 def test_heads_that_lie(house: Engine, registry: Scripted) -> None:
-    """A manifest of 1 GB, one that is named by a path, or by another's digest."""
+    """A manifest of 1 GB, one that is named by a path, or by another's digest: by GET, and by HEAD,
+    which is asked then."""
     kind, data = registry.manifests["1"]
     for headers, words in HEADS.values():
         said = {"Content_Length": str(len(data)), "Docker_Content_Digest": digest(data)} | headers
 
         def script(handler: Handler, said: dict[str, str] = said) -> bool:
-            if handler.command != "HEAD":
+            if not handler.path.endswith("/manifests/1"):
                 return False
-            handler.answer(200, b"", Content_Type=kind, **said)
+            handler.answer(200, data, Content_Type=kind, **said)
+            handler.close_connection = True
             return True
 
         registry.script = script
         assert words in refused(house, registry.image)
     assert not any("etc" in one for one in registry.requests)
+    assert len(registry.asked("HEAD", "/manifests/1")) == len(HEADS)
 
 
 @pytest.mark.parametrize("tag", ["../../etc", "a b", "x\r\nHost: evil", "a" * 200, "\u00e9", ""])

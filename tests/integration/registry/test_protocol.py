@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import gzip
+import itertools
 import json
 import re
 import socket
@@ -30,6 +31,8 @@ from boxwood.model.descriptor import OCI_LAYER, Descriptor
 from boxwood.model.digest import Digest
 from boxwood.model.reference import Reference
 from boxwood.testing.registry_kit import fetched
+from boxwood_plugins.registry.docker import uploads
+from boxwood_plugins.registry.docker.client import ATTEMPTS
 from boxwood_plugins.registry.docker.transport import DockerTransport
 from tests.support.scripted import MANIFEST, Handler, Scripted, described, digest
 from tests.support.transports import converse
@@ -465,20 +468,24 @@ UPLOAD = "/v2/x/y/blobs/uploads/"
 WHOLE = [
     "HEAD /v2/x/y/blobs/D",
     f"POST {UPLOAD}",
-    f"PATCH {UPLOAD}1?state=a%2Fb",
     f"PUT {UPLOAD}1?state=a%2Fb&digest=D",
 ]
 
 
 def test_an_upload(registry: Scripted) -> None:
-    """Asked for, begun, sent and ended; each step where the one before says; never twice."""
+    """Asked for, begun, and sent whole, where the step before says; never twice."""
     pushed(registry, b"new" * 999)
     assert steps(registry) == WHOLE
-    assert registry.headers[1]["content-length"] == "0"
-    assert registry.headers[2]["content-range"] == "0-2996"
+    assert [head["content-length"] for head in registry.headers[1:]] == ["0", "2997"]
     assert registry.blobs[digest(b"new" * 999)] == b"new" * 999
     pushed(registry, b"new" * 999)
-    assert steps(registry)[4:] == WHOLE[:1]
+    assert steps(registry)[3:] == WHOLE[:1]
+
+
+def test_an_empty_blob(registry: Scripted) -> None:
+    pushed(registry, b"")
+    assert steps(registry) == WHOLE
+    assert registry.blobs[digest(b"")] == b""
 
 
 @pytest.mark.parametrize("root", ["http://{}", "https://{}:1", ""])
@@ -513,7 +520,7 @@ def test_a_mount_that_is_refused(registry: Scripted) -> None:
 
     registry.script = script
     pushed(registry, b"newer", "other/one")
-    assert [one.split()[0] for one in registry.requests] == ["HEAD", "POST", "POST", "PATCH", "PUT"]
+    assert [one.split()[0] for one in registry.requests] == ["HEAD", "POST", "POST", "PUT"]
 
 
 def test_a_mount_that_is_granted(registry: Scripted) -> None:
@@ -530,52 +537,168 @@ def test_a_mount_that_is_granted(registry: Scripted) -> None:
     assert len(registry.requests) == 2
 
 
-def test_an_upload_goes_on(registry: Scripted) -> None:
-    """After a fault the registry is asked how far it got; the rest is one piece.
+DIGITS = b"0123456789" * 1000
+UNKNOWN = b'{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN","message":"gone"}]}'
+Script = Callable[[Handler], bool]
 
-    OCI-Chunk-Min-Length is met by that: only the last piece of an upload may be smaller.
-    """
-    data = b"0123456789" * 1000
+
+def fails_at_first(registry: Scripted, then: Script, least: str = "", taken: int = 5000) -> Script:
+    """Return a script: of the blob's bytes ``taken`` come through, then ``then`` has the word."""
+    first = iter((True,))
 
     def script(handler: Handler) -> bool:
         if handler.command == "POST":
-            registry.uploads["1"] = bytearray()
-            handler.answer(202, Location=f"{UPLOAD}1", OCI_Chunk_Min_Length="4096")
+            name = str(len(registry.uploads) + 1)
+            registry.uploads[name] = bytearray()
+            handler.answer(202, Location=f"{UPLOAD}{name}", OCI_Chunk_Min_Length=least)
             return True
-        if handler.command == "PATCH" and not registry.uploads["1"]:
+        if handler.command == "PUT" and next(first, False):
             length = int(handler.headers["Content-Length"])
-            registry.uploads["1"] += handler.rfile.read(length)[:5000]
+            registry.uploads["1"] += handler.rfile.read(length)[:taken]
             handler.answer(503)
             return True
-        return False
+        return then(handler)
 
-    registry.script = script
-    pushed(registry, data)
-    assert [one.split()[0] for one in registry.requests] == [
-        *("HEAD", "POST", "PATCH", "GET", "PATCH", "PUT")
-    ]
-    ranges = [head["content-range"] for head in registry.headers if "content-range" in head]
-    assert ranges == ["0-9999", "5000-9999"]
-    assert registry.blobs[digest(data)] == data
+    return script
 
 
-def test_an_upload_that_is_forgotten(registry: Scripted) -> None:
-    """404 to a session: another one is begun, from the first byte."""
-    gone = iter((True, False))
+def ranges(registry: Scripted) -> list[str]:
+    """What the chunks said they were."""
+    return [head["content-range"] for head in registry.headers if "content-range" in head]
+
+
+def methods(registry: Scripted) -> list[str]:
+    """The methods of all requests."""
+    return [one.split()[0] for one in registry.requests]
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks that these blobs have several of."""
+    monkeypatch.setattr(uploads, "CHUNK", 2000)
+    monkeypatch.setattr(uploads, "CHUNK_LEAST", 500)
+    monkeypatch.setattr(uploads, "CHUNK_MOST", 8000)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize(
+    ("least", "chunks"),
+    [
+        ("", ["5000-6999", "7000-8999", "9000-9999"]),
+        ("1999", ["5000-6999", "7000-8999", "9000-9999"]),
+        ("4096", ["5000-9095", "9096-9999"]),
+        ("5000", ["5000-9999"]),
+        ("5001", ["5000-9999"]),
+        ("8001", ["5000-9999"]),
+        ("much", ["5000-6999", "7000-8999", "9000-9999"]),
+        ("9" * 5000, ["5000-6999", "7000-8999", "9000-9999"]),
+    ],
+)
+def test_an_upload_goes_on(registry: Scripted, least: str, chunks: list[str]) -> None:
+    """After a fault the registry is asked how far it got. The rest comes in chunks, of which only
+    the last is smaller than OCI-Chunk-Min-Length."""
+    registry.script = fails_at_first(registry, lambda _: False, least)
+    pushed(registry, DIGITS)
+    asked = ["HEAD", "POST", "PUT", "GET", *("PATCH" for _ in chunks), "PUT"]
+    assert methods(registry) == asked
+    assert ranges(registry) == chunks
+    assert registry.headers[-1]["content-length"] == "0"
+    assert registry.blobs[digest(DIGITS)] == DIGITS
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("how", ["416", "some of it", "503"])
+def test_a_chunk_that_is_not_taken(registry: Scripted, how: str) -> None:
+    """The registry says in Location and Range from where on it wants which bytes."""
+    third = iter((False, True))
 
     def script(handler: Handler) -> bool:
-        if handler.command == "PATCH" and next(gone):
-            handler.rfile.read(int(handler.headers["Content-Length"]))
-            registry.uploads.clear()
-            handler.answer(404, b'{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN","message":"gone"}]}')
+        if handler.command != "PATCH" or not next(third, False):
+            return False
+        got = registry.uploads.pop("1")
+        got += handler.rfile.read(int(handler.headers["Content-Length"]))[:700]
+        registry.uploads["moved"] = got
+        status = {"416": 416, "some of it": 202, "503": 503}[how]
+        handler.answer(status, Location=f"{UPLOAD}moved", Range=f"0-{len(got) - 1}")
+        return True
+
+    def moved(handler: Handler) -> bool:
+        if handler.command == "GET" and "moved" in registry.uploads:
+            got = registry.uploads["moved"]
+            handler.answer(204, Location=f"{UPLOAD}moved", Range=f"0-{len(got) - 1}")
+            return True
+        return script(handler)
+
+    registry.script = fails_at_first(registry, moved)
+    pushed(registry, DIGITS)
+    assert ranges(registry)[:4] == ["5000-6999", "7000-8999", "7700-8199", "8200-8699"]
+    assert registry.requests[-1].startswith(f"PUT {UPLOAD}moved?digest=")
+    assert registry.blobs[digest(DIGITS)] == DIGITS
+
+
+@pytest.mark.usefixtures("small")
+def test_bodies_that_are_too_large(registry: Scripted) -> None:
+    """413, as a proxy says it: smaller chunks are tried, down to a least."""
+
+    def limited(limit: int) -> Script:
+        def script(handler: Handler) -> bool:
+            length = int(handler.headers.get("Content-Length", "0"))
+            if length <= limit:
+                return False
+            handler.rfile.read(length)
+            handler.answer(413, b"<html>Request Entity Too Large</html>")
+            return True
+
+        return script
+
+    registry.script = limited(1000)
+    pushed(registry, DIGITS)
+    assert ranges(registry)[:3] == ["0-1999", "0-499", "500-999"]
+    assert registry.blobs.pop(digest(DIGITS)) == DIGITS
+    registry.requests.clear()
+    registry.script = limited(400)
+    with pytest.raises(InvalidArgument, match="status: 413"):
+        pushed(registry, DIGITS)
+    assert methods(registry).count("PATCH") == 4
+
+
+@pytest.mark.usefixtures("small")
+def test_a_line_that_breaks_ever_again(registry: Scripted) -> None:
+    """As long as chunks get through it goes on, more often than attempts are made at one."""
+    cut = itertools.cycle((False, True))
+
+    def script(handler: Handler) -> bool:
+        if handler.command == "PATCH" and next(cut):
+            handler.close_connection = True
+            handler.connection.shutdown(socket.SHUT_RDWR)
             return True
         return False
 
-    registry.script = script
-    pushed(registry, b"new" * 999)
-    assert registry.blobs[digest(b"new" * 999)] == b"new" * 999
-    methods = [one.split()[0] for one in registry.requests]
-    assert methods == ["HEAD", "POST", "PATCH", "GET", "HEAD", "POST", "PATCH", "PUT"]
+    registry.script = fails_at_first(registry, script)
+    pushed(registry, DIGITS)
+    assert methods(registry).count("GET") > ATTEMPTS
+    assert registry.blobs[digest(DIGITS)] == DIGITS
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+def test_an_upload_that_is_forgotten(registry: Scripted, method: str) -> None:
+    """404 to a session: another one is begun, from the first byte."""
+    gone = iter((True,))
+
+    def script(handler: Handler) -> bool:
+        if handler.command == method and next(gone, False):
+            handler.rfile.read(int(handler.headers["Content-Length"]))
+            registry.uploads.clear()
+            handler.answer(404, UNKNOWN)
+            return True
+        return False
+
+    registry.script = script if method == "PUT" else fails_at_first(registry, script)
+    pushed(registry, DIGITS)
+    assert registry.blobs[digest(DIGITS)] == DIGITS
+    again = ["GET", "HEAD", "POST", "PATCH", "PUT"]
+    before = [] if method == "PUT" else ["GET", "PATCH"]
+    assert methods(registry) == ["HEAD", "POST", "PUT", *before, *again]
 
 
 def test_an_upload_whose_end_was_lost(registry: Scripted) -> None:
@@ -586,6 +709,7 @@ def test_an_upload_whose_end_was_lost(registry: Scripted) -> None:
         if handler.command != "PUT":
             return False
         if registry.uploads:
+            handler.rfile.read(int(handler.headers["Content-Length"]))
             registry.blobs[digest(data)] = data
             registry.uploads.clear()
             handler.close_connection = True
@@ -596,8 +720,7 @@ def test_an_upload_whose_end_was_lost(registry: Scripted) -> None:
 
     registry.script = script
     pushed(registry, data)
-    methods = [one.split()[0] for one in registry.requests]
-    assert methods == ["HEAD", "POST", "PATCH", "PUT", "PUT", "GET", "HEAD"]
+    assert methods(registry) == ["HEAD", "POST", "PUT", "GET", "HEAD"]
 
 
 def test_a_manifest(registry: Scripted) -> None:

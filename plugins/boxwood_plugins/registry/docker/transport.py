@@ -6,21 +6,19 @@ Sources: OCI distribution-spec; facts/formats-and-protocols.md section 3.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from typing import TYPE_CHECKING
-
-import msgspec
 
 from boxwood.drivers.registry import Credentials, RegistryTransport, SearchResult, Session
 from boxwood.errors import (
     BoxwoodError,
     DataLoss,
-    InvalidArgument,
+    DeadlineExceeded,
     NotFound,
     PermissionDenied,
     Unauthenticated,
+    Unavailable,
     Unsupported,
 )
 from boxwood.model.descriptor import (
@@ -40,8 +38,10 @@ from boxwood_plugins.registry.docker.addresses import Unsafe
 from boxwood_plugins.registry.docker.answers import Answer, Waits
 from boxwood_plugins.registry.docker.client import Client, backoff
 from boxwood_plugins.registry.docker.hosts import Hosts
+from boxwood_plugins.registry.docker.manifests import SCHEMA1, described, kind_of, too_old
 from boxwood_plugins.registry.docker.notices import heard_by
 from boxwood_plugins.registry.docker.proxies import Proxies, environment
+from boxwood_plugins.registry.docker.sittings import current, sitting
 from boxwood_plugins.registry.docker.uploads import RANGE, Upload
 
 if TYPE_CHECKING:
@@ -50,8 +50,6 @@ if TYPE_CHECKING:
     from boxwood_plugins.registry.docker.hosts import Host
 
 ACCEPT = f"{OCI_INDEX}, {DOCKER_LIST}, {OCI_MANIFEST}, {DOCKER_MANIFEST}"
-_SIZE = re.compile(r"\d{1,18}", re.ASCII)
-SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+"
 
 
 class DockerTransport(RegistryTransport[Reference]):
@@ -85,16 +83,22 @@ class DockerTransport(RegistryTransport[Reference]):
         name: Reference,
         session: Session = Session(),  # noqa: B008 - immutable
     ) -> AbstractAsyncContextManager[None]:
-        """Show what the registry has to say meanwhile."""
+        """Show what the registry has to say meanwhile, and remember what it was asked."""
         del name
-        return heard_by(session.say)
+        return self._session(session)
+
+    @asynccontextmanager
+    async def _session(self, session: Session) -> AsyncIterator[None]:
+        async with heard_by(session.say):
+            with sitting(session.manifest_wanted):
+                yield
 
     def tagged(self, name: Reference, tag: str) -> Reference:
         """Return another tag of the same repository."""
         return name.with_tag(tag)
 
     async def resolve(self, name: Reference, credentials: Credentials | None = None) -> Descriptor:
-        """Ask by HEAD; where a registry does not say enough in it, by GET."""
+        """Ask by HEAD; by GET where a registry does not say enough in it, or all is wanted."""
         try:
             return await self._resolve(name, credentials)
         except NotFound as error:
@@ -110,24 +114,43 @@ class DockerTransport(RegistryTransport[Reference]):
             ) from error
 
     async def _resolve(self, reference: Reference, credentials: Credentials | None) -> Descriptor:
-        wanted = str(reference.digest or reference.tag or "latest")
-        async with await self._get(reference, f"manifests/{wanted}", credentials, "HEAD") as answer:
-            found = _described(answer, reference)
+        found = None
+        if current().manifest_wanted:
+            # What breaks off, or is not what its header says, is asked for as ever.
+            with suppress(DataLoss, DeadlineExceeded, Unavailable):
+                found = await self._resolve_whole(reference, credentials)
+        if found is None:
+            path = _path_of(reference)
+            async with await self._get(reference, path, credentials, "HEAD") as answer:
+                found = described(answer, reference)
         if found is None or (reference.digest is not None and found.digest != reference.digest):
             # Too little was said, or of another algorithm than the one that is asked for.
-            async with await self._get(reference, f"manifests/{wanted}", credentials) as answer:
-                body = await answer.read(DOCUMENT_LIMIT)
-                algorithm = reference.digest.algorithm if reference.digest else "sha256"
-                found = Descriptor(
-                    media_type=_kind_of(body, answer, reference),
-                    digest=str(Digest.of(body, algorithm)),
-                    size=len(body),
-                )
+            found = await self._resolve_whole(reference, credentials)
         if found.media_type.startswith(SCHEMA1):
-            raise _too_old(reference)
+            raise too_old(reference)
         if reference.digest is not None and found.digest != reference.digest:
             raise DataLoss(f"manifest of {reference.familiar}: the registry has {found.digest}")
         return found
+
+    async def _resolve_whole(
+        self, reference: Reference, credentials: Credentials | None
+    ) -> Descriptor:
+        """Read the manifest to describe it, and keep it for who fetches it next.
+
+        Raises:
+            DataLoss: its header says another digest than its bytes have; and as :meth:`_get`.
+        """
+        async with await self._get(reference, _path_of(reference), credentials) as answer:
+            body = await answer.read(DOCUMENT_LIMIT)
+            said = described(answer, reference)
+            told = Digest.parse(said.digest) if said is not None else None
+            wanted = reference.digest or told
+            digest = Digest.of(body, wanted.algorithm if wanted else "sha256")
+            if told is not None and told.algorithm == digest.algorithm and told != digest:
+                raise DataLoss(f"manifest of {reference.familiar}: the registry says it is {told}")
+            kind = kind_of(body, answer, reference)
+        current().documents[digest] = body
+        return Descriptor(media_type=kind, digest=str(digest), size=len(body))
 
     async def fetch(
         self,
@@ -137,6 +160,9 @@ class DockerTransport(RegistryTransport[Reference]):
         credentials: Credentials | None = None,
     ) -> AsyncIterator[bytes]:
         """Yield the content; see the contract."""
+        if (known := current().documents.pop(descriptor.digest, None)) is not None:
+            yield known[offset:]
+            return
         kind = "manifests" if descriptor.media_type in INDEXES | MANIFESTS else "blobs"
         path = f"{kind}/{Digest.parse(descriptor.digest)}"
         answer, skip = await self._from(name, path, offset, credentials)
@@ -233,8 +259,29 @@ class DockerTransport(RegistryTransport[Reference]):
         """Store a manifest, or a blob that is not there yet."""
         if descriptor.media_type in INDEXES | MANIFESTS:
             await self._push_manifest(name, descriptor, source, credentials)
-        else:
-            await Upload(self, name, descriptor, source, credentials).run(mount_from)
+            return
+        lacking, key = current().lacking, (name.domain, name.path, descriptor.digest)
+        upload = Upload(self, name, descriptor, source, credentials)
+        await upload.run(mount_from, lacking=key in lacking)
+        lacking.discard(key)
+
+    async def has(
+        self, name: Reference, descriptor: Descriptor, credentials: Credentials | None = None
+    ) -> bool:
+        """Ask by HEAD; in a session a push that comes next does not ask again."""
+        found = await self.there(name, Digest.parse(descriptor.digest), credentials)
+        if not found:
+            current().lacking.add((name.domain, name.path, descriptor.digest))
+        return found
+
+    async def there(self, name: Reference, digest: Digest, credentials: Credentials | None) -> bool:
+        """Ask whether a repository has a blob."""
+        path = f"blobs/{digest}"
+        try:
+            async with await self.request(name, "HEAD", path, credentials, accept=frozenset({200})):
+                return True
+        except NotFound:
+            return False
 
     async def _push_manifest(
         self,
@@ -362,6 +409,11 @@ class DockerTransport(RegistryTransport[Reference]):
         )
 
 
+def _path_of(reference: Reference) -> str:
+    """Return where a repository has the manifest of a name."""
+    return f"manifests/{reference.digest or reference.tag or 'latest'}"
+
+
 async def _bounded(answer: Answer, skip: int, size: int) -> AsyncGenerator[bytes, None]:
     """Yield what an answer holds after ``skip`` bytes; raises DataLoss when it is more than
     ``size``."""
@@ -375,56 +427,3 @@ async def _bounded(answer: Answer, skip: int, size: int) -> AsyncGenerator[bytes
             left -= len(piece)
             if piece:
                 yield piece
-
-
-def _described(answer: Answer, reference: Reference) -> Descriptor | None:
-    """Return what the headers say of a manifest; None: not enough."""
-    digest, size = answer.headers.get("Docker-Content-Digest"), answer.headers.get("Content-Length")
-    kind = answer.media_type
-    known = kind in INDEXES | MANIFESTS or kind.startswith(SCHEMA1)
-    if not digest or not size or _SIZE.fullmatch(size) is None or not known:
-        return None
-    if int(size) > DOCUMENT_LIMIT:
-        raise DataLoss(f"manifest of {reference.familiar}: larger than {DOCUMENT_LIMIT} bytes")
-    try:
-        found = Digest.parse(digest)
-    except InvalidArgument as error:
-        said = f"the registry says its digest is {digest[:100]!r}"
-        raise DataLoss(f"manifest of {reference.familiar}: {said}") from error
-    return Descriptor(media_type=kind, digest=str(found), size=int(size))
-
-
-class _Kind(msgspec.Struct):
-    """What a manifest says of itself."""
-
-    media_type: str = msgspec.field(default="", name="mediaType")
-    schema_version: int = msgspec.field(default=2, name="schemaVersion")
-
-
-def _kind_of(body: bytes, answer: Answer, reference: Reference) -> str:
-    """Return a manifest's media type: its header's, or where that says nothing, its own.
-
-    Raises:
-        InvalidArgument: it is none of ours (a web page, another kind of artefact).
-    """
-    try:
-        own = msgspec.json.decode(body, type=_Kind)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-        own = _Kind()
-    if own.schema_version == 1:
-        raise _too_old(reference)
-    for kind in (answer.media_type, own.media_type):
-        if kind in INDEXES | MANIFESTS or kind.startswith(SCHEMA1):
-            return kind
-    raise InvalidArgument(
-        f"manifest of {reference.familiar}: {answer.media_type[:100] or 'no media type'}: "
-        "not an image's"
-    )
-
-
-def _too_old(reference: Reference) -> InvalidArgument:
-    return InvalidArgument(
-        "[DEPRECATION NOTICE] Docker Image Format v1 and Docker Image manifest version 2, schema 1 "
-        f"support is removed. Suggest the author of {reference} to upgrade the image to the OCI "
-        "Format or Docker Image manifest v2, schema 2."
-    )

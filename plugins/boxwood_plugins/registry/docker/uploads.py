@@ -1,4 +1,10 @@
-"""One blob on its way to a registry: there already, mounted from elsewhere, or sent."""
+"""One blob on its way to a registry: there already, mounted from elsewhere, or sent.
+
+It is sent whole, by the PUT that ends the upload (OCI distribution-spec "POST then PUT"): two round
+trips. After a fault the registry is asked how far it got, and the rest goes in chunks (PATCH), of
+which each that is answered is kept: a large blob gets through on a line that breaks off ever again,
+and through proxies that take no large bodies (413).
+"""
 
 from __future__ import annotations
 
@@ -20,6 +26,7 @@ from boxwood.errors import (
 )
 from boxwood.model.digest import Digest
 from boxwood_plugins.registry.docker.addresses import Unsafe, own_path
+from boxwood_plugins.registry.docker.answers import failure
 from boxwood_plugins.registry.docker.client import ATTEMPTS
 
 if TYPE_CHECKING:
@@ -31,6 +38,24 @@ if TYPE_CHECKING:
 
 RANGE = re.compile(r"(?:bytes\s+)?(\d{1,18})-(\d{1,18})(?:/(?:\d{1,18}|\*))?$", re.ASCII)
 """A range of bytes. More digits than a size has are none: Python refuses to read 5,000."""
+CHUNK = 8 << 20
+"""Bytes, which are held in memory: S3 takes no part of less than 5 MiB."""
+CHUNK_MOST = 64 << 20
+"""A registry that wants larger chunks gets the rest as one."""
+CHUNK_LEAST = 512 << 10
+"""Smaller ones are not tried where larger ones are refused."""
+_SIZE = re.compile(r"\d{1,18}", re.ASCII)
+
+
+Content = bytes | Callable[[int], AsyncIterator[bytes]]
+"""What is sent: bytes, or what opens a blob at an offset."""
+
+
+class _Refused(BoxwoodError):
+    """What was sent is not taken; the upload goes on from where the registry has got to."""
+
+
+_FAULTS = (Unavailable, DeadlineExceeded, NotFound, _Refused)
 
 
 class Upload:
@@ -47,38 +72,48 @@ class Upload:
         self._transport, self._reference = transport, reference
         self._source, self._credentials = source, credentials
         self._digest, self._size = Digest.parse(descriptor.digest), descriptor.size
+        self._chunk, self._least = CHUNK, 0
+        """Bytes of a chunk, and the fewest that the registry takes but for the last one."""
 
-    async def run(self, mount_from: Sequence[str]) -> None:
-        """Store it, by whatever is cheapest: there already, mounted, sent."""
-        if await self._there():
+    async def run(self, mount_from: Sequence[str], *, lacking: bool = False) -> None:
+        """Store it, by whatever is cheapest: there already, mounted, sent.
+
+        Args:
+            mount_from: repositories of the same host that have it.
+            lacking: the registry was asked for it just now.
+        """
+        if not lacking and await self._there():
             return
         location = await self._begin(mount_from)
         if not location:
             return
-        failed: BoxwoodError | None = None
-        offset = 0
-        for attempt in range(ATTEMPTS):
+        try:
+            await self._end(location, self._source)
+        except _FAULTS as error:
+            await self._go_on(location, error)
+
+    async def _go_on(self, location: str, failed: BoxwoodError) -> None:
+        """Send what is missing after a fault, in a bounded number of attempts without success."""
+        attempt, best = 1, 0
+        while attempt < ATTEMPTS:
+            await self._transport.pause(attempt - 1)
             try:
-                if failed is not None:
-                    await self._transport.pause(attempt - 1)
-                    location, offset = await self._resume(location)
-                    if not location:
-                        return
-                location = await self._send(location, offset)
-                await self._end(location)
-            except (Unavailable, DeadlineExceeded, NotFound) as error:
+                location, offset = await self._resume(location)
+                if offset >= best + CHUNK_LEAST:
+                    attempt, best = 1, offset
+                if location:
+                    await self._end(await self._chunks(location, offset))
+            except _FAULTS as error:
                 failed = error
+                attempt += 1
                 continue
             return
-        assert failed is not None
+        if isinstance(failed, _Refused):
+            raise InvalidArgument(str(failed)) from failed
         raise failed
 
     async def _there(self) -> bool:
-        try:
-            async with await self._ask("HEAD", f"blobs/{self._digest}", frozenset({200})):
-                return True
-        except NotFound:
-            return False
+        return await self._transport.there(self._reference, self._digest, self._credentials)
 
     async def _begin(self, mount_from: Sequence[str]) -> str:
         """Return where to send to; empty: the registry had it elsewhere and mounted it."""
@@ -97,6 +132,8 @@ class Upload:
             headers={"Content-Length": "0"},
             extra_scope=scope,
         ) as answer:
+            said = answer.headers.get("OCI-Chunk-Min-Length", "")
+            self._least = int(said) if _SIZE.fullmatch(said) else 0
             return "" if answer.status == 201 else self._location(answer)
 
     async def _resume(self, location: str) -> tuple[str, int]:
@@ -117,33 +154,78 @@ class Upload:
             raise DataLoss(f"push: {self._digest}: the registry has more than was sent")
         return location, have
 
-    async def _send(self, location: str, offset: int) -> str:
-        """Send the rest in one PATCH; returns where to end it."""
-        if offset == self._size and offset:
-            return location
-        source = self._source
+    async def _chunks(self, location: str, offset: int) -> str:
+        """Send what is behind ``offset`` bytes chunk by chunk; returns where to end it."""
+        size = max(self._chunk, self._least)
+        self._chunk = max(self._chunk // 4, CHUNK_LEAST)  # where these do not get through
+        if size > CHUNK_MOST and offset < self._size:
+            return await self._patch(location, offset, self._size, self._source)
+        chunk = bytearray()
+        async with aclosing(self._source(offset)) as pieces:  # type: ignore[type-var]
+            async for piece in pieces:
+                chunk += piece
+                while len(chunk) >= size:
+                    part = bytes(chunk[:size])
+                    location = await self._patch(location, offset, offset + size, part)
+                    offset += size
+                    del chunk[:size]
+        if chunk:
+            location = await self._patch(location, offset, offset + len(chunk), bytes(chunk))
+        return location
 
-        async def body() -> AsyncIterator[bytes]:
-            async with aclosing(source(offset)) as pieces:  # type: ignore[type-var]
-                async for piece in pieces:
-                    yield piece
+    async def _patch(self, location: str, start: int, end: int, body: Content) -> str:
+        """Send one chunk; returns where the next one goes.
 
+        Raises:
+            _Refused: the registry is elsewhere (416), has not taken all of it, or takes none so
+                large (413).
+        """
         headers = {
             "Content-Type": "application/octet-stream",
-            "Content-Length": str(self._size - offset),
-            "Content-Range": f"{offset}-{max(self._size - 1, 0)}",
+            "Content-Length": str(end - start),
+            "Content-Range": f"{start}-{max(end - 1, 0)}",
         }
+        accept = frozenset({202, 413, 416})
         async with await self._ask(
-            "PATCH", location, frozenset({202}), headers=headers, body=body, patient=False
+            "PATCH", location, accept, headers=headers, body=self._body(body, start), patient=False
         ) as answer:
+            await self._check(answer)
+            found = RANGE.match(answer.headers.get("Range", ""))
+            if answer.status == 416 or (found and int(found[2]) != end - 1):
+                raise _Refused(f"push: {self._digest}: bytes {start} to {end} were not taken")
             return self._location(answer)
 
-    async def _end(self, location: str) -> None:
+    @staticmethod
+    async def _check(answer: Answer) -> None:
+        if answer.status == 413:
+            raise _Refused(str(await failure(answer)))
+
+    async def _end(self, location: str, body: Content = b"") -> None:
+        """End the upload: with all of its bytes, or when they are there already."""
         # What a registry keeps in its query goes back as it came.
         url = f"{location}{'&' if '?' in location else '?'}{urlencode({'digest': self._digest})}"
-        headers = {"Content-Length": "0", "Content-Type": "application/octet-stream"}
-        async with await self._ask("PUT", url, frozenset({201, 204}), headers=headers):
-            return
+        headers = {
+            "Content-Length": str(self._size if body else 0),
+            "Content-Type": "application/octet-stream",
+        }
+        accept = frozenset({201, 204, 413})
+        async with await self._ask(
+            "PUT", url, accept, headers=headers, body=self._body(body, 0), patient=not body
+        ) as answer:
+            await self._check(answer)
+
+    @staticmethod
+    def _body(body: Content, offset: int) -> bytes | Callable[[], AsyncIterator[bytes]]:
+        if isinstance(body, bytes):
+            return body
+        source = body
+
+        async def pieces() -> AsyncIterator[bytes]:
+            async with aclosing(source(offset)) as stream:  # type: ignore[type-var]
+                async for piece in stream:
+                    yield piece
+
+        return pieces
 
     def _location(self, answer: Answer) -> str:
         """Return an answer's Location as a path on the registry itself.
@@ -165,7 +247,7 @@ class Upload:
         accept: frozenset[int],
         *,
         headers: Mapping[str, str] | None = None,
-        body: Callable[[], AsyncIterator[bytes]] | None = None,
+        body: bytes | Callable[[], AsyncIterator[bytes]] | None = None,
         extra_scope: str = "",
         patient: bool = True,
     ) -> Answer:

@@ -64,6 +64,8 @@ class Pull:
         self._watchers: list[asyncio.Queue[dict[str, Any] | None]] = []
         self._said: dict[str, dict[str, Any]] = {}
         """The last message of each id, for who joins later."""
+        self._begun: dict[tuple[str, int], Download] = {}
+        """Downloads by digest and size that this pull began before it knew the config."""
         self._work: asyncio.Task[Image] | None = None
 
     # Watching
@@ -107,8 +109,12 @@ class Pull:
     # Documents
 
     async def _run(self) -> Image:
+        called = self._called or (self._name if isinstance(self._name, Reference) else None)
         asked = Session(
-            platform=self._platform, say=self._say, workshop=self._service.shipping.workshop
+            platform=self._platform,
+            manifest_wanted=called is None or self._service.catalog.by_name(called) is None,
+            say=self._say,
+            workshop=self._service.shipping.workshop,
         )
         async with self._transport.session(self._name, asked):
             return await self._fetched()
@@ -125,14 +131,16 @@ class Pull:
         descriptor, manifest = await self._manifest(top, documents)
         assert manifest.config is not None
         await self._verify(reference, top, descriptor)
-        config_bytes = await self._document(manifest.config)
-        config = ImageConfig.parse(config_bytes)
         layers = manifest.layers or ()
-        self._check(config, layers, descriptor)
-        fault("pull.documents")
+        self._check_layers(layers, descriptor)
         known = self._service.catalog.by_name(reference)
-        names = _names(reference, top)
-        image = await self._image(config, config_bytes, layers, documents, names)
+        async with self._early(layers):
+            config_bytes = await self._document(manifest.config)
+            config = ImageConfig.parse(config_bytes)
+            self._check(config, layers)
+            fault("pull.documents")
+            names = _names(reference, top)
+            image = await self._image(config, config_bytes, layers, documents, names)
         familiar = reference.familiar
         self._say(f"Digest: {top.digest}")
         self._say(
@@ -224,18 +232,18 @@ class Pull:
             return content.read(digest, DOCUMENT_LIMIT)
         return await fetch_document(self._transport, self._name, descriptor, self._credentials)
 
-    def _check(
-        self, config: ImageConfig, layers: tuple[Descriptor, ...], manifest: Descriptor
-    ) -> None:
+    def _check_layers(self, layers: tuple[Descriptor, ...], manifest: Descriptor) -> None:
+        for layer in layers:
+            Digest.parse(layer.digest)
+            if layer.size < 0:
+                raise InvalidArgument(f"manifest {manifest.digest}: a layer of {layer.size} bytes")
+
+    def _check(self, config: ImageConfig, layers: tuple[Descriptor, ...]) -> None:
         wanted = len(config.rootfs.diff_ids)
         if len(layers) != wanted or wanted > LAYER_LIMIT:
             raise InvalidArgument(
                 f"invalid manifest, layers length mismatch: expected {wanted}, got {len(layers)}"
             )
-        for layer in layers:
-            Digest.parse(layer.digest)
-            if layer.size < 0:
-                raise InvalidArgument(f"manifest {manifest.digest}: a layer of {layer.size} bytes")
         if config.os not in ("", "linux"):
             raise InvalidArgument(f"image operating system {config.os!r} cannot be used on linux")
 
@@ -297,6 +305,39 @@ class Pull:
             parent = chain
 
     @asynccontextmanager
+    async def _early(self, layers: tuple[Descriptor, ...]) -> AsyncIterator[None]:
+        """Begin to fetch while the config is on its way, which says what is missing.
+
+        As many as come side by side, and none of which something is here.
+        """
+        here = {layer.blob for layer in self._service.layers.all()}
+        async with AsyncExitStack() as stack:
+            for layer in layers[: self._service.shipping.registries.downloads]:
+                if layer.digest not in here:
+                    download = await stack.enter_async_context(self._download(layer))
+                    self._begun[layer.digest, layer.size] = download
+            try:
+                yield
+            finally:
+                self._begun.clear()
+
+    @asynccontextmanager
+    async def _download(self, layer: Descriptor) -> AsyncIterator[Download]:
+        """Fetch a layer, once in this pull: who joins twice has twice the attempts."""
+        if (begun := self._begun.get((layer.digest, layer.size))) is not None:
+            yield begun
+            return
+
+        def fetch(offset: int) -> AsyncIterator[bytes]:
+            return self._transport.fetch(self._name, layer, offset, self._credentials)
+
+        def part(start: int, end: int) -> AsyncIterator[bytes]:
+            return self._transport.fetch_part(self._name, layer, start, end, self._credentials)
+
+        async with self._service.shipping.downloads.joined(layer, fetch, part) as download:
+            yield download
+
+    @asynccontextmanager
     async def _coming(
         self, layer: Descriptor, diff_id: str, chain: Digest
     ) -> AsyncIterator[Callable[[Digest | None], Any]]:
@@ -314,13 +355,7 @@ class Pull:
             yield again
             return
 
-        def fetch(offset: int) -> AsyncIterator[bytes]:
-            return self._transport.fetch(self._name, layer, offset, self._credentials)
-
-        def part(start: int, end: int) -> AsyncIterator[bytes]:
-            return self._transport.fetch_part(self._name, layer, start, end, self._credentials)
-
-        async with self._service.shipping.downloads.joined(layer, fetch, part) as download:
+        async with self._download(layer) as download:
             self._begin(download, layer, diff_id, chain)
             telling = asyncio.ensure_future(self._tell(layer, download))
 

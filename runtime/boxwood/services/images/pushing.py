@@ -143,23 +143,24 @@ class Push:
                 await asyncio.wait(tasks)
 
     async def _blobs(self, layers: list[Layer]) -> tuple[bytes, str]:
-        """Send layers and config; returns the manifest of them and its media type."""
+        """Send layers and config side by side; returns the manifest of them and its media type."""
         if (known := self._known_manifest(layers)) is not None:
             manifest, document = known
+            assert manifest.config is not None
             wanted = zip(layers, manifest.layers or (), strict=True)
             try:
-                await self._gathered([self._as_it_came(*pair) for pair in wanted])
+                await self._gathered(
+                    [self._config(manifest.config), *(self._as_it_came(*pair) for pair in wanted)]
+                )
             except _NoBytes:
                 pass  # a layer was here already, in another form, when the image came
             else:
-                assert manifest.config is not None
-                await self._send(manifest.config, _of(self._image.document))
                 return document, manifest.media_type or OCI_MANIFEST
-        described = await self._gathered([self._layer(layer) for layer in layers])
-        document = self._image.document
-        kind = self._made_as
-        config = Descriptor(media_type=CONFIGS[kind], digest=self._image.id, size=len(document))
-        await self._send(config, _of(document))
+        kind, size = self._made_as, len(self._image.document)
+        config = Descriptor(media_type=CONFIGS[kind], digest=self._image.id, size=size)
+        _, *described = await self._gathered(
+            [self._config(config), *(self._layer(layer) for layer in layers)]
+        )
         made = {
             "schemaVersion": 2,
             "mediaType": kind,
@@ -199,10 +200,24 @@ class Push:
             and len(manifest.layers or ()) == wanted
         )
 
-    # Layers
+    # Layers, and the config. What the registry has by now is asked before a slot is waited for:
+    # on a long line that takes long, and next to nothing of the line.
+
+    async def _config(self, descriptor: Descriptor) -> Descriptor:
+        async with self._slots:
+            await self._send(descriptor, _of(self._image.document))
+        return descriptor
+
+    async def _has(self, descriptor: Descriptor, layer: Layer) -> bool:
+        found = await self._transport.has(self._target, descriptor, self._credentials)
+        if found:
+            self._say("Layer already exists", _name(layer), progressDetail={})
+        return found
 
     async def _as_it_came(self, layer: Layer, descriptor: Descriptor) -> Descriptor:
         """Send a layer's very bytes; raises _NoBytes when neither we nor the registry have them."""
+        if await self._has(descriptor, layer):
+            return descriptor
         async with self._slots:
             store = self._service.layers.blobs
             if layer.blob == descriptor.digest and store.has_bytes(layer):
@@ -230,15 +245,21 @@ class Push:
             return descriptor
 
     async def _layer(self, layer: Layer) -> Descriptor:
-        async with self._slots:
-            store = self._service.layers.blobs
-            if not (layer.compression in _COMPRESSIONS and store.has_bytes(layer)):
-                return await self._packed(layer)
+        store, compression = self._service.layers.blobs, self._compression
+        if layer.compression in _COMPRESSIONS and store.has_bytes(layer):
             size = layer.stored or self._service.content.size(Digest.parse(layer.blob))
             kind = self._layer_type(layer.compression)
             found = Descriptor(media_type=kind, digest=layer.blob, size=size)
-            await self._send(found, self._blob(layer), layer)
-            return found
+            source = self._blob(layer)
+        elif layer.packed and layer.packed_as == str(compression):
+            found, source = self._packed(layer), self._packed_again(layer)
+        else:
+            async with self._slots:
+                return await self._pack_and_send(layer)
+        if not await self._has(found, layer):
+            async with self._slots:
+                await self._send(found, source, layer)
+        return found
 
     def _layer_type(self, compression: str) -> str:
         if self._made_as == OCI_MANIFEST:
@@ -254,14 +275,16 @@ class Push:
 
         return pieces
 
-    async def _packed(self, layer: Layer) -> Descriptor:
+    def _packed(self, layer: Layer) -> Descriptor:
+        kind = self._layer_type(self._compression.name)
+        return Descriptor(media_type=kind, digest=layer.packed, size=layer.packed_size)
+
+    async def _pack_and_send(self, layer: Layer) -> Descriptor:
         """Send a layer whose compressed form is to be made."""
-        if layer.packed and layer.packed_as == str(self._compression):
-            return await self._packed_again(layer)
         self._say("Compressing", _name(layer), progressDetail={})
         fd = self._spool()
         try:
-            layer = await self._pack(layer, fd)
+            found = self._packed(await self._pack(layer, fd))
             fault("push.packed")
 
             async def pieces(offset: int) -> AsyncGenerator[bytes, None]:
@@ -269,18 +292,13 @@ class Push:
                     offset += len(piece)
                     yield piece
 
-            return await self._send_packed(layer, pieces)
+            await self._send(found, pieces, layer)
+            return found
         finally:
             os.close(fd)
 
-    async def _send_packed(self, layer: Layer, source: Source) -> Descriptor:
-        kind = self._layer_type(self._compression.name)
-        found = Descriptor(media_type=kind, digest=layer.packed, size=layer.packed_size)
-        await self._send(found, source, layer)
-        return found
-
-    async def _packed_again(self, layer: Layer) -> Descriptor:
-        """Send a layer whose compressed form is known: it is made only if it is wanted."""
+    def _packed_again(self, layer: Layer) -> Source:
+        """Return the compressed form that is known: it is made only if it is wanted."""
 
         async def pieces(offset: int) -> AsyncGenerator[bytes, None]:
             async with self._service.layers.blobs.open_tar(layer) as (source, _):
@@ -294,7 +312,7 @@ class Push:
                     async for piece in stream:
                         yield piece
 
-        return await self._send_packed(layer, pieces)
+        return pieces
 
     def _spool(self) -> int:
         """Return a file without a name, for what is compressed; raises ResourceExhausted."""
