@@ -121,6 +121,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.usual()
 
     do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = _any  # noqa: N815 - the library's names
+    do_DELETE = _any  # noqa: N815
 
     def answer(self, status: int, body: bytes = b"", **headers: str) -> None:
         """Send an answer; header names with underscores for dashes."""
@@ -136,8 +137,12 @@ class Handler(BaseHTTPRequestHandler):
     def usual(self) -> None:
         """Do as a registry does."""
         if self.command in ("POST", "PATCH", "PUT"):
-            self.body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+            self.body = self.sent()
             self.written()
+            return
+        if self.command == "DELETE":
+            self.it.uploads.pop(self.path.partition("?")[0].rpartition("/")[2], None)
+            self.answer(204)
             return
         path = urlsplit(self.path).path.removeprefix("/v2/").removeprefix(f"{self.it.name}/")
         kind, _, name = path.partition("/")
@@ -155,6 +160,17 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(
                 404, b'{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}'
             )
+
+    def sent(self) -> bytes:
+        """Read the body of a request, with a length or in chunks."""
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        pieces = []
+        while size := int(self.rfile.readline() or b"0", 16):
+            pieces.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(pieces)
 
     def written(self) -> None:
         """Take what is sent: an upload in three steps, a manifest."""

@@ -64,6 +64,7 @@ import re
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
+    Awaitable,
     Callable,
     Collection,
     Hashable,
@@ -299,6 +300,23 @@ class RegistryTransport(abc.ABC, Generic[N]):
         """
         del descriptor, source, credentials, mount_from
         raise Unsupported(f"push: {name}: the transport {self.scheme} cannot push")
+
+    async def push_growing(
+        self,
+        name: N,
+        made: Awaitable[Descriptor],
+        source: Callable[[int], AsyncIterator[bytes]],
+        credentials: Credentials | None = None,
+    ) -> None:
+        """Store a blob that is still being made; see :meth:`push`.
+
+        ``source(offset)`` waits for the bytes that are not there yet, and ends where ``made`` does,
+        whose descriptor nobody knows before. By default that is waited for.
+
+        Raises:
+            as :meth:`push`; and what ``made`` raises.
+        """
+        await self.push(name, await made, source, credentials)
 
     async def has(
         self, name: N, descriptor: Descriptor, credentials: Credentials | None = None

@@ -6,7 +6,7 @@ Sources: OCI distribution-spec; facts/formats-and-protocols.md section 3.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,7 @@ from boxwood_plugins.registry.docker import listing, searching
 from boxwood_plugins.registry.docker.addresses import Unsafe
 from boxwood_plugins.registry.docker.answers import Answer, Waits
 from boxwood_plugins.registry.docker.client import Client, backoff
+from boxwood_plugins.registry.docker.growing import Growing
 from boxwood_plugins.registry.docker.hosts import Hosts
 from boxwood_plugins.registry.docker.manifests import SCHEMA1, described, kind_of, too_old
 from boxwood_plugins.registry.docker.notices import heard_by
@@ -264,6 +265,16 @@ class DockerTransport(RegistryTransport[Reference]):
         upload = Upload(self, name, descriptor, source, credentials)
         await upload.run(mount_from, lacking=key in lacking)
         lacking.discard(key)
+
+    async def push_growing(
+        self,
+        name: Reference,
+        made: Awaitable[Descriptor],
+        source: Callable[[int], AsyncIterator[bytes]],
+        credentials: Credentials | None = None,
+    ) -> None:
+        """Send it while it is made; see the contract."""
+        await Growing(self, name, made, source, credentials).send()
 
     async def has(
         self, name: Reference, descriptor: Descriptor, credentials: Credentials | None = None

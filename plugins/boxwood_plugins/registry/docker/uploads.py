@@ -55,7 +55,8 @@ class _Refused(BoxwoodError):
     """What was sent is not taken; the upload goes on from where the registry has got to."""
 
 
-_FAULTS = (Unavailable, DeadlineExceeded, NotFound, _Refused)
+FAULTS = (Unavailable, DeadlineExceeded, NotFound, _Refused)
+"""After which an upload goes on."""
 
 
 class Upload:
@@ -89,7 +90,7 @@ class Upload:
             return
         try:
             await self._end(location, self._source)
-        except _FAULTS as error:
+        except FAULTS as error:
             await self._go_on(location, error)
 
     async def _go_on(self, location: str, failed: BoxwoodError) -> None:
@@ -103,7 +104,7 @@ class Upload:
                     attempt, best = 1, offset
                 if location:
                     await self._end(await self._chunks(location, offset))
-            except _FAULTS as error:
+            except FAULTS as error:
                 failed = error
                 attempt += 1
                 continue

@@ -9,16 +9,14 @@ registry lacks it later it is made again.
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable
+from collections.abc import AsyncGenerator, Hashable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from boxwood.drivers.registry import Session
-from boxwood.drivers.storage import as_boxwood_error
-from boxwood.errors import BoxwoodError, DataLoss, NotFound
+from boxwood.errors import BoxwoodError, NotFound
 from boxwood.faultpoints import fault
 from boxwood.model.descriptor import (
     CONFIGS,
@@ -32,9 +30,9 @@ from boxwood.model.descriptor import (
 )
 from boxwood.model.digest import Digest
 from boxwood.model.reference import Reference
-from boxwood.model.wire import encode, replace
+from boxwood.model.wire import encode
 from boxwood.services.images.documents import documents_below
-from boxwood.store.piping import opened, read_some
+from boxwood.services.images.packing import Packer, Source, from_offset
 
 if TYPE_CHECKING:
     from boxwood.drivers.registry import Credentials, RegistryTransport
@@ -44,10 +42,9 @@ if TYPE_CHECKING:
     from boxwood.store.blobs import Layer
 
 SHORT = 12
-_PIECE = 1 << 20
+_GROWING = 32 << 20
+"""Bytes of files of a layer that is sent while it is compressed: a smaller one takes a moment."""
 _COMPRESSIONS = frozenset(("gzip", "zstd"))
-
-Source = Callable[[int], AsyncIterator[bytes]]
 
 
 class _NoBytes(Exception):
@@ -80,6 +77,7 @@ class Push:
         self._emit, self._slots = emit, slots
         self._asked = compression is not None
         self._compression = compression or service.shipping.registries.compression
+        self._packer = Packer(service, self._compression)
         # Docker's manifests know no zstd.
         self._made_as = OCI_MANIFEST if self._compression.name == "zstd" else transport.made_as
         image = service.catalog.by_name(reference)
@@ -252,7 +250,7 @@ class Push:
             found = Descriptor(media_type=kind, digest=layer.blob, size=size)
             source = self._blob(layer)
         elif layer.packed and layer.packed_as == str(compression):
-            found, source = self._packed(layer), self._packed_again(layer)
+            found, source = self._packed(layer), self._packer.again(layer)
         else:
             async with self._slots:
                 return await self._pack_and_send(layer)
@@ -269,7 +267,7 @@ class Push:
     def _blob(self, layer: Layer) -> Source:
         async def pieces(offset: int) -> AsyncGenerator[bytes, None]:
             blob = self._service.layers.blobs.open_blob(layer)
-            async with blob as (fd, _), aclosing(_from(fd, offset)) as source:
+            async with blob as (fd, _), aclosing(from_offset(fd, offset)) as source:
                 async for piece in source:
                     yield piece
 
@@ -280,69 +278,29 @@ class Push:
         return Descriptor(media_type=kind, digest=layer.packed, size=layer.packed_size)
 
     async def _pack_and_send(self, layer: Layer) -> Descriptor:
-        """Send a layer whose compressed form is to be made."""
+        """Send a layer whose compressed form is to be made; a large one while it is made."""
         self._say("Compressing", _name(layer), progressDetail={})
-        fd = self._spool()
-        try:
-            found = self._packed(await self._pack(layer, fd))
-            fault("push.packed")
 
-            async def pieces(offset: int) -> AsyncGenerator[bytes, None]:
-                while piece := os.pread(fd, _PIECE, offset):
-                    offset += len(piece)
-                    yield piece
+        async with self._packer.packing(layer) as (packed, source):
 
-            await self._send(found, pieces, layer)
-            return found
-        finally:
-            os.close(fd)
+            async def made() -> Descriptor:
+                found = self._packed(await packed)
+                fault("push.packed")
+                return found
 
-    def _packed_again(self, layer: Layer) -> Source:
-        """Return the compressed form that is known: it is made only if it is wanted."""
-
-        async def pieces(offset: int) -> AsyncGenerator[bytes, None]:
-            async with self._service.layers.blobs.open_tar(layer) as (source, _):
-
-                async def work(sink: int) -> None:
-                    made = await self._compress(source, sink)
-                    if made["digest"] != layer.packed:
-                        raise DataLoss(f"push: layer {layer.diff_id}: compressed differently")
-
-                async with opened(work) as fd, aclosing(_from(fd, offset)) as stream:
-                    async for piece in stream:
-                        yield piece
-
-        return pieces
-
-    def _spool(self) -> int:
-        """Return a file without a name, for what is compressed; raises ResourceExhausted."""
-        directory = self._service.content.root / "ingest"
-        try:
-            return os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise as_boxwood_error("push: make file", directory, error) from error
-
-    async def _pack(self, layer: Layer, sink: int) -> Layer:
-        """Compress into ``sink``; digest and size are remembered."""
-        async with self._service.layers.blobs.open_tar(layer) as (source, _):
-            made = await self._compress(source, sink)
-        if made["diff_id"] != layer.diff_id:
-            raise DataLoss(f"push: layer {layer.diff_id}: its files make {made['diff_id']}")
-        known = self._service.layers.get(layer.chain_id)
-        return self._service.layers.remember(
-            replace(
-                known,
-                packed=made["digest"],
-                packed_size=made["stored"],
-                packed_as=str(self._compression),
-            )
-        )
-
-    async def _compress(self, source: int, sink: int) -> dict[str, Any]:
-        # A pipe that does not block: the worker, which alone reads it, knows no event loop.
-        os.set_blocking(source, True)
-        asked = {"compression": self._compression.name, "level": self._compression.level}
-        return await self._service.offload("pack_layer", asked, [source, sink])
+            if layer.size < _GROWING:
+                found = await made()
+                await self._send(found, source, layer)
+                return found
+            told, sent = self._told(layer, source, 0)
+            making = asyncio.ensure_future(made())
+            try:
+                await self._transport.push_growing(self._target, making, told, self._credentials)
+                self._pushed(layer, sent)
+                return await making
+            finally:
+                making.cancel()
+                await asyncio.wait([making])
 
     async def _send(
         self, descriptor: Descriptor, source: Source, layer: Layer | None = None
@@ -350,23 +308,35 @@ class Push:
         if layer is None:
             await self._transport.push(self._target, descriptor, source, self._credentials)
             return
-        key, sent = _name(layer), False
+        told, sent = self._told(layer, source, descriptor.size)
+        await self._transport.push(
+            self._target, descriptor, told, self._credentials, self._mounts(layer)
+        )
+        self._pushed(layer, sent)
+
+    def _told(self, layer: Layer, source: Source, total: int) -> tuple[Source, asyncio.Event]:
+        """Return a source that tells of what is read of it, and whether it was read.
+
+        ``total``: bytes; 0: nobody knows.
+        """
+        sent = asyncio.Event()
 
         async def told(offset: int) -> AsyncGenerator[bytes, None]:
-            nonlocal sent
-            sent, current = True, offset
+            sent.set()
+            current = offset
             async with aclosing(source(offset)) as pieces:  # type: ignore[type-var]
                 async for piece in pieces:
                     yield piece
                     current += len(piece)
-                    detail = {"current": current, "total": descriptor.size}
-                    self._say("Pushing", key, progressDetail=detail)
+                    detail = {"current": current} | ({"total": total} if total else {})
+                    self._say("Pushing", _name(layer), progressDetail=detail)
 
-        await self._transport.push(
-            self._target, descriptor, told, self._credentials, self._mounts(layer)
-        )
+        return told, sent
+
+    def _pushed(self, layer: Layer, sent: asyncio.Event) -> None:
         fault("push.sent")
-        self._say("Pushed" if sent else "Layer already exists", key, progressDetail={})
+        said = "Pushed" if sent.is_set() else "Layer already exists"
+        self._say(said, _name(layer), progressDetail={})
 
     def _mounts(self, layer: Layer) -> tuple[str, ...]:
         """Return repositories of the same registry that should have the layer's bytes."""
@@ -399,13 +369,3 @@ def _of(data: bytes) -> Source:
         yield data[offset:]
 
     return pieces
-
-
-async def _from(fd: int, offset: int) -> AsyncGenerator[bytes, None]:
-    """Yield what a file or a pipe gives after ``offset`` bytes."""
-    while piece := await read_some(fd):
-        if offset >= len(piece):
-            offset -= len(piece)
-            continue
-        yield piece[offset:]
-        offset = 0
