@@ -18,6 +18,7 @@ from boxwood.errors import InvalidArgument
 _Kind = TypeVar("_Kind")
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::\d{1,5})?"
 _LOCATION = re.compile(rf"{_HOST}(?:/[a-z0-9]+(?:[._/-][a-z0-9]+)*)?", re.ASCII)
+_HELPER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", re.ASCII)
 _PREFIX = re.compile(rf"(?:\*\.)?{_LOCATION.pattern}", re.ASCII)
 
 
@@ -28,11 +29,15 @@ class Mirror(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
         location: where.
         push: pushes go here, too, in the registry's place; the first such mirror counts.
         tags: it is asked what a tag means; else only for what is named by its digest.
+        credentials: file with the login that it is shown when it is read from; or
+        helper: the program ``docker-credential-HELPER`` that is asked for that login.
     """
 
     location: str
     push: bool = False
     tags: bool = True
+    credentials: str = ""
+    helper: str = ""
 
 
 class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
@@ -132,6 +137,13 @@ def _place(table: Any, where: str) -> Place:
     for location in (place.location, *(mirror.location for mirror in place.mirrors)):
         if location and _LOCATION.fullmatch(location) is None:
             raise InvalidArgument(f"{where}: {location!r}: not HOST[:PORT][/PATH]")
+    for mirror in place.mirrors:
+        if mirror.credentials and mirror.helper:
+            raise InvalidArgument(f"{where}: credentials, and helper: one or the other")
+        if mirror.credentials and not mirror.credentials.startswith("/"):
+            raise InvalidArgument(f"{where}: {mirror.credentials}: not an absolute path")
+        if mirror.helper and _HELPER.fullmatch(mirror.helper) is None:
+            raise InvalidArgument(f"{where}: helper: {mirror.helper!r}: not a program's name")
     return place
 
 

@@ -21,6 +21,7 @@ from boxwood.errors import DataLoss, DeadlineExceeded, Unavailable
 from boxwood_plugins.registry.docker import auth
 from boxwood_plugins.registry.docker.addresses import Resolver, led
 from boxwood_plugins.registry.docker.answers import Answer, Waits, failure, unavailable
+from boxwood_plugins.registry.docker.logins import Logins
 from boxwood_plugins.registry.docker.notices import tell
 from boxwood_plugins.registry.docker.tokens import Tokens
 
@@ -46,6 +47,7 @@ class Client:
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
         """To the registries that people name, and (True) to whom those lead us."""
         self._tokens = Tokens(self)
+        self._mirrored = Logins()
         self._schemes: dict[str, str] = {}
         self._logins: dict[tuple[str, ...], str] = {}
         """``Authorization`` that a host has taken, by host, scope and login."""
@@ -71,6 +73,7 @@ class Client:
         self._schemes.clear()
         self._logins.clear()
         self._tokens = Tokens(self)
+        self._mirrored = Logins()
 
     async def close(self) -> None:
         """Free all connections."""
@@ -103,7 +106,9 @@ class Client:
             NotFound, Unauthenticated, PermissionDenied, InvalidArgument, Unavailable, DataLoss
         """
         if host.mirror_of:
-            credentials = None  # a login is for the registry, not for who stands in for it
+            # A login is for the registry, not for who stands in for it; that has its own, which
+            # is this machine's: it reads for everybody, and writes for nobody.
+            credentials = await self._mirrored.of(host) if _reads(scope) else None
         request = Request(self, host, method, path, scope, credentials, headers or {}, body)
         for attempt in range(ATTEMPTS):
             last = attempt == ATTEMPTS - 1 or not patient
@@ -206,6 +211,11 @@ class Client:
         except ValueError as error:
             raise DataLoss(f"registry: {url[:200]!r}: {error}") from error
         return Answer(response, url, waits)
+
+
+def _reads(scope: str) -> bool:
+    """Is this about reading alone?"""
+    return all(one.endswith(":pull") for one in scope.split())
 
 
 def _moving(

@@ -30,6 +30,7 @@ class Host(msgspec.Struct, frozen=True):
         mirror_of: the domain that it stands in for; empty: it is the registry itself.
         tags: it may say what a tag means.
         push: what is pushed goes there.
+        credentials, helper: where a mirror's own login is (boxwood.model.registries.Mirror).
     """
 
     authority: str
@@ -38,6 +39,8 @@ class Host(msgspec.Struct, frozen=True):
     mirror_of: str = ""
     tags: bool = True
     push: bool = False
+    credentials: str = ""
+    helper: str = ""
 
 
 class Hosts:
@@ -97,7 +100,8 @@ class Hosts:
         schemes = self._schemes(authority)
         if mirror is None:
             return Host(authority, schemes, whole)
-        return Host(authority, schemes, whole, mirror_of, mirror.tags, mirror.push)
+        login = (mirror.credentials, mirror.helper)
+        return Host(authority, schemes, whole, mirror_of, mirror.tags, mirror.push, *login)
 
     def _settings(self, authority: str) -> HostSettings:
         return self._registries.hosts.get(authority, HostSettings())
