@@ -52,6 +52,8 @@ class Field:
     registry: Scripted
     victim: Scripted
     names: dict[str, list[str]] = field(default_factory=dict)
+    resolve_all: bool = False
+    """Names have all their addresses at once."""
     waits: str = "pause=0.001,longest=0.001"
 
     @property
@@ -79,8 +81,11 @@ class Field:
         found = self.names.get(host)
         if found is None:
             return _getaddrinfo(*args, **_)
-        address = found.pop(0) if len(found) > 1 else found[0]
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port or 0))]
+        if self.resolve_all:
+            now = found
+        else:
+            now = [found.pop(0) if len(found) > 1 else found[0]]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, port or 0)) for one in now]
 
 
 _getaddrinfo = socket.getaddrinfo
@@ -148,6 +153,19 @@ def a_redirect_to_a_name_of_the_loopback(field: Field) -> bool:
     field.registry.script = leading_to(lambda: f"http://evil.example:{port}/secret")
     field.run(lambda it: fetched(it, field.name, LAYER))
     return field.victim.asked("GET", "/secret") != []
+
+
+@attack("names behind a proxy", outside=True)
+def a_redirect_to_a_name_behind_a_proxy(field: Field) -> bool:
+    """The same where a proxy resolves names: it may be of this machine, and see the same."""
+    proxy, script = field.victim, leading_to(lambda: "http://evil.example/secret")
+    field.names["evil.example"] = ["192.0.2.1", "127.0.0.1"]
+    proxy.script = script
+    field.resolve_all = True
+    field.run(
+        lambda it: fetched(it, field.name, LAYER), **{"http-proxy": f"http://{proxy.address}"}
+    )
+    return proxy.asked("GET", "evil.example/secret") != []
 
 
 @attack("a name stays another machine's", outside=True)

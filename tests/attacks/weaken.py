@@ -218,6 +218,12 @@ PYTHON_GUARDS: dict[str, Edit] = {
                 "if False:",
             ),
             (
+                "names behind a proxy",
+                "client",
+                'await self._proxied.check(parts.hostname or "")',
+                "pass",
+            ),
+            (
                 "a name stays another machine's",
                 "addresses",
                 "if len(outside) == len(found):",

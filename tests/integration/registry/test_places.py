@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from boxwood.model.descriptor import OCI_LAYER, Descriptor
 from boxwood.model.reference import Reference
 from boxwood.model.registries import parse_registries
 from boxwood.testing.registry_kit import fetched
+from boxwood_plugins.registry.docker.transport import DockerTransport
 from tests.integration.tar.archives import archive, entry
 from tests.support.engine import Engine
 from tests.support.needs import need_root, until
@@ -195,6 +197,45 @@ def test_a_proxy(registry: Scripted) -> None:
     with pytest.raises(BoxwoodError):
         converse(lambda it: it.resolve(HERE), **settings, **{"no-proxy": "far.example"})
     assert len(found) == 1
+
+
+def test_where_a_proxy_resolves_names(registry: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A redirect to a name that this machine does not know is the proxy's; one to the proxy's own
+    machine is refused. The proxy itself may be there: a person named it."""
+    asked: list[object] = []
+
+    def resolve(host: object, port: int | None, *_: object, **__: object) -> list[object]:
+        asked.append(host)
+        if host in ("proxy.example", "inside.example"):
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port or 0))]
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    leads_to = "outside.example"
+
+    def script(handler: Handler) -> bool:
+        if handler.path.startswith("http://far.example"):
+            handler.answer(307, Location=f"http://{leads_to}/layer")
+        else:
+            handler.answer(200, LAYER)
+        return True
+
+    registry.script = script
+    port = registry.address.rpartition(":")[2]
+    settings = options('[host."far.example"]\nplain-http = true')
+    settings["http-proxy"] = f"http://proxy.example:{port}"
+
+    async def twice(it: DockerTransport) -> bytes:
+        await fetched(it, HERE, blob())
+        return await fetched(it, HERE, blob())
+
+    assert converse(twice, **settings) == LAYER
+    assert asked.count("outside.example") == 1
+    assert "far.example" not in asked
+    leads_to = "inside.example"
+    with pytest.raises(PermissionDenied, match=r"inside\.example is 127\.0\.0\.1, an"):
+        converse(lambda it: fetched(it, HERE, blob()), **settings)
+    assert registry.asked("GET", "inside.example") == []
 
 
 @pytest.mark.root

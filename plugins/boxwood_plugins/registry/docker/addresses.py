@@ -8,9 +8,11 @@ connected to: a name whose address changes meanwhile (DNS rebinding) gains nothi
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import re
 import socket
+import time
 from contextlib import suppress
 from urllib.parse import urljoin, urlsplit
 
@@ -28,6 +30,12 @@ _METADATA = frozenset(
     )
 )
 """Where providers of machines keep metadata beside 169.254.169.254 (from knowledge)."""
+NAMES_PATIENCE = 2.0
+"""Seconds that a name may take where a proxy resolves it anyhow: behind one there is often no
+name server for the names of the outside."""
+NAMES_KEPT = 60.0
+"""Seconds that an answer, or that there is none, is remembered: as connections do theirs."""
+NAMES_LIMIT = 1_000
 _URL = re.compile(r"[!#$%&'()*+,\-./0-9:;=?@A-Z\[\]_a-z~]{1,8192}", re.ASCII)
 """Characters of a URL (RFC 3986): no space, no line's end, no backslash."""
 
@@ -94,6 +102,41 @@ class Resolver(AbstractResolver):
 
     async def close(self) -> None:
         """Nothing is held."""
+
+
+class Proxied:
+    """Names that a proxy resolves, looked at here as far as this machine knows them.
+
+    The proxy may see other addresses, or others when it looks: what it connects to is its to
+    guard. But a name that leads inside for everybody is refused before it is asked. One that is
+    not known here, or not in time, is the proxy's.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[float, str]] = {}
+
+    async def check(self, host: str) -> None:
+        """Raise Unsafe for a name of which any address is this machine's or its provider's."""
+        since, inside = self._known.get(host, (0.0, ""))
+        if not since or time.monotonic() - since > NAMES_KEPT:
+            inside = await self._look(host)
+            self._known[host] = (time.monotonic(), inside)
+            if len(self._known) > NAMES_LIMIT:
+                del self._known[next(iter(self._known))]
+        if inside:
+            raise Unsafe(
+                f"registry: {host} is {inside}, an address of this machine or its provider: refused"
+            )
+
+    async def _look(self, host: str) -> str:
+        """Return an address that is none of others; empty: there is none."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(NAMES_PATIENCE):
+                found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        except (OSError, TimeoutError, UnicodeError):
+            return ""
+        return next((text for one in found if internal(text := str(one[4][0]))), "")
 
 
 def led(home: str, here: str, location: str, resolver: Resolver) -> tuple[str, bool]:

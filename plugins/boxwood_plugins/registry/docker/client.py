@@ -19,7 +19,7 @@ from yarl import URL
 from boxwood.drivers.registry import Credentials
 from boxwood.errors import DataLoss, DeadlineExceeded, Unavailable
 from boxwood_plugins.registry.docker import auth
-from boxwood_plugins.registry.docker.addresses import Resolver, led
+from boxwood_plugins.registry.docker.addresses import Proxied, Resolver, led
 from boxwood_plugins.registry.docker.answers import Answer, Waits, failure, unavailable
 from boxwood_plugins.registry.docker.logins import Logins
 from boxwood_plugins.registry.docker.notices import tell
@@ -44,6 +44,7 @@ class Client:
     def __init__(self, hosts: Hosts, proxies: Proxies, waits: Waits) -> None:
         self.hosts, self.proxies, self.waits = hosts, proxies, waits
         self.resolver = Resolver(strict=False)
+        self._proxied = Proxied()
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
         """To the registries that people name, and (True) to whom those lead us."""
         self._tokens = Tokens(self)
@@ -191,6 +192,10 @@ class Client:
         tls: ssl.SSLContext | bool = True
         if parts.scheme == "https":
             tls = self.hosts.context(parts.netloc)
+        proxy = self.proxies.of(url)
+        if proxy is not None and strict:
+            await self._proxied.check(parts.hostname or "")
+            strict = False  # what is resolved now is the proxy's name, which a person said
         patience = waits.finish if method in ("PUT", "PATCH") else waits.head
         try:
             async with asyncio.timeout(patience) as bound:
@@ -200,7 +205,7 @@ class Client:
                     data=_moving(body, bound, patience) if callable(body) else body,
                     headers=headers,
                     ssl=tls,
-                    proxy=self.proxies.of(url),
+                    proxy=proxy,
                     allow_redirects=False,
                     timeout=aiohttp.ClientTimeout(
                         sock_connect=waits.connect, sock_read=max(waits.stall, patience)
