@@ -15,11 +15,14 @@ from tests.integration.tar.archives import archive, entry
 from tests.support.engine import Engine, running
 from tests.support.http import Answer
 from tests.support.needs import need_root
+from tests.support.registry import serving
 from tests.support.scripted import INDEX, MANIFEST, Handler, Scripted, described, digest
 from tests.support.signing import (
     ARTIFACT,
+    BUNDLE,
     Signer,
     attach,
+    bundle_manifest,
     enveloped,
     payload,
     refer,
@@ -242,6 +245,27 @@ def test_a_bundle(house: Engine, serve: Serve, signers: dict[str, Signer], api: 
     copied = serve("copied/app")
     refer(copied, "1", enveloped(signers["owner"], signed), api=api)
     assert "names no repository, and signed-as wants one" in refusal(house, copied)
+
+
+def test_a_bundle_in_a_real_registry(
+    house: Engine, serve: Serve, signers: dict[str, Signer]
+) -> None:
+    """Debian's docker-registry has no list of referrers: the tag in its place is made and found."""
+    made = serve("signed/app")
+    kind, data = made.manifests["1"]
+    with serving() as registry:
+        registry.put("signed/app", "1", kind, data, *made.blobs.values())
+        name = f"{registry.address}/signed/app:1"
+        assert "there is none" in error_of(pull(house, name))
+        bundle = enveloped(signers["owner"], statement(digest(data)))
+        manifest = bundle_manifest(bundle, subject=described(kind, data))
+        registry.put("signed/app", digest(manifest), MANIFEST, manifest, bundle, b"{}")
+        entries = [described(MANIFEST, manifest, artifactType=BUNDLE)]
+        index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}
+        about = digest(data).replace(":", "-")
+        registry.put("signed/app", about, INDEX, json.dumps(index).encode())
+        assert b"Downloaded newer image" in pull(house, name).body
+        house.docker("rmi", name)
 
 
 def test_a_registry_that_fails_when_it_is_asked(
