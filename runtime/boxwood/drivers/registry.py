@@ -288,12 +288,16 @@ class RegistryTransport(abc.ABC, Generic[N]):
         source: Callable[[int], AsyncIterator[bytes]],
         credentials: Credentials | None = None,
         mount_from: Sequence[str] = (),
-    ) -> None:
+    ) -> str | None:
         """Store content under its digest; done at once when the peer has it. Idempotent.
 
         ``source(offset)`` opens the content at an offset in bytes. A descriptor whose media type
         is a manifest's or an index's is stored under the name as well, if that says a tag.
-        ``mount_from`` names repositories of the same registry that are known to have the blob.
+        ``mount_from`` names repositories of the same registry that should have the blob, the most
+        likely one first.
+
+        Returns:
+            the one of ``mount_from`` that the peer took it from; None: it was sent, or was there.
 
         Raises:
             Unsupported, Unauthenticated, PermissionDenied, Unavailable, InvalidArgument, DataLoss

@@ -533,8 +533,35 @@ def test_a_mount_that_is_granted(registry: Scripted) -> None:
         return False
 
     registry.script = script
-    pushed(registry, b"new", "other/one")
+    mounted = converse(
+        lambda it: it.push(name(registry), blob(b"new"), source(b"new"), None, ["other/one"])
+    )
+    assert mounted == "other/one"
     assert len(registry.requests) == 2
+
+
+@pytest.mark.parametrize("last", [201, 202])
+def test_several_to_mount_from(registry: Scripted, last: int) -> None:
+    """What one repository has no more, the next one may have; uploads begun in vain are ended."""
+    answers = iter((202, 403, last))
+
+    def script(handler: Handler) -> bool:
+        status = next(answers) if "mount=" in handler.path else 202
+        if status != 202:
+            handler.answer(status)
+        return status != 202
+
+    registry.script = script
+    pushed(registry, b"new", "other/one", "other/two", "other/three")
+    asked = [re.sub(r".*from=other%2F", "mount ", one) for one in steps(registry)]
+    wanted = ["mount one", "mount two", "mount three"]
+    assert asked[1:4] == wanted
+    begun = [one.partition("?")[0] for one in asked[4:]]
+    if last == 201:
+        assert begun == [f"DELETE {UPLOAD}1"]
+    else:
+        assert begun == [f"DELETE {UPLOAD}2", f"PUT {UPLOAD}1"]
+        assert registry.blobs[digest(b"new")] == b"new"
 
 
 DIGITS = b"0123456789" * 1000

@@ -107,7 +107,8 @@ def test_what_was_pulled_is_pushed_as_it_came(house: Engine, registry: Registry)
     house.docker("pull", f"{registry.address}/oci/made:1")
     house.docker("tag", f"{registry.address}/oci/made:1", f"{registry.address}/other/made:2")
     before = len(registry.requests())
-    house.docker("push", f"{registry.address}/other/made:2")
+    said = house.docker("push", f"{registry.address}/other/made:2").stdout
+    assert said.count(": Mounted from oci/made\n") == 2
     asked = registry.requests()[before:]
     went = registry.get("other/made/manifests/2", "application/vnd.oci.image.manifest.v1+json")
     assert went == came

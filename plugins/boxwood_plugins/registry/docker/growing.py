@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from boxwood.errors import BoxwoodError, DataLoss, InvalidArgument
+from boxwood.errors import DataLoss, InvalidArgument
 from boxwood.model.descriptor import Descriptor
 from boxwood.model.digest import Digest
 from boxwood_plugins.registry.docker.uploads import FAULTS, Upload
@@ -53,9 +52,7 @@ class Growing(Upload):
             await asyncio.wait([sending])
             if not sending.cancelled():
                 sending.exception()  # another one ends it
-        with suppress(BoxwoodError):  # the registry forgets it in time
-            async with await self._ask("DELETE", location, frozenset({202, 204}), patient=False):
-                pass
+        await self._give_up(location)
 
     async def _ended(self, location: str, sending: asyncio.Task[str]) -> None:
         try:

@@ -256,15 +256,16 @@ class DockerTransport(RegistryTransport[Reference]):
         source: Callable[[int], AsyncIterator[bytes]],
         credentials: Credentials | None = None,
         mount_from: Sequence[str] = (),
-    ) -> None:
+    ) -> str | None:
         """Store a manifest, or a blob that is not there yet."""
         if descriptor.media_type in INDEXES | MANIFESTS:
             await self._push_manifest(name, descriptor, source, credentials)
-            return
+            return None
         lacking, key = current().lacking, (name.domain, name.path, descriptor.digest)
         upload = Upload(self, name, descriptor, source, credentials)
-        await upload.run(mount_from, lacking=key in lacking)
+        mounted = await upload.run(mount_from, lacking=key in lacking)
         lacking.discard(key)
+        return mounted
 
     async def push_growing(
         self,

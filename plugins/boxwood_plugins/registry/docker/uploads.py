@@ -76,22 +76,26 @@ class Upload:
         self._chunk, self._least = CHUNK, 0
         """Bytes of a chunk, and the fewest that the registry takes but for the last one."""
 
-    async def run(self, mount_from: Sequence[str], *, lacking: bool = False) -> None:
+    async def run(self, mount_from: Sequence[str], *, lacking: bool = False) -> str | None:
         """Store it, by whatever is cheapest: there already, mounted, sent.
 
         Args:
-            mount_from: repositories of the same host that have it.
+            mount_from: repositories of the same host that should have it.
             lacking: the registry was asked for it just now.
+
+        Returns:
+            the one that it was mounted from.
         """
         if not lacking and await self._there():
-            return
-        location = await self._begin(mount_from)
-        if not location:
-            return
+            return None
+        location, mounted = await self._begin(mount_from)
+        if mounted is not None:
+            return mounted
         try:
             await self._end(location, self._source)
         except FAULTS as error:
             await self._go_on(location, error)
+        return None
 
     async def _go_on(self, location: str, failed: BoxwoodError) -> None:
         """Send what is missing after a fault, in a bounded number of attempts without success."""
@@ -116,14 +120,28 @@ class Upload:
     async def _there(self) -> bool:
         return await self._transport.there(self._reference, self._digest, self._credentials)
 
-    async def _begin(self, mount_from: Sequence[str]) -> str:
-        """Return where to send to; empty: the registry had it elsewhere and mounted it."""
-        for other in self._transport.mountable(self._reference, mount_from)[:1]:
-            query = urlencode({"mount": self._digest, "from": other})
-            with suppress(PermissionDenied, Unauthenticated, InvalidArgument, NotFound):
-                # Who may not read the other repository may still write this one.
-                return await self._post(f"?{query}", f"repository:{other}:pull")
-        return await self._post("", "")
+    async def _begin(self, mount_from: Sequence[str]) -> tuple[str, str | None]:
+        """Return where to send to, or else what the registry mounted it from."""
+        begun: list[str] = []
+        try:
+            for other in self._transport.mountable(self._reference, mount_from):
+                query = urlencode({"mount": self._digest, "from": other})
+                with suppress(PermissionDenied, Unauthenticated, InvalidArgument, NotFound):
+                    # Who may not read the other repository may still write this one.
+                    location = await self._post(f"?{query}", f"repository:{other}:pull")
+                    if not location:
+                        return "", other
+                    begun.append(location)  # it is not there, and an upload has begun
+            return begun.pop(0) if begun else await self._post("", ""), None
+        finally:
+            for location in begun:
+                await self._give_up(location)
+
+    async def _give_up(self, location: str) -> None:
+        """End an upload that nobody needs. A registry that does not let us ends it in time."""
+        with suppress(BoxwoodError):
+            async with await self._ask("DELETE", location, frozenset({202, 204}), patient=False):
+                return
 
     async def _post(self, query: str, scope: str) -> str:
         async with await self._ask(

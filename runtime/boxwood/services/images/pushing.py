@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 SHORT = 12
 _GROWING = 32 << 20
 """Bytes of files of a layer that is sent while it is compressed: a smaller one takes a moment."""
+_MOUNTS = 3
+"""Repositories that a registry is asked to take a layer from, at most: each costs a round trip."""
 _COMPRESSIONS = frozenset(("gzip", "zstd"))
 
 
@@ -309,10 +311,10 @@ class Push:
             await self._transport.push(self._target, descriptor, source, self._credentials)
             return
         told, sent = self._told(layer, source, descriptor.size)
-        await self._transport.push(
+        mounted = await self._transport.push(
             self._target, descriptor, told, self._credentials, self._mounts(layer)
         )
-        self._pushed(layer, sent)
+        self._pushed(layer, sent, mounted)
 
     def _told(self, layer: Layer, source: Source, total: int) -> tuple[Source, asyncio.Event]:
         """Return a source that tells of what is read of it, and whether it was read.
@@ -333,9 +335,11 @@ class Push:
 
         return told, sent
 
-    def _pushed(self, layer: Layer, sent: asyncio.Event) -> None:
+    def _pushed(self, layer: Layer, sent: asyncio.Event, mounted: str | None = None) -> None:
         fault("push.sent")
         said = "Pushed" if sent.is_set() else "Layer already exists"
+        if mounted is not None:
+            said = f"Mounted from {mounted}"
         self._say(said, _name(layer), progressDetail={})
 
     def _mounts(self, layer: Layer) -> tuple[str, ...]:
@@ -343,13 +347,14 @@ class Push:
         target = self._target
         if not isinstance(target, Reference):
             return ()
+        found: dict[str, None] = {}  # in order, each once
         for image in self._service.catalog.all():
             if layer.chain_id not in image.chain_ids:
                 continue
             for name in map(Reference.parse, image.digests):
                 if name.domain == target.domain and name.path != target.path:
-                    return (name.path,)
-        return ()
+                    found[name.path] = None
+        return tuple(found)[:_MOUNTS]
 
 
 def _name(layer: Layer) -> str:
