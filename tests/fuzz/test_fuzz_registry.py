@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
 from urllib.parse import urlsplit
 
 import msgspec
@@ -11,13 +13,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from boxwood.errors import BoxwoodError, DataLoss, InvalidArgument
+from boxwood.model.descriptor import Descriptor
 from boxwood.model.registries import parse_registries
+from boxwood_plugins.extension import _cosign_bundle, _cosign_claims
 from boxwood_plugins.registry.docker import auth
 from boxwood_plugins.registry.docker.addresses import Resolver, Unsafe, internal, led, own_path
 from boxwood_plugins.registry.docker.answers import Waits
 from boxwood_plugins.registry.docker.client import retry_after
 from boxwood_plugins.registry.docker.proxies import Proxies
 from boxwood_plugins.registry.docker.uploads import RANGE
+from tests.support import signing
 
 pytestmark = pytest.mark.property
 
@@ -131,3 +136,66 @@ def test_ranges(parts: list[str]) -> None:
     """Numbers that can be read, or none."""
     found = RANGE.match("".join(parts))
     assert found is None or (int(found[1]), int(found[2])) >= (0, 0)
+
+
+SHAPES = {
+    "mediaType": st.sampled_from([signing.BUNDLE, ""]),
+    "verificationMaterial": st.just({"publicKey": {}}),
+    "publicKey": st.just({}),
+    "dsseEnvelope": st.just(signing.envelope(b"{}", b"x")),
+    "messageSignature": st.just({"signature": "eA=="}),
+    "payloadType": st.just(signing.IN_TOTO),
+    "payload": st.sampled_from(["", "e30=", "e30", "\ud800"]),
+    "signatures": st.just([{"sig": "eA=="}]),
+    "signature": st.just("eA=="),
+    "messageDigest": st.just({"algorithm": "SHA2_256"}),
+    "_type": st.just("https://in-toto.io/Statement/v1"),
+    "predicateType": st.just(signing.PREDICATE),
+    "subject": st.just([{"digest": {"sha256": "0" * 64}}]),
+    "critical": st.just({"type": "", "image": {}, "identity": {}}),
+}
+
+
+def _changed(keys: tuple[str, ...]) -> st.SearchStrategy[dict[str, object]]:
+    """Objects of these keys: each as it should be, as anything, or left out."""
+    return st.fixed_dictionaries({}, optional={key: SHAPES[key] | JSON for key in keys})
+
+
+DOCUMENTS = st.one_of(
+    st.binary(max_size=20),
+    JSON.map(json.dumps).map(str.encode),
+    _changed(("mediaType", "verificationMaterial", "dsseEnvelope", "messageSignature"))
+    .map(json.dumps).map(str.encode),
+    _changed(("payloadType", "payload", "signatures"))
+    .map(lambda one: signing.bundle(dsseEnvelope=one)),
+    _changed(("signature", "messageDigest")).map(lambda one: signing.bundle(messageSignature=one)),
+    _changed(("_type", "predicateType", "subject"))
+    .map(lambda one: signing.bundle(dsseEnvelope=signing.envelope(json.dumps(one).encode(), b"x"))),
+    _changed(("critical",)).map(json.dumps).map(str.encode),
+)  # fmt: skip
+
+
+@given(DOCUMENTS)
+@example(signing.bundle(mediaType=[]))
+@example(signing.bundle(dsseEnvelope=signing.envelope(signing.statement("a:b", _type={}), b"x")))
+def test_signatures(data: bytes) -> None:
+    """A claim, or one error of ours; what is not of the image never says that it is."""
+
+    async def manifest() -> bytes:
+        return b"{}"
+
+    digest = f"sha256:{'1' * 64}"
+    for claim in (
+        lambda: asyncio.run(_cosign_bundle.claim(data, digest, manifest)),
+        lambda: _cosign_claims.simple(Descriptor(annotations=NOTES), data, digest),
+    ):
+        try:
+            found = claim()
+        except InvalidArgument:
+            continue
+        if found.message != b"{}":
+            with pytest.raises(InvalidArgument):
+                found.identity()
+
+
+NOTES = {_cosign_claims.ANNOTATION: "eA=="}

@@ -20,17 +20,16 @@ from boxwood.model.digest import Digest
 from boxwood.model.reference import Reference
 from boxwood_plugins.extension._cosign_claims import Claim, decoded, document, named, unspelled
 
-BUNDLES = frozenset(
-    {
-        "application/vnd.dev.sigstore.bundle.v0.3+json",
-        *(f"application/vnd.dev.sigstore.bundle+json;version=0.{minor}" for minor in (1, 2, 3)),
-    }
+BUNDLES = (
+    "application/vnd.dev.sigstore.bundle.v0.3+json",
+    *(f"application/vnd.dev.sigstore.bundle+json;version=0.{minor}" for minor in (1, 2, 3)),
 )
+"""No set: what a document says in a type's place may be anything, also what has no hash."""
 PREDICATE = "https://sigstore.dev/cosign/sign/v1"
 """What a statement that is a signature of an image says of it."""
 PREDICATE_ANNOTATION = "dev.sigstore.bundle.predicateType"
 """Where a referrer says its statement's predicate type: a hint, by nobody in particular."""
-STATEMENTS = frozenset({"https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1"})
+STATEMENTS = ("https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1")
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 BUNDLE_LIMIT = 128 << 10
 """Bytes of a bundle: with two entries of a transparency log one has some ten thousand."""

@@ -254,7 +254,9 @@ def about(place: Place, entry: Descriptor) -> About:
     """Return a manifest of the layout; one that cannot be read says nothing."""
     try:
         return msgspec.json.decode(read(place, blob(entry.digest)), type=About)
-    except (msgspec.MsgspecError, RecursionError, NotFound, InvalidArgument, TooLarge, DataLoss):
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return About()
+    except (NotFound, InvalidArgument, TooLarge, DataLoss):
         return About()
 
 
