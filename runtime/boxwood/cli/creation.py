@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # What the engine, or the command line before it, refuses ends with this.
 EXIT_REFUSED = 125
+_ID_LENGTH = 64
 
 
 def failure(ctx: Context, text: str, code: int = EXIT_REFUSED) -> CliError:
@@ -123,6 +124,22 @@ def with_tag(image: str) -> str:
     if "@" in image or ":" in image.rpartition("/")[2]:
         return image
     return f"{image}:latest"
+
+
+def checked_name(image: str) -> str:
+    """The same name, if it can be one of an image: the engine looks closer.
+
+    Raises CliError for what would mean something else where name and tag are sent apart: an empty
+    name, a tag that was left out after its colon, an id.
+    """
+    name, colon, tag = image.rpartition("/")[2].partition(":")
+    if not name or (colon and not tag) or not (image[0].isalnum() or image[0] == "["):
+        raise CliError("invalid reference format")
+    if len(image) == _ID_LENGTH and not image.strip("0123456789abcdef"):
+        raise CliError(
+            f"invalid repository name ({image}), cannot specify 64-byte hexadecimal strings"
+        )
+    return image
 
 
 class _IdFile:

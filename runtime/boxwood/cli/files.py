@@ -22,6 +22,8 @@ def read_pieces(path: str | None) -> Iterator[bytes]:
     """The bytes of the file, or of stdin for None. Raises CliError when it cannot be opened."""
     if path is None:
         return _pieces(STDIN)
+    if os.path.isdir(path):
+        raise CliError(f"read {path}: is a directory")
     try:
         return _pieces(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
     except OSError as error:
@@ -33,10 +35,25 @@ def _pieces(fd: int) -> Iterator[bytes]:
         yield piece
 
 
-def refuse_terminal(path: str | None, what: str) -> None:
-    """Refuse to print an archive to a terminal. Raises CliError."""
-    if not path and os.isatty(STDOUT):
-        raise CliError(f"cowardly refusing to {what} to a terminal. Use the -o flag or redirect")
+def check_output(path: str | None, what: str, of: str) -> None:
+    """Refuse to print an archive to a terminal, and what no file can be. Raises CliError.
+
+    Before the engine is asked: `what` is to be done, and `of` what.
+    """
+    if not path:
+        if os.isatty(STDOUT):
+            raise CliError(
+                f"cowardly refusing to {what} to a terminal. Use the -o flag or redirect"
+            )
+        return
+    folder = os.path.dirname(path) or "."
+    cause = ""
+    if os.path.isdir(path):
+        cause = "cannot write to a directory"
+    elif not os.path.isdir(folder):
+        cause = f"invalid output path: stat {folder}: no such file or directory"
+    if cause:
+        raise CliError(f"failed to {what} {of}: {cause}")
 
 
 def write_answer(response: Response, path: str | None) -> None:

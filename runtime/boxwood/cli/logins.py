@@ -124,7 +124,9 @@ def _ask(helper: str, action: str, value: Any) -> dict[str, Any]:
         done = subprocess.run(
             [helper, action], input=data, capture_output=True, timeout=HELPER_SECONDS, check=False
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except OSError as error:
+        raise CliError(f"credential helper {helper}: {(error.strerror or '').lower()}") from error
+    except subprocess.TimeoutExpired as error:
         raise CliError(f"credential helper {helper}: {error}") from error
     said = done.stdout.decode("utf-8", "replace").strip()
     if done.returncode:

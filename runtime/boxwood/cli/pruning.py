@@ -16,12 +16,12 @@ PRUNE_FILTER = Flag("filter", "filter", "Prune only what meets a condition (KEY=
 FORCE = Flag("force", "bool", "Do not ask", "f")
 
 
-def confirm(ctx: Context, warning: str) -> None:
-    """Ask on stdin; anything but a yes raises CliError."""
+def confirm(warning: str) -> None:
+    """Ask on stdin; anything but a yes raises CliError, which is no failure, as with Docker."""
     sys.stdout.write(f"WARNING! {warning}\nAre you sure you want to continue? [y/N] ")
     sys.stdout.flush()
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise CliError(f"{ctx.name}: has been cancelled")
+        raise CliError("", 0)
 
 
 def prune(ctx: Context, path: str, filters: list[str], key: str, title: str) -> int:

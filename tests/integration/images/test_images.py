@@ -46,6 +46,7 @@ async def test_import(compression: str, home: Home) -> None:
         (BASE, {"repo": "Bad Name"}),
         (BASE, {"repo": "a", "tag": "b/c"}),
         (BASE, {"platform": "a/b/c/d/e"}),
+        (BASE, {"platform": "windows/amd64"}),
     ],
 )
 async def test_import_refused(data: bytes, options: dict[str, Any], home: Home) -> None:

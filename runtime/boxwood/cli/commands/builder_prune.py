@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def run(ctx: Context, values: Values, args: list[str]) -> int:
     """Ask, prune, and say what went."""
     if not values["force"]:
-        confirm(ctx, "This will remove all dangling build cache.")
+        confirm("This will remove all dangling build cache.")
     path = "/build/prune?all=1" if values["all"] else "/build/prune"
     say_reclaimed(ctx, prune(ctx, path, values["filter"], "CachesDeleted", "Deleted build cache"))
     return 0

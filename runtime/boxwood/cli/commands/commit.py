@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from boxwood.cli.command import Command, Flag
+from boxwood.cli.creation import checked_name
 from boxwood.cli.progress import split_reference
 
 TYPE_CHECKING = False
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 def run(ctx: Context, values: Values, args: list[str]) -> int:
     """Commit, and print the image's id."""
-    repo, tag = split_reference(args[1]) if len(args) > 1 else ("", "")
+    repo, tag = split_reference(checked_name(args[1])) if any(args[1:]) else ("", "")
     query = {
         "container": args[0],
         "repo": repo or None,
@@ -40,4 +41,5 @@ COMMAND = Command(
     ),
     least=1,
     most=2,
+    interspersed=False,
 )

@@ -15,7 +15,7 @@ def run(ctx: Context, values: Values, args: list[str]) -> int:
     """Ask, prune, and say what went."""
     filters = list(values["filter"])
     if not values["force"]:
-        confirm(ctx, "This will remove all stopped containers.")
+        confirm("This will remove all stopped containers.")
     say_reclaimed(
         ctx, prune(ctx, "/containers/prune", filters, "ContainersDeleted", "Deleted Containers")
     )

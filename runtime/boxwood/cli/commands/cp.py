@@ -49,7 +49,7 @@ def _container(text: str) -> tuple[str, str] | None:
     if text == "-" or text.startswith(("/", ".")) or ":" not in text:
         return None
     name, _, path = text.partition(":")
-    return name, path
+    return (name, path) if name else None
 
 
 def _route(container: str) -> str:
@@ -114,7 +114,7 @@ def _place_out(target: str, name: str, is_folder: bool, called: str) -> tuple[st
     bare = os.path.realpath(target) if os.path.islink(target) else target.rstrip("/")
     folder = os.path.dirname(bare) or "."
     if not os.path.isdir(folder):
-        raise CliError(f"invalid output path: directory {os.path.abspath(folder)!r} does not exist")
+        raise CliError(f'invalid output path: directory "{os.path.abspath(folder)}" does not exist')
     return folder, os.path.basename(bare)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from boxwood.cli.command import Command, Flag
-from boxwood.cli.files import refuse_terminal, write_answer
+from boxwood.cli.files import check_output, write_answer
 from boxwood.client.client import quote
 
 TYPE_CHECKING = False
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def run(ctx: Context, values: Values, args: list[str]) -> int:
     """Write the archive to the file or to stdout."""
-    refuse_terminal(values["output"], "export")
+    check_output(values["output"], "export", "container")
     response = ctx.client.request("GET", f"/containers/{quote(args[0])}/export")
     write_answer(response, values["output"])
     return 0

@@ -16,7 +16,7 @@ def run(ctx: Context, values: Values, args: list[str]) -> int:
     dangling = "false" if values["all"] else "true"
     filters = [*values["filter"], f"dangling={dangling}"]
     if not values["force"]:
-        confirm(ctx, "This will remove all dangling images.")
+        confirm("This will remove all dangling images.")
     say_reclaimed(ctx, prune(ctx, "/images/prune", filters, "ImagesDeleted", "Deleted Images"))
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from boxwood.cli.command import Command, Flag
+from boxwood.cli.creation import checked_name
 from boxwood.cli.files import STDOUT, read_pieces
 from boxwood.cli.progress import show, split_reference
 
@@ -16,7 +17,7 @@ def run(ctx: Context, values: Values, args: list[str]) -> int:
     """Send the archive and print the new image's id."""
     source = args[0]
     remote = source.startswith(("http://", "https://"))
-    repo, tag = split_reference(args[1]) if len(args) > 1 else ("", "")
+    repo, tag = split_reference(checked_name(args[1])) if any(args[1:]) else ("", "")
     query = {
         "fromSrc": source if remote else "-",
         "repo": repo or None,

@@ -15,7 +15,7 @@ def run(ctx: Context, values: Values, args: list[str]) -> int:
     """Ask, prune, and say what went."""
     filters = list(values["filter"])
     if not values["force"]:
-        confirm(ctx, "This will remove all custom networks not used by at least one container.")
+        confirm("This will remove all custom networks not used by at least one container.")
     prune(ctx, "/networks/prune", filters, "NetworksDeleted", "Deleted Networks")
     return 0
 

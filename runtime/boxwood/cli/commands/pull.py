@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from boxwood.cli import transfer
 from boxwood.cli.command import Command, Flag
-from boxwood.cli.creation import with_tag
+from boxwood.cli.creation import checked_name, with_tag
 from boxwood.cli.errors import CliError
 from boxwood.cli.progress import canonical, name_only, pull_from, pull_image
 from boxwood.cli.schemes import absolute, scheme_of
@@ -32,7 +32,7 @@ def run(ctx: Context, values: Values, args: list[str]) -> int:
         return 0
     if every:
         name_only(name)
-    whole = name if every else with_tag(name)
+    whole = checked_name(name) if every else with_tag(checked_name(name))
     if whole != name and not values["quiet"]:
         ctx.out("Using default tag: latest")
     pull_image(ctx, ctx.client, whole, values["platform"], quiet=values["quiet"], fd=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from boxwood.cli import transfer
 from boxwood.cli.command import Command, Flag
 from boxwood.cli.commands.load import platform_json
-from boxwood.cli.creation import with_tag
+from boxwood.cli.creation import checked_name, with_tag
 from boxwood.cli.errors import CliError
 from boxwood.cli.progress import auth_header, canonical, name_only, show, split_reference
 from boxwood.cli.schemes import absolute, scheme_of
@@ -30,7 +30,7 @@ def run(ctx: Context, values: Values, args: list[str]) -> int:
         raise CliError(f"{ctx.name} --all-tags: a destination takes one image")
     if values["all_tags"]:
         name_only(args[0])
-    whole = args[0] if values["all_tags"] else with_tag(args[0])
+    whole = checked_name(args[0]) if values["all_tags"] else with_tag(checked_name(args[0]))
     if whole != args[0] and not values["quiet"]:
         ctx.out("Using default tag: latest")
     name, tag = split_reference(whole)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from boxwood.cli.command import Command, Flag
 from boxwood.cli.commands.load import platform_json
-from boxwood.cli.files import refuse_terminal, write_answer
+from boxwood.cli.files import check_output, write_answer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def run(ctx: Context, values: Values, args: list[str]) -> int:
     """Write the archive to the file or to stdout."""
-    refuse_terminal(values["output"], "save")
+    check_output(values["output"], "save", "image")
     query = {"names": args, "platform": platform_json(values["platform"])}
     write_answer(ctx.client.request("GET", "/images/get", query=query), values["output"])
     return 0

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def run(ctx: Context, values: Values, args: list[str]) -> int:
     """Ask, prune kind by kind, and say what went."""
     if not values["force"]:
-        confirm(ctx, _warning(values))
+        confirm(_warning(values))
     filters = list(values["filter"])
     dangling = f"dangling={'false' if values['all'] else 'true'}"
     size = prune(ctx, "/containers/prune", filters, "ContainersDeleted", "Deleted Containers")

@@ -15,7 +15,7 @@ def run(ctx: Context, values: Values, args: list[str]) -> int:
     """Ask, prune, and say what went."""
     filters = list(values["filter"]) + (["all=1"] if values["all"] else [])
     if not values["force"]:
-        confirm(ctx, "This will remove anonymous local volumes not used by at least one container.")
+        confirm("This will remove anonymous local volumes not used by at least one container.")
     say_reclaimed(ctx, prune(ctx, "/volumes/prune", filters, "VolumesDeleted", "Deleted Volumes"))
     return 0
 

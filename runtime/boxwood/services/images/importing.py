@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from boxwood.errors import InvalidArgument
 from boxwood.execution.spool import to_file
 from boxwood.model.config import ContainerConfig
 from boxwood.model.digest import Digest
@@ -42,6 +43,8 @@ class Import:
         self._comment = comment
         self._config = apply_changes(ContainerConfig(), changes)
         self._platform = Platform.parse(platform) if platform else Platform.host()
+        if self._platform.os != "linux":
+            raise InvalidArgument("operating system is not supported")
 
     async def run(self, stream: AsyncIterator[bytes]) -> Image:
         """Receive, unpack, record; see :meth:`ImagesService.import_`."""
