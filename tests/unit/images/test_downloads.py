@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -171,3 +172,46 @@ def test_what_is_kept_from_start_to_start(tmp_path: Path) -> None:
     assert len(said) == 3
     left = {path.name for path in (tmp_path / "partial").iterdir()}
     assert left == {paths[fresh].name, f"{paths[fresh].name}.spans"}
+
+
+async def test_who_leaves_takes_the_way_along(tmp_path: Path) -> None:
+    """Nothing of it is in use any more when he has left; the next way brings the rest."""
+    store = Downloads(tmp_path, 3, 5)
+    peer = Peer(os.urandom(100_000), 1 << 30)
+    closed = False
+
+    async def held(_: int) -> AsyncIterator[bytes]:
+        nonlocal closed
+        try:
+            yield peer.content[:PIECE]
+            await asyncio.Event().wait()
+        finally:
+            closed = True
+
+    async with AsyncExitStack() as first:
+        download = await first.enter_async_context(store.joined(peer.descriptor, held))
+        while not download.received:
+            await download.progress()
+        async with store.joined(peer.descriptor, peer.fetch) as second:
+            assert (second, closed) == (download, False)
+            await first.aclose()
+            assert closed
+            assert b"".join([piece async for piece in second.follow()]) == peer.content
+    assert peer.streams == [PIECE]
+
+
+async def test_who_leaves_before_it_has_begun(tmp_path: Path) -> None:
+    """His way is never used; alone, it stays in use until the end."""
+    store = Downloads(tmp_path, 1, 5)
+    blocking, first, second = (Peer(os.urandom(100_000), at) for at in (PIECE, 1 << 30, 1 << 30))
+    async with store.joined(blocking.descriptor, blocking.fetch) as before:
+        while not before.received:
+            await before.progress()
+        async with AsyncExitStack() as leaving:
+            await leaving.enter_async_context(store.joined(first.descriptor, first.fetch))
+            second.content = first.content
+            async with store.joined(first.descriptor, second.fetch) as download:
+                await leaving.aclose()
+                blocking.asked.set()
+                assert b"".join([piece async for piece in download.follow()]) == first.content
+    assert (first.streams, second.streams) == ([], [0])

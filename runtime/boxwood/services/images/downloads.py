@@ -83,6 +83,8 @@ class Download:
         self._spans = Spans(path, size)
         self._changed = asyncio.Event()
         self._work: asyncio.Task[None] | None = None
+        self._trying: asyncio.Task[None] | None = None
+        """Of ``_work``, what uses the way that is in use."""
         self._helpers: set[asyncio.Task[None]] = set()
         self._alone = False
         """Has a further connection failed?"""
@@ -145,16 +147,23 @@ class Download:
 
     async def _try(self, fd: int) -> None:
         while True:
+            trying = self._trying = asyncio.ensure_future(self._try_way(fd))
             try:
-                await self._try_way(fd)
+                await asyncio.wait([trying])
+            finally:
+                trying.cancel()
+                await asyncio.wait([trying])
+            try:
+                return trying.result()
             except ResourceExhausted:
                 raise  # our own disk
+            except asyncio.CancelledError:
+                if not self.ways.failed():  # whose way it was has left, and nobody else is there
+                    raise
             except BoxwoodError:
                 if not self.ways.failed():
                     raise
-                self._alone = False
-            else:
-                return
+            self._alone = False
 
     async def _try_way(self, fd: int) -> None:
         attempts = self.ways.now.attempts
@@ -336,6 +345,19 @@ class Download:
             self._spans = Spans(self.path, self.size)
             self.begin()
 
+    async def leave(self, way: Way) -> None:
+        """Whoever brought a way has left: nothing of it is in use when this returns, unless nobody
+        has another one."""
+        self.ways.remove(way)
+        if self.ways.now is not way or not self.ways.others:
+            return
+        if self._trying is None:  # it waits for a slot
+            self.ways.failed()
+            return
+        for task in (using := {self._trying, *self._helpers}):
+            task.cancel()  # the next way is taken then
+        await asyncio.wait(using)
+
     def revive(self, way: Way) -> None:
         """Take one more way; begin again where all others have failed.
 
@@ -437,8 +459,9 @@ class Downloads:
             yield download
         finally:
             download.users -= 1
-            download.ways.remove(way)
-            if not download.users:
+            if download.users:
+                await download.leave(way)
+            else:
                 if self._active.get(key) is download:
                     del self._active[key]
                 await download.stop()

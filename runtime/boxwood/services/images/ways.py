@@ -45,7 +45,7 @@ class Ways:
         self._all.append(way)
 
     def remove(self, way: Way) -> None:
-        """Whoever brought it has left. The one in use stays that until it fails. Idempotent."""
+        """Whoever brought it has left. One that is in use stays that until it fails. Idempotent."""
         self._all = [one for one in self._all if one is not way]
 
     def failed(self) -> bool:
