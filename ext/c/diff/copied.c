@@ -9,7 +9,9 @@
  *   that is set later cannot be the same, however coarse the clock is;
  * - for times finer than a millisecond (an ext4 of small inodes has whole seconds);
  * - at the same place: a directory is known together with the number of its original, so what was
- *   moved to where another one had been is not taken for that. */
+ *   moved to where another one had been is not taken for that.
+ * Writing through a shared mapping may leave all times of a tmpfs's file alone; comparing, which goes
+ * by size and mtime, does not see that either. */
 #include "internal.h"
 
 #include <dirent.h>

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,7 @@ from boxwood.execution.worker_whiteouts import convert_whiteouts
 from boxwood_plugins.storage import _aufs_mount as calls
 from boxwood_plugins.storage import aufs
 from tests.integration.storage.served import layer, make, opened, run, wait_for_no_servers
-from tests.support.needs import need_root
+from tests.support.needs import need_program, need_root
 
 
 @pytest.fixture(autouse=True)
@@ -386,6 +389,40 @@ def test_pseudo_links_are_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(calls, "_FLUSH_SECONDS", 0.1)
     with pytest.raises(Unavailable, match="auplink"):
         run(calls.carry_out(calls.unmount_steps(str(place))))
+
+
+SENT = """
+import asyncio, sys
+from boxwood_plugins.storage import _aufs_mount as calls
+lowers = [f"/{number:0>1200}" for number in range(5)]
+mounted = calls.mount_steps("/m", "/u", lowers, "/dev/shm/x.xino")
+view = calls.mount_steps("/v", None, ["/a", "/b"], "/dev/shm/y.xino")
+for steps in (mounted, calls.unmount_steps("/m"), view, [calls.detach("/v")]):
+    asyncio.run(calls.carry_out(steps))
+"""
+
+
+def test_what_reaches_the_kernel(tmp_path: Path) -> None:
+    """The system calls themselves, seen by strace, which answers them in the kernel's place."""
+    strace = need_program("strace")
+    seen = tmp_path / "seen"
+    words = ["-f", "-qq", "-s", "8192", "-o", seen, "-e", "signal=none"]
+    words += ["-e", "trace=mount,umount2", "-e", "inject=mount,umount2:retval=0"]
+    subprocess.run([strace, *words, sys.executable, "-c", SENT], check=True)
+    # Of a remount the kernel reads no type, and strace shows none.
+    shown = re.sub(r", 0x[0-9a-f]+, ", ', "aufs", ', seen.read_text())
+    found = [" ".join(line.split()[1:]) for line in shown.splitlines()]
+    lowers = [f"/{number:0>1200}=ro+wh" for number in range(5)]
+    options = ":".join(["/u=rw", *lowers[:3]])
+    wanted = [
+        f'mount("none", "/m", "aufs", 0, "br:{options},dio,xino=/dev/shm/x.xino,dirperm1")',
+        *(f'mount("none", "/m", "aufs", MS_REMOUNT, "append:{branch}")' for branch in lowers[3:]),
+        'umount2("/m", 0)',
+        'mount("none", "/v", "aufs", MS_RDONLY, "br:/a=ro+wh:/b=ro+wh,dio,xino=/dev/shm/y.xino,'
+        'dirperm1")',
+        'umount2("/v", MNT_DETACH)',
+    ]
+    assert found == [f"{call} = 0 (INJECTED)" for call in wanted]
 
 
 def test_carrying_out(tmp_path: Path) -> None:
