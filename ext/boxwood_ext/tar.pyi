@@ -5,7 +5,11 @@ written, linked to or removed, whatever the archive holds; what does not fit int
 that names the entry. After an error the tree is half made: the caller throws it away.
 """
 
+from collections.abc import Sequence
 from typing import Literal, TypedDict
+
+IMPLIED_ROOM: int
+"""Bytes of all paths of `implied`; a layer with more of them has lacked them."""
 
 class Extracted(TypedDict):
     entries: int
@@ -22,7 +26,10 @@ class Extracted(TypedDict):
     kept: int
     """Files whose content went there because they went again in the same archive."""
     lacked: bool
-    """Was there no `parent_fd`, and did the layer ask for what is there?"""
+    """Was there no `parent_fd`, and did the layer ask for more of what is there than `implied`?"""
+    implied: list[bytes]
+    """Without `parent_fd`: the directories that no entry names, outer ones first. They are root's,
+    0755, until `adopt` gives them what they have there."""
 
 class TarError(Exception):
     """What is wrong with the archive, or what the kernel refused.
@@ -94,6 +101,15 @@ def extract(
     `max_bytes` of file content, `max_name` bytes of a name and of a link's target.
 
     Raises TarError.
+    """
+
+def adopt(root_fd: int, parent_fd: int, paths: Sequence[bytes]) -> bool:
+    """Give directories of a branch owner, mode, attributes and time that they have in another tree.
+
+    `root_fd` and `paths` are the root and `implied` of an extraction without a parent, `parent_fd`
+    is the tree that it was for. After True all is as if the parent had been given. False: it
+    cannot be so, for what was made in one of them would have inherited from it (a group, an ACL).
+    Every path is resolved beneath both roots. Raises TarError, ValueError (a NUL in a path).
     """
 
 def write_erofs(

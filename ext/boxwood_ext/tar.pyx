@@ -6,6 +6,7 @@ import os
 
 from libc.errno cimport errno
 from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
 
 
 cdef extern from "tar/ring.h" nogil:
@@ -58,6 +59,8 @@ cdef extern from "tar/bw_tar.h" nogil:
         uint64_t max_entries
         uint64_t max_bytes
         uint32_t max_name
+        char *implied
+        size_t implied_room
 
     struct bw_tar_result:
         uint64_t entries
@@ -68,6 +71,7 @@ cdef extern from "tar/bw_tar.h" nogil:
         uint32_t recorded
         uint32_t kept
         uint32_t lacked
+        size_t implied_size
         bw_tar_kind kind
         int errnum
         const char *what
@@ -75,6 +79,9 @@ cdef extern from "tar/bw_tar.h" nogil:
 
     int bw_tar_extract(const bw_tar_options *options, bw_tar_result *result)
     int bw_tar_scan(const bw_tar_options *options, bw_tar_result *result)
+    int bw_tar_adopt(
+        int root_fd, int parent_fd, const char *paths, size_t size, bw_tar_result *result
+    )
     int bw_remove_tree(int dir_fd, const char *name, uint64_t *removed)
 
 
@@ -117,6 +124,10 @@ cdef _answer(int status, const bw_tar_result *result):
         "kept": result.kept,
         "lacked": bool(result.lacked),
     }
+
+
+# Bytes of the paths of directories that no entry names: what an answer of a worker has room for.
+IMPLIED_ROOM = 32 << 10
 
 
 cdef bw_tar_whiteouts _whiteouts(str name) except *:
@@ -205,11 +216,35 @@ def extract(
     options.prefix = <const char *>raw_prefix if raw_prefix else NULL
     options.max_entries = max_entries
     options.max_bytes = max_bytes
+    options.implied_room = IMPLIED_ROOM
+    options.implied = <char *>malloc(options.implied_room)
+    if options.implied == NULL:
+        raise MemoryError()
+    try:
+        with nogil:
+            status = bw_tar_extract(&options, &result)
+            if options.ring != NULL:
+                bw_ring_leave(options.ring)
+        answer = _answer(status, &result)
+        implied = <bytes>options.implied[:result.implied_size]
+        answer["implied"] = implied.split(b"\0")[:-1]
+        return answer
+    finally:
+        free(options.implied)
+
+
+def adopt(int root_fd, int parent_fd, paths):
+    cdef bw_tar_result result
+    cdef bytes joined = b"".join(path + b"\0" for path in paths)
+    if any(b"\0" in path for path in paths):
+        raise ValueError("adopt: a path with a NUL")
+    cdef const char *text = joined
+    cdef size_t size = len(joined)
+    cdef int status
     with nogil:
-        status = bw_tar_extract(&options, &result)
-        if options.ring != NULL:
-            bw_ring_leave(options.ring)
-    return _answer(status, &result)
+        status = bw_tar_adopt(root_fd, parent_fd, text, size, &result)
+    _answer(status, &result)
+    return status == 1
 
 
 def write_erofs(
@@ -237,6 +272,7 @@ def write_erofs(
     options.max_entries = max_entries
     options.max_bytes = max_bytes
     options.max_name = max_name
+    options.implied, options.implied_room = NULL, 0
     with nogil:
         status = bw_erofs_layer(&options, image_fd, &result)
         if options.ring != NULL:
@@ -255,6 +291,7 @@ def scan(int in_fd, *, uint64_t max_entries=1 << 22):
     options.whiteouts = BW_WHITEOUTS_PLAIN
     options.flags = 0
     options.prefix = NULL
+    options.implied, options.implied_room = NULL, 0
     options.max_entries = max_entries
     options.max_bytes = 0
     with nogil:

@@ -75,26 +75,29 @@ def mutate(data: bytes, rng: random.Random) -> bytes:
 def one(data: bytes, room: Path) -> None:
     """Extract in each form into fresh directories, and look that nothing came beside them.
 
-    Through a ring in odd pieces, with records, on a tree below: all that there is.
+    Through a ring in odd pieces, with records, on a tree below, at hand or afterwards: all that
+    there is.
     """
     (room / "below").mkdir(exist_ok=True)
     below = os.open(room / "below", os.O_RDONLY)
     tar.extract(_ring(_BELOW, 100), below, whiteouts="delete")
+    alone = len(data) // 512 % 2 == 1
     for form in ("overlay", "aufs", "delete"):
         root = room / form
         root.mkdir()
         target, records = os.open(root, os.O_RDONLY), os.memfd_create("records")
         try:
-            tar.extract(
+            found = tar.extract(
                 _ring(data, len(data) % 700 + 1),
                 target,
                 whiteouts=form,  # type: ignore[arg-type]
                 max_bytes=1 << 24,
                 max_entries=1000,
-                parent_fd=below,
+                parent_fd=-1 if alone else below,
                 record_fd=records,
                 prefix="a/l" if len(data) % 5 == 0 else "",
             )
+            tar.adopt(target, below, found["implied"])
         except tar.TarError:
             pass
         os.close(records)

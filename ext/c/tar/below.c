@@ -69,22 +69,111 @@ static int copy_xattrs(struct bw_place *p, int from, int fd, int dir_fd, const c
     return status;
 }
 
+static int copy_looks(struct bw_place *p, int from, int fd, const struct stat *st) {
+    if (fchown(fd, st->st_uid, st->st_gid) < 0 || fchmod(fd, st->st_mode & 07777) < 0)
+        return bw_sys_fail(p, "copy the lower directory's owner and mode");
+    return copy_xattrs(p, from, fd, -1, NULL);
+}
+
+/* The directory `path` of the tree below. -1: there is none; -2: an error. */
+static int open_below(struct bw_place *p, int parent_fd, const char *path, struct stat *st) {
+    int from = bw_openat2(parent_fd, path, O_RDONLY | O_DIRECTORY, BW_IN_ROOT);
+    if (from < 0 && (errno == ENOENT || errno == ENOTDIR))
+        return -1;
+    if (from >= 0 && fstat(from, st) == 0)
+        return from;
+    bw_sys_fail(p, "open the lower directory");
+    if (from >= 0)
+        close(from);
+    return -2;
+}
+
+/* Notes it for bw_tar_adopt(). */
+static int leave_for_later(struct bw_place *p, int fd, const char *path) {
+    const struct bw_tar_options *o = p->options;
+    size_t length = strlen(path) + 1;
+    struct stat st;
+    if (p->result->lacked || hidden(p, path))
+        return 0;
+    if (o->implied == NULL || length > o->implied_room - p->result->implied_size) {
+        p->result->lacked = 1;
+        return 0;
+    }
+    errno = ENOMEM;
+    if (fstat(fd, &st) < 0 || bw_hashes_add_number(&p->implied, st.st_ino) < 0)
+        return bw_sys_fail(p, "remember the directory");
+    memcpy(o->implied + p->result->implied_size, path, length);
+    p->result->implied_size += length;
+    return 0;
+}
+
+void bw_not_implied(struct bw_place *p, int fd) {
+    struct stat st;
+    if (p->implied.used == 0 || p->result->lacked)
+        return;
+    if (fd < 0 || fstat(fd, &st) < 0 || bw_hashes_has_number(&p->implied, st.st_ino))
+        p->result->lacked = 1;
+}
+
 int bw_copy_parent(struct bw_place *p, int fd, const char *path) {
     struct stat st;
-    if (lacks_parent(p) || !bw_is_branch(p) || hidden(p, path))
+    if (!bw_is_branch(p))
         return 0;
-    int from = bw_openat2(p->options->parent_fd, path, O_RDONLY | O_DIRECTORY, BW_IN_ROOT);
+    if (p->options->parent_fd < 0)
+        return leave_for_later(p, fd, path);
+    if (hidden(p, path))
+        return 0;
+    int from = open_below(p, p->options->parent_fd, path, &st);
     if (from < 0)
-        return errno == ENOENT || errno == ENOTDIR ? 0 : bw_sys_fail(p, "open the lower directory");
-    int status = 0;
-    if (fstat(from, &st) < 0 || fchown(fd, st.st_uid, st.st_gid) < 0 ||
-        fchmod(fd, st.st_mode & 07777) < 0)
-        status = bw_sys_fail(p, "copy the lower directory's owner and mode");
-    if (status == 0)
-        status = copy_xattrs(p, from, fd, -1, NULL);
+        return from == -1 ? 0 : -1;
+    int status = copy_looks(p, from, fd, &st);
     close(from);
     if (status == 0)
         status = bw_remember_time(p, path, st.st_mtim.tv_sec, (uint32_t)st.st_mtim.tv_nsec);
+    return status;
+}
+
+/* Would what is made in such a directory take something over from it? */
+static bool is_inherited(int fd, const struct stat *st) {
+    return (st->st_mode & S_ISGID) || fgetxattr(fd, "system.posix_acl_default", NULL, 0) >= 0;
+}
+
+static int adopt_one(struct bw_place *p, int root_fd, int parent_fd, const char *path) {
+    struct stat st;
+    int from = open_below(p, parent_fd, path, &st);
+    if (from < 0)
+        return from == -1 ? 1 : -1;
+    int fd = bw_openat2(root_fd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, BW_IN_ROOT);
+    int status = fd < 0 ? bw_sys_fail(p, "open the directory") : !is_inherited(from, &st);
+    if (status > 0 && (copy_looks(p, from, fd, &st) < 0 ||
+                       bw_set_times(p, fd, NULL, st.st_mtim.tv_sec,
+                                    (uint32_t)st.st_mtim.tv_nsec) < 0))
+        status = -1;
+    if (fd >= 0)
+        close(fd);
+    close(from);
+    return status;
+}
+
+int bw_tar_adopt(int root_fd, int parent_fd, const char *paths, size_t size,
+                 struct bw_tar_result *result) {
+    memset(result, 0, sizeof *result);
+    /* Only what says where an error was is used of them. */
+    struct bw_reader *reader = calloc(1, sizeof *reader);
+    struct bw_place *place = calloc(1, sizeof *place);
+    int status = 1;
+    if (reader == NULL || place == NULL)
+        status = bw_fail(result, BW_TAR_SYSTEM, ENOMEM, "allocate memory", "");
+    else {
+        place->result = result;
+        place->reader = reader;
+    }
+    for (const char *path = paths; status > 0 && path < paths + size; path += strlen(path) + 1) {
+        snprintf(reader->entry.name, sizeof reader->entry.name, "%s", path);
+        status = adopt_one(place, root_fd, parent_fd, path);
+    }
+    free(reader);
+    free(place);
     return status;
 }
 

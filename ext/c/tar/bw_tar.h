@@ -54,6 +54,9 @@ struct bw_tar_options {
     uint64_t max_entries;
     uint64_t max_bytes; /* of file content written */
     uint32_t max_name;  /* bytes of a name, and of a link's target; at most 4095 */
+    char *implied;      /* without parent_fd: gets the directories that no entry names and that look
+                           like those below, each path with its NUL; NULL: they count as lacked */
+    size_t implied_room;
 };
 
 struct bw_tar_result {
@@ -64,7 +67,9 @@ struct bw_tar_result {
     uint64_t skipped_xattrs; /* attributes that the file system or the rules do not take */
     uint32_t recorded;       /* 1: what went to record_fd is complete */
     uint32_t kept;           /* files whose content went there, for they went again */
-    uint32_t lacked;         /* 1: parent_fd was not given, and would have been looked at */
+    uint32_t lacked;         /* 1: parent_fd was not given, and would have been looked at for more
+                                than the directories in `implied` */
+    size_t implied_size;     /* bytes written to options->implied */
     enum bw_tar_kind kind;
     int errnum;
     const char *what; /* a static sentence */
@@ -74,6 +79,13 @@ struct bw_tar_result {
 /* Reads the stream to its end. Returns 0, or -1 with kind, errnum, what and name set. What was written
  * before an error stays; the caller throws the whole tree away. Thread-safe. */
 int bw_tar_extract(const struct bw_tar_options *options, struct bw_tar_result *result);
+
+/* Gives directories of a branch owner, mode, attributes and time that they have in the tree that it
+ * has come to lie on: `paths` is what was written to `implied`, or a part of it in the same order. What
+ * is no directory in one of the two is passed over. 1: done. 0: what was made in one of them should
+ * have inherited from it: the layer is to be unpacked on its parent. -1: an error, as above. */
+int bw_tar_adopt(int root_fd, int parent_fd, const char *paths, size_t size,
+                 struct bw_tar_result *result);
 
 /* Parses the stream and does nothing with it: for fuzzing. */
 int bw_tar_scan(const struct bw_tar_options *options, struct bw_tar_result *result);

@@ -144,6 +144,7 @@ struct bw_place {
     struct bw_dir_time *times;
     size_t time_count, time_room;
     struct bw_hashes seen; /* paths of this layer, kept for whiteouts that delete */
+    struct bw_hashes implied; /* inodes of the directories in options->implied */
 };
 
 int bw_place_open(struct bw_place *place);
@@ -199,8 +200,10 @@ int bw_set_times(struct bw_place *place, int dir_fd, const char *name, int64_t m
 int bw_drop_xattrs(struct bw_place *place, int fd);
 
 /* below.c: what a layer needs of the tree it is for, where that is another one than the root. */
-/* A directory that no entry names is as it was below. */
+/* A directory that no entry names is as it was below: at once, or later by bw_tar_adopt(). */
 int bw_copy_parent(struct bw_place *place, int fd, const char *path);
+/* What was left for later is no longer true: a directory so made may go, or an entry names it. */
+void bw_not_implied(struct bw_place *place, int fd);
 /* Brings a file that a hard link names into the branch. 1: done; 0: there is none; -1: an error. */
 int bw_copy_up(struct bw_place *place, const char *path);
 /* Hides all that the tree below has at its root; 1: that is not at hand. */

@@ -71,8 +71,9 @@ void bw_place_close(struct bw_place *p) {
         free(p->times[i].path);
     free(p->times);
     free(p->seen.slots);
+    free(p->implied.slots);
     p->times = NULL;
-    p->seen.slots = NULL;
+    p->seen.slots = p->implied.slots = NULL;
 }
 
 /* Paths of this layer matter only where a whiteout has to spare them. */
@@ -102,6 +103,7 @@ static int note_parents(struct bw_place *p, const char *path) {
 /* Removes `name` for good. What was remembered of paths may no longer be true then. */
 int bw_clear(struct bw_place *p, int dir_fd, const char *name) {
     bw_forget_parent(p);
+    bw_not_implied(p, -1);
     return bw_remove(p, dir_fd, name);
 }
 
@@ -486,6 +488,7 @@ static int place_directory(struct bw_place *p, int dir_fd, const char *base, con
                                                   O_RDONLY | O_DIRECTORY, BW_IN_ROOT);
     if (fd < 0)
         return strcmp(path, p->prefix) ? -1 : bw_sys_fail(p, "open the directory");
+    bw_not_implied(p, fd);
     int status = bw_set_attributes(p, fd, false);
     if (status == 0 && p->options->whiteouts == BW_WHITEOUTS_DELETE)
         status = bw_drop_xattrs(p, fd);

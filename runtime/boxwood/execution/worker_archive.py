@@ -228,7 +228,22 @@ def found_out(
         "compressor": feeder.compressor(),
         "recipe": False,
         "lacked": extracted["lacked"],
+        "implied": extracted.get("implied", []),
     }
+
+
+def adopt_directories(arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+    """Give directories that no entry of a layer names the looks that they have below it.
+
+    Descriptors: the layer's branch; the tree that it lies on. Arguments: ``paths`` (bytes), as
+    :func:`unpack_layer` answered ``implied``. Answers ``adopted``: False: the layer has to be
+    unpacked again, on its parent.
+    """
+    branch = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fds[0])
+    try:
+        return {"adopted": tar.adopt(branch, fds[1], arguments["paths"])}
+    finally:
+        os.close(branch)
 
 
 def _complete(recorder: Recorder, feeder: Feeder, extracted: tar.Extracted) -> bool:

@@ -71,6 +71,7 @@ _READ_ALL = (*_READ, confine.SYS_ADMIN)
 JOBS: dict[str, Job] = {
     "ping": Job(_ping),
     "unpack_layer": Job(worker_archive.unpack_layer, _ALL),
+    "adopt_directories": Job(worker_archive.adopt_directories, _ALL),
     "split_archive": Job(worker_archive.split_archive, (confine.DAC_OVERRIDE,)),
     "assemble_layer": Job(worker_recipe.assemble_layer, _READ),
     "pack_layer": Job(worker_compress.pack_layer),

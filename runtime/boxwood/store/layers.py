@@ -287,10 +287,12 @@ class LayerStore:
             return False
         try:
             await self.driver.rebase(made.key, layer_key(parent))
+            fault("load.rebased")
+            if found.implied:
+                await self.driver.adopt(made.key, found.implied)
         except BoxwoodError as error:
             log.debug("rebase layer %s: %s", diff_id, error)
             return False
-        fault("load.rebased")
         return True
 
     def _recipe_of(self, key: str) -> Path:

@@ -366,9 +366,12 @@ class ApplyLaws(StorageKit):
         target = driver.unpack_target("two-new")
         assert target is not None, "parallel-apply without a place to unpack into"
         assert target.whiteouts != "delete", "whiteouts cannot delete what is not there yet"
-        apply_layer(driver, "two-new", archive((".wh.gone", b""), ("two", b"2")))
-        self.apply(driver, "one", None, archive(("gone", b"g"), ("one", b"1")))
+        layer = archive((".wh.gone", b""), ("two", b"2"), ("below/three", b"3"))
+        found = apply_layer(driver, "two-new", layer)
+        assert (found.lacked, found.implied) == (False, (b"below",))
+        self.apply(driver, "one", None, archive(("gone", b"g"), ("one", b"1"), ("below", None)))
         run(driver.rebase("two-new", "one"))
+        run(driver.adopt("two-new", found.implied))
         assert driver.stat("two-new").parent == "one"
         with pytest.raises(Conflict):  # it has a parent now
             driver.remove("one")
@@ -376,7 +379,8 @@ class ApplyLaws(StorageKit):
             run(driver.rebase("two-new", "one"))
         run(driver.commit("two-new", "two"))
         with shown(driver, "two") as tree:
-            assert names_below(tree) == ["one", "two"]
+            assert names_below(tree) == ["below", "below/three", "one", "two"]
+            assert (tree / "below").stat().st_mtime == 1_000_000_000
         driver.remove("two")
         driver.remove("one")
 

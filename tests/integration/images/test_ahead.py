@@ -127,11 +127,11 @@ async def test_what_is_here_is_not_unpacked(home: Home) -> None:
 
 
 NEEDY = {
-    "a directory that no entry names": (
-        base(folder("etc", mode=0o700, uid=7)),
+    "a directory that gives its group on": (
+        base(folder("etc", mode=0o2700, uid=7)),
         archive(entry("etc/new", data=PAD)),
         "etc",
-        (stat.S_IFDIR | 0o700, 7),
+        (stat.S_IFDIR | 0o2700, 7),
     ),
     "the root": (
         base(folder("./", mode=0o750, gid=0, uid=7)),
@@ -162,9 +162,25 @@ async def test_what_needs_its_parent(what: str, home: Home) -> None:
     await home.load(docker_old(lower, upper))
     if home.driver == "overlay":
         assert len(spy.prepared) == 3, "it was not begun ahead, or taken as it was"
-        assert spy.rebased == []
     [found] = await look(home, "old:1", path)
     assert (found.st_mode, found.st_uid) == wanted
+    home.images.remove("old:1")
+    assert await home.left() == NOTHING
+
+
+async def test_directories_that_no_entry_names(home: Home) -> None:
+    """They get what they have below afterwards, layer by layer: nothing is unpacked twice."""
+    lower = base(folder("opt", mode=0o700, uid=7, mtime=1000))
+    uppers = [archive(entry(f"opt/deep/{number}", data=PAD)) for number in range(3)]
+    spy = Spy(home)
+    await home.load(docker_old(lower, *uppers, archive(entry("opt/last", data=PAD))))
+    if home.driver == "overlay":
+        assert spy.took(5)
+    opt, deep, _ = await look(home, "old:1", "opt", "opt/deep", "opt/deep/2")
+    if home.driver == "overlay":
+        assert opt.st_mtime == 1000
+    assert (opt.st_mode, opt.st_uid) == (stat.S_IFDIR | 0o700, 7)
+    assert (deep.st_mode, deep.st_uid) == (stat.S_IFDIR | 0o755, 0)
     home.images.remove("old:1")
     assert await home.left() == NOTHING
 

@@ -67,7 +67,8 @@ def test_nobody_listens(tmp_path: Path) -> None:
 
 LACKING = {
     "nothing": (archive(folder("a"), entry("a/b")), False),
-    "a directory": (archive(entry("a/b")), True),
+    "a directory": (archive(entry("a/b")), False),
+    "a directory's own name, later": (archive(entry("a/b"), folder("a")), True),
     "an opaque root": (archive(entry(".wh..wh..opq")), True),
     "an opaque directory": (archive(folder("a"), entry("a/.wh..wh..opq")), False),
     "a whiteout": (archive(entry(".wh.a")), False),

@@ -58,7 +58,8 @@ Capabilities
                      without it, :meth:`StorageDriver.mounts` may raise Unsupported, and
                      :meth:`StorageDriver.open_root` is the driver's own
 ``parallel-apply``   layers of one image may be unpacked side by side, parents need not be there:
-                     prepared without one, they get it by :meth:`StorageDriver.rebase`
+                     prepared without one, they get it by :meth:`StorageDriver.rebase`, and what
+                     they take over from it by :meth:`StorageDriver.adopt`
 ``volatile``         honours :attr:`SnapshotOptions.volatile`
 ``id-map``           honours :attr:`SnapshotOptions.id_map`
 ``quota``            honours :attr:`SnapshotOptions.size_limit`

@@ -33,7 +33,7 @@ from boxwood.drivers.storage.values import (
     Usage,
     open_directory,
 )
-from boxwood.errors import Internal, Unsupported
+from boxwood.errors import Conflict, Internal, Unsupported
 
 
 async def _no_offload(job: str, arguments: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
@@ -242,6 +242,29 @@ class StorageDriver(abc.ABC):
                 extra.append(await stack.enter_async_context(self.opened(parent)))
             found = await self.offload("unpack_layer", arguments, [stream, root, *extra])
         return msgspec.convert(found, Applied)
+
+    async def adopt(self, key: str, implied: Sequence[bytes]) -> None:
+        """Give directories of the active ``key`` the looks that they have in its parent.
+
+        For a layer that was applied without it: ``implied`` is what :class:`Applied` said; after
+        :meth:`rebase`, before :meth:`commit`. Then all is as if it had been applied on its parent.
+        After an error it is half made, as after one of :meth:`apply`. Idempotent.
+
+        Raises:
+            NotFound, ResourceExhausted, DeadlineExceeded, Unavailable
+            Conflict: what is in one of them would have inherited from it: the caller applies the
+                layer again.
+        """
+        target, parent = self.unpack_target(key), self.stat(key).parent
+        if target is None or parent is None:
+            raise Conflict(f"adopt: {key}: no parent, or no branch")
+        with open_directory(target.path) as root:
+            async with self.opened(parent) as below:
+                found = await self.offload(
+                    "adopt_directories", {"paths": list(implied)}, [root, below]
+                )
+        if not found["adopted"]:
+            raise Conflict(f"adopt: {key}: what it holds would have inherited from its parent")
 
     async def diff(self, key: str, sink: int, *, listing: bool = False) -> Diffed:
         """Write what ``key`` changes against its parent to the descriptor ``sink``.

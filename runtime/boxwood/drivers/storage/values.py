@@ -180,7 +180,11 @@ class Applied(msgspec.Struct, frozen=True):
     recipe: bool = False
     """Is what was written to :attr:`ApplyRequest.recipe` complete?"""
     lacked: bool = False
-    """Does the layer build on what its parent has, and there was no parent to look at?"""
+    """Does the layer build on what its parent has, beyond :attr:`implied`, and there was no parent
+    to look at?"""
+    implied: tuple[bytes, ...] = ()
+    """Without a parent: paths of the directories that no entry names, outer ones first; what they
+    look like is the parent's to say (:meth:`StorageDriver.adopt`)."""
 
 
 class Diffed(msgspec.Struct, frozen=True):
