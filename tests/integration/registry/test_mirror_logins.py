@@ -18,6 +18,7 @@ from boxwood.model.reference import Reference
 from boxwood.model.registries import parse_registries
 from boxwood.testing.registry_kit import fetched
 from boxwood_plugins.registry.docker import client, logins
+from boxwood_plugins.registry.docker.transport import DockerTransport
 from tests.support.registry import serving
 from tests.support.scripted import Handler, Scripted, digest
 from tests.support.tokens import TokenServer
@@ -124,6 +125,12 @@ def test_a_token_server(registry: Scripted, tmp_path: Path) -> None:
         assert tokens.asked[-1][1]["account"] == ["me"]
 
 
+async def twice(it: DockerTransport) -> None:
+    """Ask for the image two times."""
+    await it.resolve(HERE, MINE)
+    await it.resolve(HERE, MINE)
+
+
 def helper(folder: Path, body: str) -> None:
     """Write the program docker-credential-house."""
     program = folder / "docker-credential-house"
@@ -138,11 +145,6 @@ def test_a_helper(
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     helper(tmp_path, """echo '{"ServerURL": "x", "Username": "house", "Secret": "own"}'""")
     settings = options(registry, mirror.address, 'helper = "house"')
-
-    async def twice(it: object) -> None:
-        await it.resolve(HERE, MINE)  # type: ignore[attr-defined]
-        await it.resolve(HERE, MINE)  # type: ignore[attr-defined]
-
     converse(twice, **settings)
     assert registry.requests == []
     assert (tmp_path / "asked").read_text() == f"get {mirror.address}\n"
@@ -159,13 +161,14 @@ def test_helpers_that_do_not_help(
     monkeypatch: pytest.MonkeyPatch,
     body: str,
 ) -> None:
-    """The mirror is not asked, the registry is; nothing waits for ever."""
+    """The mirror is not asked, the registry is; nothing waits for ever, or twice."""
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setattr(logins, "PATIENCE", 0.3 if "sleep" in body else 30)
     helper(tmp_path, body)
     settings = options(registry, mirror.address, 'helper = "house"')
-    assert converse(lambda it: it.resolve(HERE, MINE), **settings) is not None
+    converse(twice, **settings)
     assert mirror.requests == []
+    assert (tmp_path / "asked").read_text() == f"get {mirror.address}\n"
 
 
 def test_no_such_helper(registry: Scripted, mirror: Scripted) -> None:

@@ -17,11 +17,12 @@ import stat
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 import msgspec
 
 from boxwood.drivers.registry import Credentials
-from boxwood.errors import InvalidArgument, Unavailable
+from boxwood.errors import BoxwoodError, InvalidArgument, Unavailable
 
 if TYPE_CHECKING:
     from boxwood_plugins.registry.docker.hosts import Host
@@ -58,8 +59,8 @@ class Logins:
     """The logins of mirrors, each kept for a while."""
 
     def __init__(self) -> None:
-        self._kept: dict[Host, tuple[float, Credentials]] = {}
-        self._asking = asyncio.Lock()
+        self._kept: dict[Host, tuple[float, Credentials | BoxwoodError]] = {}
+        self._asking: WeakValueDictionary[Host, asyncio.Lock] = WeakValueDictionary()
 
     async def of(self, host: Host) -> Credentials | None:
         """Return a mirror's own login; None: the configuration gives it none.
@@ -70,22 +71,30 @@ class Logins:
         """
         if not host.credentials and not host.helper:
             return None
-        async with self._asking:
+        lock = self._asking.setdefault(host, asyncio.Lock())
+        async with lock:
             since, login = self._kept.get(host, (0.0, None))
             if login is None or time.monotonic() - since > KEPT:
                 login = await self._found(host)
-                self._kept[host] = (time.monotonic(), login)
+        if isinstance(login, BoxwoodError):
+            raise type(login)(str(login))
         return login
 
-    async def _found(self, host: Host) -> Credentials:
+    async def _found(self, host: Host) -> Credentials | BoxwoodError:
+        login: Credentials | BoxwoodError
         try:
             if host.helper:
-                return _helped(await _asked(host), host)
-            return await asyncio.to_thread(_read, host.credentials, host.authority)
+                login = _helped(await _asked(host), host)
+            else:
+                login = await asyncio.to_thread(_read, host.credentials, host.authority)
         except (InvalidArgument, Unavailable) as error:
             # The registry itself may be asked next, and then nobody would hear of it.
             log.warning("%s: it is not asked", error)
-            raise
+            login = error
+        if host.helper or isinstance(login, Credentials):
+            # A helper that hangs is not waited for at each request; a file is soon put right.
+            self._kept[host] = (time.monotonic(), login)
+        return login
 
 
 def _read(path: str, authority: str) -> Credentials:
