@@ -14,6 +14,7 @@ from boxwood import __version__
 from boxwood.drivers import manager
 from boxwood.model import times
 from boxwood.registries import shown_proxy
+from boxwood.services.networks.makers import drivers_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +79,7 @@ def info(engine: Engine) -> dict[str, Any]:
         ],
         "Plugins": {
             "Volume": _names("volume"),
-            "Network": ["bridge", "host", "null"],
+            "Network": drivers_of(_names("network")),
             "Authorization": None,
             "Log": _names("log"),
         },

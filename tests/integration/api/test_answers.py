@@ -343,3 +343,11 @@ def test_what_is_to_be_made_is_said_in_a_body(engine: Engine) -> None:
     for kind in ("containers", "networks", "volumes"):
         answer = engine.api("POST", f"/{kind}/create", headers={"Content-Type": "application/json"})
         assert (answer.status, "got EOF while reading" in answer.message) == (400, True), kind
+
+
+def test_info_names_the_drivers_that_there_are(engine: Engine) -> None:
+    """By the names that requests take: what is installed, and nothing that is no driver of one."""
+    found = engine.api("GET", "/info").json()["Plugins"]
+    assert {"bridge", "cni", "host", "ipvlan", "macvlan", "null"} <= set(found["Network"])
+    assert not {"none", "container"} & set(found["Network"])
+    assert found["Network"] == sorted(found["Network"])

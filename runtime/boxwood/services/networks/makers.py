@@ -6,13 +6,13 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from boxwood.drivers.network import OWN_ADDRESSES
+from boxwood.drivers.network import CONTAINER, OWN_ADDRESSES
 from boxwood.errors import BoxwoodError, NotFound
 from boxwood.model.network import NONE
 from boxwood.services.networks.records import spec_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Protocol
 
     from boxwood.drivers.network import Attachment, NetworkDriver
@@ -39,6 +39,12 @@ _USED = "network-driver/"
 def plugin_of(network: Network) -> str:
     """Return the name of the plugin that a network's driver is."""
     return _PLUGINS.get(network.driver, network.driver)
+
+
+def drivers_of(plugins: Iterable[str]) -> list[str]:
+    """Return what clients call the drivers of networks that these plugins are, sorted."""
+    known = {plugin: driver for driver, plugin in _PLUGINS.items()}
+    return sorted(known.get(plugin, plugin) for plugin in plugins if plugin != CONTAINER)
 
 
 class Makers:
