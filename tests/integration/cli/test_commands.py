@@ -152,6 +152,22 @@ def test_what_only_reads_is_the_same(two: Shell) -> None:
     assert not different, "\n" + "\n".join(different)
 
 
+def test_disk_usage_is_the_same(two: Shell) -> None:
+    """Each image, container and volume as the stock client lists it; our archives come after."""
+    volume = two.run("volume", "create").stdout.strip()
+    two.run("run", "--name", "more", "--network", "none", "-v", f"{volume}:/v", IMAGE, "sh", "-c",
+            "echo x > /v/x; echo y > /y")  # fmt: skip
+    try:
+        ours, theirs = two.run("system", "df", "-v"), two.docker("system", "df", "-v")
+        assert (ours.returncode, ours.stderr) == (0, "")
+        assert volume in ours.stdout
+        assert steady(ours.stdout).startswith(steady(theirs.stdout))
+        assert two.run("system", "df").stdout == two.docker("system", "df").stdout
+    finally:
+        two.run("rm", "-f", "more")
+        two.run("volume", "rm", volume)
+
+
 def outcome(*words: str, done: object) -> tuple[int, str, str]:
     """Code, stdout and stderr, with the program's name and what a clock moves made one."""
     code, out, err = done.returncode, done.stdout, done.stderr  # type: ignore[attr-defined]

@@ -6,6 +6,8 @@ import sys
 
 from boxwood.cli.command import Command, Flag
 from boxwood.cli.listing import format_flag, show
+from boxwood.cli.usage import show_each
+from boxwood.client.errors import ApiError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from boxwood.cli.command import Values
     from boxwood.cli.context import Context
 
+NOT_FOUND = 404
 HEADERS = {
     "Active": "ACTIVE",
     "Reclaimable": "RECLAIMABLE",
@@ -24,8 +27,12 @@ HEADERS = {
 
 
 def run(ctx: Context, values: Values, args: list[str]) -> int:
-    """Print a line for each kind of thing."""
+    """Print a line for each kind of thing, or with --verbose one for each thing."""
     usage = ctx.client.get("/system/df")
+    if values["verbose"] and not values["format"]:
+        show_each(usage)
+        _show_archives(ctx)
+        return 0
     images, containers = usage.get("Images") or [], usage.get("Containers") or []
     volumes, cache = usage.get("Volumes") or [], usage.get("BuildCache") or []
     used = [image for image in images if image.get("Containers", 0) > 0]
@@ -40,15 +47,18 @@ def run(ctx: Context, values: Values, args: list[str]) -> int:
     ]
     table = "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}"
     show(rows, template=values["format"], table=table, headers=HEADERS)
-    if values["verbose"] and not values["format"]:
-        _show_archives(ctx)
     return 0
 
 
 def _show_archives(ctx: Context) -> None:
     from boxwood.cli.format import human_size
 
-    kept = ctx.client.get("/boxwood/archives")
+    try:
+        kept = ctx.client.get("/boxwood/archives")
+    except ApiError as error:
+        if error.status == NOT_FOUND:  # an engine that is not ours
+            return
+        raise
     rows = [{**entry, "Size": human_size(entry["Size"], 4)} for entry in kept]
     sys.stdout.write("\nArchives kept beside the files of their layers:\n\n")
     table = "{{.Layer}}\t{{.Size}}\t{{.Reason}}"
@@ -82,6 +92,14 @@ COMMAND = Command(
     run,
     "Show disk usage",
     "[OPTIONS]",
-    (format_flag(), Flag("verbose", "bool", "Say of each archive that is kept why it is", "v")),
+    (
+        format_flag(),
+        Flag(
+            "verbose",
+            "bool",
+            "List each thing, and why archives are kept",
+            "v",
+        ),
+    ),
     most=0,
 )
