@@ -9,7 +9,7 @@ from boxwood.cli.errors import CliError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from boxwood.client.client import Response
 
@@ -56,6 +56,34 @@ def check_output(path: str | None, what: str, of: str) -> None:
         raise CliError(f"failed to {what} {of}: {cause}")
 
 
+def remove_when_interrupted(remove: Callable[[], None]) -> None:
+    """Have an interrupt end the process after `remove` alone, wherever its threads are by then.
+
+    An interrupt ends it at once otherwise, and what was unfinished would stay.
+    """
+    import signal
+    import threading
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+
+    def wait() -> None:
+        number = signal.sigwait(numbers)
+        try:
+            remove()
+        finally:
+            os._exit(128 + number)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass  # it has its name by now
+
+
 def write_answer(response: Response, path: str | None) -> None:
     """Write a body to the file, which appears when it is whole, or to stdout."""
     if not path:
@@ -66,6 +94,8 @@ def write_answer(response: Response, path: str | None) -> None:
     partial = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}")
     if os.path.exists(path) and not os.path.isfile(path):
         partial = path  # a device or a pipe is written itself
+    if partial != path:
+        remove_when_interrupted(lambda: _unlink(partial))
     fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         for piece in response.pieces():

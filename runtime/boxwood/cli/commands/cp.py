@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from boxwood.cli.command import Command, Flag
 from boxwood.cli.errors import CliError
-from boxwood.cli.files import STDOUT, read_pieces, write_answer
+from boxwood.cli.files import STDOUT, read_pieces, remove_when_interrupted, write_answer
 from boxwood.client.client import quote
 from boxwood.client.errors import ApiError
 
@@ -120,11 +120,13 @@ def _place_out(target: str, name: str, is_folder: bool, called: str) -> tuple[st
 
 def _extract(response: Any, entry: str, folder: str, name: str) -> int:
     """Extract the answer in the folder; with a name its top is put there whole, or not at all."""
-    import tempfile
+    import shutil
 
     if not name:
         return _untar(response, folder)
-    fresh = tempfile.mkdtemp(prefix=".boxwood-cp-", dir=folder)
+    fresh = os.path.join(folder, f".boxwood-cp-{os.getpid()}-{os.urandom(4).hex()}")
+    remove_when_interrupted(lambda: shutil.rmtree(fresh, ignore_errors=True))
+    os.mkdir(fresh, 0o700)
     try:
         size = _untar(response, fresh)
         top = fresh if entry in (".", "/") else os.path.join(fresh, entry)
@@ -132,8 +134,6 @@ def _extract(response: Any, entry: str, folder: str, name: str) -> int:
     except OSError as error:
         raise CliError(f"copy: {os.path.join(folder, name)}: {error.strerror}") from error
     finally:
-        import shutil
-
         shutil.rmtree(fresh, ignore_errors=True)
     return size
 
