@@ -17,6 +17,7 @@ import pytest
 
 from tests.support.engine import Engine
 from tests.support.needs import until
+from tests.support.scripted import Scripted
 
 Make = Callable[..., Engine]
 
@@ -112,6 +113,23 @@ def test_an_archive_that_is_to_be_kept(make_engine: Make, policy: str) -> None:
     engine.restart()
     assert hashlib.sha256(data).hexdigest() in blobs(engine)
     assert len(recipes(engine)) == (0 if policy == "always" else 1)
+
+
+def test_an_archive_goes_when_a_registry_has_it(make_engine: Make) -> None:
+    """until-pushed: not before, and what is sent later is the same again."""
+    engine = make_engine("--keep-blobs", "until-pushed", busybox=False)
+    stays, goes = (gzip.compress(tree_tar(CONTENT | {"name": name}), 6) for name in (b"a", b"b"))
+    stays_in, goes_in = (hashlib.sha256(data).hexdigest() for data in (stays, goes))
+    imported(engine, stays, "stays")
+    imported(engine, goes, "goes")
+    with Scripted().serving() as registry, Scripted().serving() as other:
+        for one in (registry, other):
+            engine.docker("tag", "goes", f"{one.address}/x/y:new")
+            engine.docker("push", f"{one.address}/x/y:new")
+            assert one.blobs[f"sha256:{goes_in}"] == goes
+            # Looked at in their order: when this one has gone, the other one was tried.
+            until(lambda: goes_in not in blobs(engine), "what was pushed goes")
+            assert stays_in in blobs(engine)
 
 
 def test_the_policy_may_change(make_engine: Make, tmp_path: Path) -> None:
