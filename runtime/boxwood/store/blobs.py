@@ -279,7 +279,13 @@ class LayerBlobs:
             NotFound: nobody has them.
             DataLoss: they could not be made again.
         """
-        layer = self._find(layer.chain_id) or layer  # it may have been dropped meanwhile
+        now = self._find(layer.chain_id) or layer  # it may have been dropped meanwhile
+        if layer.blob == layer.diff_id != now.blob:
+            # It is known meanwhile what it came as: what is asked for here are its tar's bytes.
+            async with self.open_tar(now) as found:
+                yield found
+            return
+        layer = now
         if layer.blob and layer.kept:
             digest = Digest.parse(layer.blob)
             fd = self._content.open(digest)
@@ -296,6 +302,7 @@ class LayerBlobs:
     @asynccontextmanager
     async def open_tar(self, layer: Layer) -> AsyncIterator[tuple[int, int]]:
         """Likewise, the tar itself, whose digest is the diff ID."""
+        layer = self._find(layer.chain_id) or layer
         if not layer.compression and layer.blob:
             async with self.open_blob(layer) as found:
                 yield found

@@ -232,7 +232,8 @@ class Push:
                 lacking = not (said and await store.prove(layer.chain_id))
                 if lacking:
                     raise _NoBytes(offset)
-                async with aclosing(self._blob(layer)(offset)) as pieces:  # type: ignore[type-var]
+                proven = self._service.layers.get(layer.chain_id)
+                async with aclosing(self._blob(proven)(offset)) as pieces:  # type: ignore[type-var]
                     async for piece in pieces:
                         yield piece
 
