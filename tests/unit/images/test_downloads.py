@@ -83,6 +83,20 @@ async def test_parts(tmp_path: Path) -> None:
     assert not list((tmp_path / "partial").glob("*.spans"))
 
 
+@pytest.mark.parametrize("gain", [0.0, 1e9])
+async def test_a_connection_on_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gain: float
+) -> None:
+    """It brings some of the end; then halves if that was faster, else nothing more."""
+    monkeypatch.setattr(downloads, "GAIN", gain)
+    peer = Peer(os.urandom(2_000_000), 200_000)
+    monkeypatch.setattr(downloads, "TRIAL", 0.0)  # LEAST_PART then
+    assert await received(tmp_path, peer) == peer.content
+    assert peer.parts[0] == (1_950_000, 2_000_000)
+    assert gain == 0.0 or len(peer.parts) == 1
+    assert gain == 0.0 or peer.streams == [0]
+
+
 async def test_one_connection(tmp_path: Path) -> None:
     """With one allowed there are no parts."""
     peer = Peer(os.urandom(300_000), 1 << 30)

@@ -12,7 +12,9 @@ once: :meth:`Download.renew`; so are those of one answer, if somebody else who w
 way to it. Which bytes are the wrong ones cannot be known: there is one digest, of all of them.
 
 A blob comes over one connection. Where that would take long, and the peer gives parts of it, more
-are added one by one, each taking half of what another one has left, as long as they bring more.
+are added one by one. Each is on trial with a part of the blob's end; as long as it makes all of it
+faster it goes on with halves of what others have left, else it was the last one. On a line that is
+full, the blob still comes from its start on, in the order in which it is unpacked.
 """
 
 from __future__ import annotations
@@ -59,8 +61,27 @@ SOON = 1.0
 """Seconds: what will be done in less needs no further connection."""
 LEAST_PART = 4 << 20
 """Bytes: a smaller part is not worth a connection and its slow start."""
+TRIAL = 1.0
+"""Seconds' worth of bytes that a further connection is on trial with."""
 GAIN = 1.1
 """How much faster it must have become with one more connection for there to be yet another."""
+
+
+class _Helper:
+    """A further connection."""
+
+    def __init__(self) -> None:
+        self.good = False
+        """Has it made the download faster? Else it ends with its first part."""
+        self.span: Span | None = None
+        """Its first part."""
+        self.task: asyncio.Task[None] | None = None
+
+    @property
+    def flows(self) -> bool:
+        """Has it brought anything? Handshakes take a while."""
+        ended = self.task is None or self.task.done()
+        return ended or (self.span is not None and self.span.at > self.span.start)
 
 
 class Download:
@@ -238,27 +259,40 @@ class Download:
     async def _widen(self, fd: int) -> None:
         """Add connections as long as each brings more; see the module."""
         last = 0.0
-        while (part := self.ways.now.part) is not None and not self._alone:
-            before = self.there
+        newest: _Helper | None = None
+        while self.ways.now.part is not None and not self._alone:
+            before, flows = self.there, newest is None or newest.flows
             await asyncio.sleep(LOOK)
             rate = (self.there - before) / LOOK
-            if not rate or (self.size - self.there) / rate < SOON:
+            if not flows or not rate or (self.size - self.there) / rate < SOON:
                 continue
-            if len(self._helpers) + 1 >= self.ways.now.connections:
-                continue
-            if rate < last * GAIN:
-                return
-            if (span := self._half()) is not None:
-                last = rate
-                self.resumed = True
-                helper = asyncio.ensure_future(self._help(fd, span, part))
-                self._helpers.add(helper)
-                helper.add_done_callback(self._helpers.discard)
+            if newest is not None and not newest.good:
+                if rate < last * GAIN:
+                    return
+                newest.good = True
+                if newest.task is None or newest.task.done():
+                    newest = self._add(fd, newest, self._half())
+            if len(self._helpers) + 1 < self.ways.now.connections:
+                most = max(LEAST_PART, int(rate * TRIAL))
+                if (span := self._half(most)) is not None:
+                    last = rate
+                    newest = self._add(fd, _Helper(), span)
 
-    async def _help(self, fd: int, span: Span | None, part: FetchPart) -> None:
+    def _add(self, fd: int, helper: _Helper, span: Span | None) -> _Helper:
+        """Have a further connection fetch a part, if there is one."""
+        if span is not None:
+            self.resumed = True
+            helper.span = span
+            helper.task = asyncio.ensure_future(self._help(fd, helper))
+            self._helpers.add(helper.task)
+            helper.task.add_done_callback(self._helpers.discard)
+        return helper
+
+    async def _help(self, fd: int, helper: _Helper) -> None:
         """Fetch a part, and then parts of parts. What goes wrong is left to the first connection,
         which has the attempts, and there is no further one any more."""
-        while span is not None:
+        span, part = helper.span, self.ways.now.part
+        while span is not None and part is not None:
             try:
                 await self._fill(fd, span, part(span.at, span.end))
                 self._alone = self._alone or span.left > 0
@@ -266,14 +300,17 @@ class Download:
                 self._alone = True
             finally:
                 self._spans.give_back(span)
-            span = self._half()
+            span = self._half() if helper.good else None
 
-    def _half(self) -> Span | None:
-        """Take half of what another connection has left, if that is worth it and can be."""
+    def _half(self, most: int = 0) -> Span | None:
+        """Take half of what another connection has left, if that is worth it and can be.
+
+        ``most``: bytes, if fewer will do; 0: all of the half.
+        """
         if self._alone or self.ways.now.part is None:
             return None
         try:
-            return self._spans.split(LEAST_PART)
+            return self._spans.split(LEAST_PART, most)
         except BoxwoodError:
             return None  # the disk is full: whoever writes next says so
 

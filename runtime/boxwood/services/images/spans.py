@@ -91,10 +91,11 @@ class Spans:
                 return span
         return None
 
-    def split(self, least: int) -> Span | None:
+    def split(self, least: int, most: int = 0) -> Span | None:
         """Take the second half of what is left of the largest part that is being fetched.
 
-        None: no half would have ``least`` bytes. The map is written before anything is.
+        Of that the last ``most`` bytes only, unless it is 0. None: no half would have ``least``
+        bytes. The map is written before anything is.
 
         Raises:
             ResourceExhausted
@@ -104,7 +105,8 @@ class Spans:
         )
         if largest is None or largest.left < 2 * least:
             return None
-        middle = largest.end - largest.left // 2
+        half = largest.left // 2
+        middle = largest.end - (min(half, most) if most else half)
         made = Span(middle, middle, largest.end)
         made.busy = True
         largest.end = middle
