@@ -36,6 +36,9 @@ _QUEUE = 12
 _ISAL_LEVELS = range(4)
 _ZLIB_LEVELS = {2: (9,), 4: (1,), 0: (6, 5, 4, 7, 8, 3, 2)}
 """Levels to try by what the header's XFL says."""
+_GO_TIME = bytes.fromhex("00096e88")
+"""MTIME that Go's pgzip writes when it is given none, as in buildah, podman and skopeo: seconds
+from 1970 to the year 1, cut to 32 bits; as a time, one of 2042. Nothing here makes its bytes."""
 _ZSTD_LEVELS = (3, 1, 2, 4, 5, 6, 7, 8, 9)
 _ZLIB_STEP = 8 << 10
 """Bytes that zlib is given at once while it is tried: it makes the same of any pieces, and its
@@ -143,7 +146,9 @@ def _candidates(compression: str, stored: bytes) -> Iterator[str]:
         # What isal makes depends on the pieces it is given, so only what we fed it is known.
         if header == _HEADER:
             yield from (f"gzip:isal:{level}" for level in (GZIP_LEVEL, 2, 3, 0))
-        if header:
+            # So do Go's and Java's libraries begin; zlib is in the latter, at its default level.
+            yield f"gzip:zlib:6:{header.hex()}"
+        elif header and header[4:8] != _GO_TIME:
             for level in _ZLIB_LEVELS.get(header[8], ()):
                 yield f"gzip:zlib:{level}:{header.hex()}"
     elif compression == "zstd" and len(stored) > 5 and stored[:4] == b"\x28\xb5\x2f\xfd":

@@ -271,6 +271,27 @@ def test_the_compressor_is_found(name: str, room: Path) -> None:
     assert again == data
 
 
+@pytest.mark.parametrize(
+    ("begin", "level", "known"),
+    [
+        ("1f8b08000000000000ff", 6, True),  # Java's
+        ("1f8b08000000000000ff", 5, False),
+        ("1f8b0800010000000003", 5, True),
+        ("1f8b080000096e8800ff", 6, False),  # Go's pgzip, were it zlib
+        ("1f8b080001096e8800ff", 6, True),
+    ],
+)
+def test_who_is_asked_by_the_header(begin: str, level: int, known: bool) -> None:
+    """What cannot have made a stream is not tried: it takes longer than a small layer does."""
+    name = f"gzip:zlib:{level}:{begin}"
+    made = worker_compress.compressor(name)
+    stored = made.compress(NOISY) + made.flush()
+    found = worker_compress.find_compressor(
+        "gzip", stored[: worker_compress.SAMPLE], NOISY[: 1 << 20], len(NOISY)
+    )
+    assert found == (name if known else "")
+
+
 def _odd_memory() -> bytes:
     made = zlib.compressobj(6, wbits=31, memLevel=5)
     return made.compress(NOISY) + made.flush()
