@@ -153,8 +153,10 @@ class Fsck:
             if key in known or key.startswith(PASSING) or self._layers.is_init(key):
                 continue
             yield Finding("orphan-snapshot", key, "nothing refers to it")
-        for path in self._layers.blobs.strays():
-            yield Finding("orphan-recipe", path.name, "it belongs to no layer")
+        for stray in self._layers.blobs.strays():
+            yield Finding("orphan-recipe", stray.name, "it belongs to no layer")
+        for path in self._content.foreign():
+            yield Finding("foreign-file", path, "it is none of the engine's", "remove it by hand")
         for digest in self._images.stray_blobs():
             yield Finding("orphan-blob", str(digest), "nothing refers to it")
 

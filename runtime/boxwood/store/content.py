@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from boxwood.drivers.storage import as_boxwood_error
-from boxwood.errors import DataLoss, NotFound, TooLarge, Unavailable
+from boxwood.errors import DataLoss, InvalidArgument, NotFound, TooLarge, Unavailable
 from boxwood.model.digest import Digest
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -115,10 +115,22 @@ class ContentStore:
         self.path(digest).unlink(missing_ok=True)
 
     def walk(self) -> Iterator[Digest]:
-        """Yield all blobs."""
+        """Yield all blobs; what is called otherwise is passed over, see :meth:`foreign`."""
+        for digest, _ in self._entries():
+            if digest is not None:
+                yield digest
+
+    def foreign(self) -> list[str]:
+        """Return the paths of what lies among the blobs and is none: nothing of ours."""
+        return [path for digest, path in self._entries() if digest is None]
+
+    def _entries(self) -> Iterator[tuple[Digest | None, str]]:
         for algorithm in ("sha256", "sha512"):
             for entry in os.scandir(self.root / "blobs" / algorithm):
-                yield Digest.parse(f"{algorithm}:{entry.name}")
+                try:
+                    yield Digest.parse(f"{algorithm}:{entry.name}"), entry.path
+                except InvalidArgument:
+                    yield None, entry.path
 
     @contextmanager
     def ingest(self) -> Iterator[Path]:

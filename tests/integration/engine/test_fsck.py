@@ -218,6 +218,27 @@ def test_a_lost_container(make_engine: Make) -> None:
     assert fsck(engine)["Findings"] == []
 
 
+def test_what_a_hand_has_left(make_engine: Make) -> None:
+    """Files that are none of ours: told, never removed; the engine starts and works with them."""
+    engine = make_engine()
+    mine = engine.data_root / "content/blobs/sha256/notes.txt"
+    mine.write_text("mine")
+    storage = engine.data_root / "storage/overlay"
+    (storage / "active/empty").mkdir()
+    (storage / "committed/file").write_text("mine")
+    assert kinds(fsck(engine)) == ["foreign-file"]
+    assert kinds(fsck(engine, "--repair")) == ["foreign-file"]
+    engine.restart()
+    engine.docker("run", "--rm", "--network", "none", "busybox", "true")
+    assert kinds(fsck(engine)) == ["foreign-file"]
+    engine.docker("image", "prune", "-af")
+    assert mine.read_text() == "mine"
+    aside = sorted(path.name.partition(".")[0] for path in (storage / "broken").iterdir())
+    assert aside == ["empty", "file"]
+    mine.unlink()
+    assert fsck(engine)["Findings"] == []
+
+
 def test_looking_while_much_is_going_on(make_engine: Make, tmp_path: Path) -> None:
     """Loads, removals and containers under way are no damage."""
     engine = make_engine()

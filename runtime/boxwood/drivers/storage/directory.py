@@ -344,19 +344,21 @@ class DirectoryDriver(StorageDriver):
                 try:
                     self._remember(self._read(decoder, Path(entry.path), kind))
                 except DataLoss as error:
-                    if not isinstance(error.__cause__, msgspec.MsgspecError):
+                    gone = isinstance(error.__cause__, (FileNotFoundError, NotADirectoryError))
+                    if not gone and not isinstance(error.__cause__, msgspec.MsgspecError):
                         raise
-                    self._set_aside(Path(entry.path), kind)
+                    self._set_aside(Path(entry.path), keep=gone or kind is Kind.ACTIVE)
         for entry in os.scandir(self.root / "new"):
             os.rename(entry.path, self.root / "trash" / entry.name)
 
-    def _set_aside(self, path: Path, kind: Kind) -> None:
+    def _set_aside(self, path: Path, *, keep: bool) -> None:
         """Take a snapshot whose file a power cut has left empty out of the way.
 
         A committed one was not behind a barrier, or its file would be whole: nothing has it. What
-        a container has written is kept, in ``broken``, for a person to look at.
+        a container has written is kept, in ``broken``, for a person to look at; so is what has no
+        such file at all, which no crash leaves: a hand was there.
         """
-        place = self.root / ("broken" if kind is Kind.ACTIVE else "trash")
+        place = self.root / ("broken" if keep else "trash")
         place.mkdir(mode=0o700, exist_ok=True)
         path.rename(place / f"{path.name[:180]}.{secrets.token_hex(4)}")
 
