@@ -222,15 +222,14 @@ class LayerBlobs:
         recipes = [path for path in self._recipes.iterdir() if path.name not in known]
         return recipes + self.chunks.strays([layer.chain_id for layer in self._all()])
 
-    async def prove(self, chain: str) -> bool:
+    async def prove(self, chain: str) -> None:
         """Make the bytes that a layer is said to have come as; if they are those, it came as that.
 
-        Returns whether it is known now what the layer came as. Never raises: what cannot be tried
-        stays a claim.
+        Never raises: what cannot be tried stays a claim, what is not true is forgotten.
         """
         layer = self._find(chain)
         if layer is None or (claim := layer.claim) is None:
-            return False
+            return
         try:
             async with self._assembled(layer, claim.compressor, claim.blob) as fd:
                 wrong = await _drain(fd) != claim.stored
@@ -239,13 +238,13 @@ class LayerBlobs:
             wrong = True
         except (BoxwoodError, OSError) as error:
             log.warning("layer %s: cannot try what it came as: %s", layer.diff_id, error)
-            return False
+            return
         now = self._find(chain)
         if now is None or now.claim != claim:
-            return now is not None and now.blob == claim.blob
+            return
         if wrong:
             self._update(replace(now, claim=None))
-            return False
+            return
         # The record first: a blob that nobody claims is collected at the next start.
         self._update(
             replace(
@@ -260,7 +259,6 @@ class LayerBlobs:
         )
         if now.kept:
             self._delete_blob(now)
-        return True
 
     # Bytes
 

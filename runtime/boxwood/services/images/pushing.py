@@ -219,21 +219,18 @@ class Push:
         if await self._has(descriptor, layer):
             return descriptor
         async with self._slots:
-            store = self._service.layers.blobs
-            if layer.blob == descriptor.digest and store.has_bytes(layer):
-                await self._send(descriptor, self._blob(layer), layer)
-                return descriptor
-            lacking = False
-            claim = layer.claim
+            layers, lacking = self._service.layers, False
 
             async def made(offset: int) -> AsyncGenerator[bytes, None]:
                 nonlocal lacking
-                said = claim is not None and claim.blob == descriptor.digest
-                lacking = not (said and await store.prove(layer.chain_id))
+                now = layers.get(layer.chain_id)  # what it came as may have been found out
+                if now.claim is not None and now.claim.blob == descriptor.digest:
+                    await layers.blobs.prove(layer.chain_id)
+                    now = layers.get(layer.chain_id)
+                lacking = now.blob != descriptor.digest or not layers.blobs.has_bytes(now)
                 if lacking:
                     raise _NoBytes(offset)
-                proven = self._service.layers.get(layer.chain_id)
-                async with aclosing(self._blob(proven)(offset)) as pieces:  # type: ignore[type-var]
+                async with aclosing(self._blob(now)(offset)) as pieces:  # type: ignore[type-var]
                     async for piece in pieces:
                         yield piece
 
