@@ -78,7 +78,12 @@ def copy(ctx: Context, values: Values, source: End, target: End) -> str:
 
 def _between(ctx: Context, source: End, target: End, *, quiet: bool) -> str:
     done = transfer.bring(
-        source.client(ctx), target.client(ctx), source.name, quiet=quiet, called=target.name
+        source.client(ctx),
+        target.client(ctx),
+        source.name,
+        quiet=quiet,
+        called=target.name,
+        exact=True,
     )
     return str(done["id"])
 

@@ -46,16 +46,16 @@ def split(args: list[str]) -> tuple[str, str] | None:
     return None
 
 
-def push(ctx: Context, far: str, image: str, *, quiet: bool) -> int:
+def push(ctx: Context, far: str, image: str, *, quiet: bool, exact: bool = False) -> int:
     """Bring an image of ours to another engine. Raises ClientError, CliError."""
-    done = bring(ctx.client, ctx.client_at(far), image, quiet=quiet)
+    done = bring(ctx.client, ctx.client_at(far), image, quiet=quiet, exact=exact)
     ctx.out(done["name"] or done["id"] if quiet else f"{_told(done)} to {far}")
     return 0
 
 
-def pull(ctx: Context, far: str, image: str, *, quiet: bool) -> int:
+def pull(ctx: Context, far: str, image: str, *, quiet: bool, exact: bool = False) -> int:
     """Fetch an image of another engine. Raises ClientError, CliError."""
-    done = bring(ctx.client_at(far), ctx.client, image, quiet=quiet)
+    done = bring(ctx.client_at(far), ctx.client, image, quiet=quiet, exact=exact)
     ctx.out(done["name"] or done["id"] if quiet else f"{_told(done)} from {far}")
     return 0
 
@@ -72,17 +72,24 @@ def _told(done: dict[str, Any]) -> str:
 
 
 def bring(
-    source: Client, target: Client, image: str, *, quiet: bool, called: str = ""
+    source: Client,
+    target: Client,
+    image: str,
+    *,
+    quiet: bool,
+    called: str = "",
+    exact: bool = False,
 ) -> dict[str, Any]:
     """Carry it, showing progress; what the receiving engine says at the end.
 
-    `called` is its name there; empty: the same. Raises ClientError, CliError.
+    `called` is its name there; empty: the same. `exact`: compressed bytes travel where nobody can
+    make them again. Raises ClientError, CliError.
     """
     name = "" if _is_id(image) else with_tag(image)
     sending = _End(source, "send", {"image": name or image})
     name = with_tag(called) if called else name
     try:
-        receiving = _End(target, "receive", {"name": name or None})
+        receiving = _End(target, "receive", {"name": name or None, "exact": "1" if exact else None})
     except BaseException:
         sending.close()
         raise

@@ -119,6 +119,88 @@ def test_what_is_here_learns_what_it_came_as(pair: tuple[Engine, Engine], tmp_pa
     assert top_of(tmp_path / "out") == manifest["digest"]
 
 
+OTHERS = gzip.compress(PLAIN[:99_000], 6, mtime=0) + gzip.compress(PLAIN[99_000:], 9, mtime=7)
+"""As no compressor of ours makes it."""
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_what_nobody_can_compress_so_again(
+    pair: tuple[Engine, Engine], tmp_path: Path, exact: bool
+) -> None:
+    """Its bytes go only where they are asked for; else it goes on with another manifest."""
+    near, far = pair
+    layout = Layout(tmp_path / "l")
+    manifest = layout.manifest(OTHERS, PLAIN)
+    layout.call("x", manifest)
+    near.cli("pull", "--name", NAME, f"{layout.name}:x")
+    near.cli("push", *(["--exact"] if exact else []), far.host, NAME)
+    assert digests(far) == [f"{NAME}@{manifest['digest']}"]
+    far.cli("push", NAME, f"oci:{tmp_path}/out:x")
+    assert (top_of(tmp_path / "out") == manifest["digest"]) == exact
+    if exact:
+        assert "nothing wrong" in far.cli("system", "fsck", "--deep").stdout
+        near.cli("rmi", "-f", NAME)
+        assert near.cli("copy", "-q", far.host, NAME, "boxwood:back").stdout.startswith("sha256:")
+        near.cli("push", "back", f"oci:{tmp_path}/back:x")
+        assert top_of(tmp_path / "back") == manifest["digest"]
+    assert "engine to engine" in near.cli("push", "--exact", NAME, check=False).stderr
+
+
+@pytest.mark.parametrize(
+    ("stored", "sent", "asked"),
+    [
+        (len(GZIP), bytes(len(GZIP)), True),
+        (len(GZIP), gzip.compress(b"other"), True),
+        (len(GZIP), GZIP[:-1], True),
+        (len(GZIP) - 1, GZIP, True),
+        (1 << 62, b"", False),
+        (-1, b"", False),
+    ],
+)
+def test_compressed_bytes_that_are_others(
+    pair: tuple[Engine, Engine], stored: int, sent: bytes, asked: bool
+) -> None:
+    """The tar is asked for in their place; more than was said is the end; nonsense is not asked."""
+    _, far = pair
+    identity = {"came": [claim(stored=stored, compressor="")]}
+    with talking(far.socket, "receive?name=x&exact=1") as peer:
+        peer.send(b"O", offer_of(PLAIN, identity=identity))
+        if asked:
+            assert peer.asked()["what"] == "blob"
+            peer.send(b"D", sent)
+            peer.send(b"E")
+        if len(sent) > stored > 0:
+            assert "more comes" in peer.failure()
+            return
+        assert peer.asked()["what"] == "all"
+        peer.send(b"D", frame_of(PLAIN))
+        peer.send(b"E")
+        assert peer.receive()[0] == b"Z"
+    assert "nothing wrong" in far.cli("system", "fsck", "--deep").stdout
+    assert [*(far.data_root / "content/ingest").iterdir()] == []
+
+
+def test_among_layers_that_are_asked_for_ahead(pair: tuple[Engine, Engine]) -> None:
+    """Answers keep the order of the questions: none goes beyond one for compressed bytes."""
+    _, far = pair
+    small = [tar_of({f"f{at}": b"x"}) for at in range(2)]
+    kept = claim(compressor="", blob=str(Digest.of(OTHERS)), stored=len(OTHERS))
+    with talking(far.socket, "receive?name=x&exact=1") as peer:
+        offer = offer_of(small[0], PLAIN, small[1], identity={"came": [None, kept, None]})
+        peer.send(b"O", offer)
+        for layer, what, data in (
+            (0, "all", frame_of(small[0])),
+            (1, "blob", OTHERS),
+            (2, "all", frame_of(small[1])),
+        ):
+            assert peer.asked() == {"layer": layer, "what": what}
+            peer.send(b"D", data)
+            peer.send(b"E")
+        assert peer.receive()[0] == b"Z"
+    blobs = far.data_root / "content/blobs/sha256"
+    assert (blobs / Digest.of(OTHERS).hex).read_bytes() == OTHERS
+
+
 def _compression(engine: Engine) -> str:
     """Return what the engine's database says of its only layer."""
     with sqlite3.connect(f"file:{engine.data_root}/boxwood.db?mode=ro", uri=True) as database:

@@ -68,10 +68,10 @@ async def store_send(call: Call) -> None:
 
 
 async def store_receive(call: Call) -> None:
-    """``POST /boxwood/store/receive?name=``: take an image from another Boxwood, likewise"""
+    """``POST /boxwood/store/receive?name=&exact=``: take an image from another Boxwood, likewise"""
     name = call.text("name")
     call.admit.typed(None, name)
-    await call.engine.images.peers.receive(name, call.request.upgrade())
+    await call.engine.images.peers.receive(name, call.request.upgrade(), exact=call.flag("exact"))
 
 
 ROUTES = (

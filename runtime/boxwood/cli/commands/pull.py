@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 def run(ctx: Context, values: Values, args: list[str]) -> int:
     """Fetch, and print the name that was fetched, unless the engine knows it better."""
     if (other := transfer.split(args)) is not None:
-        return transfer.pull(ctx, *other, quiet=values["quiet"])
+        return transfer.pull(ctx, *other, quiet=values["quiet"], exact=values["exact"])
+    if values["exact"]:
+        raise CliError(f"{ctx.name} --exact: is for images that go from engine to engine")
     if len(args) > 1:
         schemes = ", ".join(transfer.SCHEMES)
         raise CliError(f"{args[1]}: no engine: it begins with one of {schemes}")
@@ -46,6 +48,7 @@ COMMAND = Command(
     "[OPTIONS] [ENGINE] NAME[:TAG|@DIGEST]|SCHEME:SOURCE",
     (
         Flag("all-tags", "bool", "Fetch every tag of the repository", "a"),
+        Flag("exact", "bool", "Between engines, bring compressed layers byte for byte"),
         Flag("disable-content-trust", "bool", "Does nothing", default=True, hidden=True),
         Flag("name", "string", "Call the image so here"),
         Flag("platform", "string", "Fetch this platform's variant (OS[/ARCH[/VARIANT]])"),

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 def run(ctx: Context, values: Values, args: list[str]) -> int:
     """Send, showing progress; quietly, the name that was sent."""
     if (other := transfer.split(args)) is not None:
-        return transfer.push(ctx, *other, quiet=values["quiet"])
+        return transfer.push(ctx, *other, quiet=values["quiet"], exact=values["exact"])
+    if values["exact"]:
+        raise CliError(f"{ctx.name} --exact: is for images that go from engine to engine")
     to = absolute(args[1]) if len(args) > 1 else ""
     if to and not scheme_of(to):
         raise CliError(
@@ -52,6 +54,7 @@ COMMAND = Command(
     (
         Flag("all-tags", "bool", "Send every tag of the repository", "a"),
         Flag("compression", "string", "Compress new layers so (gzip or zstd, with :LEVEL)"),
+        Flag("exact", "bool", "Between engines, bring compressed layers byte for byte"),
         Flag("disable-content-trust", "bool", "Does nothing", default=True, hidden=True),
         Flag("platform", "string", "Send only this platform's variant (OS[/ARCH[/VARIANT]])"),
         Flag("quiet", "bool", "Show no progress", "q"),

@@ -59,7 +59,8 @@ class Ask(msgspec.Struct, frozen=True):
     """What is wanted of one layer, counted from the lowest.
 
     ``list``: the list of its chunks; ``all``: its tar; ``some``: the chunks whose bits, which
-    follow as a stream, are set. The last two come as one zstd frame.
+    follow as a stream, are set. The last two come as one zstd frame. ``blob``: the compressed
+    bytes that it came as, as they are.
     """
 
     layer: int

@@ -46,7 +46,8 @@ class Identity(msgspec.Struct, frozen=True):
     Attributes:
         names: canonical, each with a digest and no tag.
         documents: the manifests and indexes that they stand for.
-        came: for each layer what it came as; None: it is not known, or that is its tar.
+        came: for each layer what it came as; None: it is not known, or that is its tar. One
+            without a compressor cannot be made again, but is kept, and can be asked for.
     """
 
     names: list[str] = []
@@ -83,7 +84,7 @@ def _documents(service: ImagesService, image: Image, name: str) -> dict[Digest, 
 
 
 def _claim(layer: Layer) -> Claim | None:
-    if layer.compression and layer.compressor and layer.blob:
+    if layer.compression and layer.blob and (layer.compressor or layer.kept):
         return Claim(
             blob=layer.blob,
             stored=layer.stored,

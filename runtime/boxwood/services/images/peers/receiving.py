@@ -35,6 +35,7 @@ from boxwood.model.digest import Digest, chain_ids
 from boxwood.model.image import LAYER_LIMIT, Image, ImageConfig
 from boxwood.model.wire import encode, replace
 from boxwood.services.images.downloads import is_wrong
+from boxwood.services.images.peers import exact
 from boxwood.services.images.peers.channel import (
     ASK,
     DONE,
@@ -55,7 +56,7 @@ from boxwood.store.piping import opened
 if TYPE_CHECKING:
     from boxwood.model.reference import Reference
     from boxwood.services.images.service import ImagesService
-    from boxwood.store.blobs import Layer
+    from boxwood.store.blobs import Claim, Layer
     from boxwood.store.layers import Unpacked
 
 log = logging.getLogger(__name__)
@@ -71,8 +72,13 @@ LIST_LIMIT = 32 << 20
 class Receive:
     """One image on its way here."""
 
-    def __init__(self, service: ImagesService, channel: Channel, name: Reference | None) -> None:
+    def __init__(
+        self, service: ImagesService, channel: Channel, name: Reference | None, *, blobs: bool
+    ) -> None:
+        """``blobs``: compressed bytes are wanted of layers that nobody can compress so again."""
         self._service, self._channel, self._name = service, channel, name
+        self._exact = blobs
+        self._came: list[Claim | None] = []
         self._layers = service.layers
         self._lists = service.layers.blobs.chunks
         self._partial = service.content.root / "partial"
@@ -122,6 +128,7 @@ class Receive:
             names, documents = taken(service, Digest.of(document), len(chains), offer.identity)
             if self._name is not None:
                 names.append(self._name)
+            self._came = offer.identity.came
             for wanted in self._wanted:
                 await self._layer(wanted)
             fault("receive.unpacked")
@@ -193,6 +200,17 @@ class Receive:
 
     async def _fetch(self, wanted: Wanted, partial: int, path: Path) -> None:
         """Get what is missing of a layer and unpack it; what came stays for the next try."""
+        if (claim := self._compressed(wanted)) is not None:
+            try:
+                await self._ask(wanted, "blob")
+                await exact.unpack(
+                    self._service, wanted, claim, lambda size: self._coming(wanted, size, size)
+                )
+                return
+            except BoxwoodError as error:
+                if self._channel.broken or not is_wrong(error):
+                    raise
+                log.info("receive layer %s: its tar is asked for: %s", wanted.diff_id, error)
         bases = alike(self._service, self._name, wanted.index, wanted.parent, wanted.size)
 
         async def difference() -> None:
@@ -256,10 +274,16 @@ class Receive:
         before = (other.diff_id for other in self._wanted[: wanted.index])
         return (
             wanted.diff_id not in before
+            and self._compressed(wanted) is None
             and self._twin(wanted) is None
             and not self._path(wanted).exists()
             and not alike(self._service, self._name, wanted.index, wanted.parent, wanted.size)
         )
+
+    def _compressed(self, wanted: Wanted) -> Claim | None:
+        """Return what the layer came as, where its compressed bytes are to be asked for."""
+        came = self._came[wanted.index] if wanted.index < len(self._came) else None
+        return came if self._exact and exact.asked_for(came, wanted) else None
 
     def _path(self, wanted: Wanted) -> Path:
         return self._partial / f"tar-{Digest.parse(wanted.diff_id).hex}"
@@ -343,9 +367,11 @@ class Receive:
                 raise failed[0] from None
             raise
 
-    async def _coming(self, wanted: Wanted, size: int) -> AsyncGenerator[bytes, None]:
+    async def _coming(
+        self, wanted: Wanted, size: int, limit: int = 0
+    ) -> AsyncGenerator[bytes, None]:
         count = 0
-        async for piece in self._channel.stream(most(size)):
+        async for piece in self._channel.stream(limit or most(size)):
             count += len(piece)
             await self._say("Downloading", wanted, count)
             yield piece

@@ -73,6 +73,10 @@ class Send:
                     bits = stack.enter_context(lists.scratch())
                     await to_fd(self._channel.stream(BITS_LIMIT), bits)
                     await self._tar(layer, [fd, bits])
+                case "blob":
+                    blobs = self._service.layers.blobs
+                    fd, _ = await stack.enter_async_context(blobs.open_blob(layer))
+                    await self._channel.send_stream(_pieces(fd))
                 case _:
                     raise InvalidArgument(f"store: {ask.what[:20]!r}: no such question")
 

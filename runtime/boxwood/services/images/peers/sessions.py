@@ -40,8 +40,10 @@ class Peers:
         async with self._session(upgrade) as channel:
             await Send(self._service, image, channel).run()
 
-    async def receive(self, name: str, upgrade: Upgrade) -> None:
+    async def receive(self, name: str, upgrade: Upgrade, *, exact: bool = False) -> None:
         """Take an image from there, and call it ``name``, if that is not empty.
+
+        ``exact``: the compressed bytes of layers come that cannot be made again of their tars.
 
         Raises, before the connection is taken over:
             InvalidArgument: no name for an image.
@@ -51,7 +53,7 @@ class Peers:
         if reference is not None:
             self._check(reference)
         async with self._session(upgrade) as channel:
-            await Receive(self._service, channel, reference).run()
+            await Receive(self._service, channel, reference, blobs=exact).run()
 
     def _check(self, name: Reference) -> None:
         if name.digest is not None:
