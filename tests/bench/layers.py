@@ -376,7 +376,7 @@ def growth_cases(grounds: Grounds, where: str) -> list[frame.Case]:
     for word, measure in (
         ("unpack", apply_ours(grounds, "plain")),
         ("compare", diff_ours(grounds)),
-        ("snapshot", diff_ours(grounds, known=True)),
+        ("recorded", diff_ours(grounds, known=True)),
         ("tar", diff_ours(grounds, whole=True)),
     ):
         scenario = frame.Scenario(

@@ -12,7 +12,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -292,9 +292,10 @@ class StorageDriver(abc.ABC):
             else:
                 new = await stack.enter_async_context(self.opened(key))
             record = self.copy_record(key) if old and branch is None else None
-            if record is not None and record.exists():
-                old.append(os.open(record, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC))
-                stack.callback(os.close, old[-1])
+            if record is not None:
+                with suppress(FileNotFoundError):
+                    old.append(os.open(record, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC))
+                    stack.callback(os.close, old[-1])
             found = await self.offload("diff_layer", arguments, [sink, new, *old])
         return msgspec.convert(found, Diffed)
 
