@@ -26,6 +26,7 @@ PROJECT = {
             "ports": ["127.0.0.1::80"],
             "networks": {"front": {"aliases": ["www"]}, "back": {}},
             "depends_on": ["store"],
+            "volumes": ["/kept"],
             "healthcheck": {
                 "test": ["CMD", "wget", "-qO-", "http://127.0.0.1/"],
                 "interval": "1s",
@@ -90,6 +91,12 @@ def test_a_project(project: Project, clean_engine: Engine) -> None:
     assert project("run", "--rm", "store", "echo", "once").stdout == "once\n"
     project("restart", "-t", "1", "store")
     assert project("exec", "-T", "web", "nc", "store", "6379").stdout == "kept\n"
+    before = project("ps", "-q", "web").stdout
+    project("exec", "-T", "web", "sh", "-c", "echo mine > /kept/file")
+    project("up", "-d", "-t", "1", "--no-deps", "--force-recreate", "web")
+    assert project("ps", "-q", "web").stdout not in ("", before)
+    kept = project("exec", "-T", "web", "cat", "/kept/file").stdout
+    assert kept == "mine\n", "a container made anew takes the volumes without a name along"
     project("down", "-v", "-t", "1")
     assert clean_engine.docker("ps", "-aq").stdout == ""
     names = clean_engine.docker("network", "ls", "--format", "{{.Name}}").stdout.split()

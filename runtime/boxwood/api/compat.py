@@ -88,9 +88,13 @@ def _virtual_size(image: Object) -> None:
     image["VirtualSize"] = image["Size"]
 
 
-def _parent_config(image: Object) -> None:
+def _parent(image: Object) -> None:
     image["Container"] = ""
-    image["ContainerConfig"] = dict(_EMPTY_CONFIG)
+
+
+def _parent_config(image: Object) -> None:
+    volumes = (image.get("Config") or {}).get("Volumes")
+    image["ContainerConfig"] = {**_EMPTY_CONFIG, "Volumes": volumes}
 
 
 def _image_config(image: Object) -> None:
@@ -129,7 +133,10 @@ TABLE: tuple[Legacy, ...] = (
     Legacy("container", 45, _alias_names, "aliases have the short id and the host name"),
     Legacy("container", 52, _container_mac, "Config.MacAddress"),
     Legacy("image", 52, _image_config, "Config has its empty fields"),
-    Legacy("image", 45, _parent_config, "Container and ContainerConfig of the builder"),
+    Legacy("image", 45, _parent, "Container of the builder"),
+    # Docker leaves it out from 1.45 on, and Compose 1.29 (Debian 12's), which asks for the newest
+    # version there is, then cannot make a container anew: KeyError.
+    Legacy("image", 52, _parent_config, "ContainerConfig, of which Compose reads the volumes"),
     Legacy("image", 44, _virtual_size, "VirtualSize, equal to Size"),
     Legacy("image", 44, _image_created, "a missing Created is the zero time"),
     Legacy("image summary", 51, _no_count, "Containers was never counted"),
