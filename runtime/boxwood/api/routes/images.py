@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -74,20 +75,39 @@ async def create(call: Call) -> Response | None:
         return None
     if not source:
         raise InvalidArgument("create image: one of fromImage and fromSrc is needed")
-    if source != "-":
-        raise Unsupported(f"import: {source}: only an archive in the request (fromSrc=-) is taken")
     progress = Progress(call.request)
     async with progress:
-        await call.engine.images.import_(
-            call.request.body,
-            call.text("repo"),
-            call.text("tag"),
-            call.text("message"),
-            tuple(call.request.query.get("changes", ())),
-            call.text("platform"),
-            progress.emit,
-        )
+        if source == "-":
+            await _import(call, call.request.body, source, progress)
+        else:
+            async with aclosing(_downloaded(call, source, progress)) as body:
+                await _import(call, body, source, progress)
     return None
+
+
+async def _import(call: Call, body: AsyncIterator[bytes], source: str, progress: Progress) -> None:
+    await call.engine.images.import_(
+        body,
+        call.text("repo"),
+        call.text("tag"),
+        call.text("message"),
+        tuple(call.request.query.get("changes", ())),
+        call.text("platform"),
+        progress.emit,
+        source,
+    )
+
+
+async def _downloaded(call: Call, source: str, progress: Progress) -> AsyncGenerator[bytes, None]:
+    """Yield what a web server sends."""
+    from boxwood.services.images import fetching  # what it needs takes 2 MB
+
+    url = fetching.address(source)
+    call.admit.further("image.transport", url)
+    progress.emit({"status": f"Downloading from {url}"})
+    async with aclosing(fetching.fetched(url)) as pieces:
+        async for piece in pieces:
+            yield piece
 
 
 async def pull(call: Call) -> None:
