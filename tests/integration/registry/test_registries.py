@@ -218,6 +218,7 @@ def test_a_platform_that_it_is_or_is_not(house: Engine, registry: Registry, tmp_
     every = house.cli("push", "-a", "--platform", "linux/arm64", repository, check=False)
     assert (every.returncode, "does not match" in every.stderr) == (1, True)
     house.cli("push", "-a", "--platform", "amd64", repository)
+    house.cli("save", "-o", f"{tmp_path}/every", "--platform", "linux/amd64", repository)
 
 
 def test_run_pulls_what_is_missing(house: Engine, registry: Registry) -> None:

@@ -146,9 +146,7 @@ async def push(call: Call) -> None:
     """``POST /images/{name}/push``; ours: ``destination`` (with its scheme), ``compression``."""
     login = registries.login_of(call)
     name, tag, to = call.params["name"], call.text("tag"), call.text("destination")
-    of_all = [] if tag else call.engine.images.list({"reference": (name,)}, all=True)
-    for ref in [f"{name}:{tag}"] if tag else [image.id for image in of_all]:
-        _check_platform(call, ref)
+    _check_platform(call, f"{name}:{tag}" if tag else name, every=not tag)
     asked = call.text("compression")
     compression = Compression.parse(asked) if asked else None
     shipping = call.engine.images.shipping
@@ -177,16 +175,16 @@ async def save(call: Call) -> None:
     name = call.params.get("name")
     refs = [name] if name else call.request.query.get("names", [])
     for ref in refs:
-        _check_platform(call, ref)
+        _check_platform(call, ref, every=True)
     async with aclosing(call.engine.images.save(refs)) as source:
         await call.pour(source, "application/x-tar")
 
 
-def _check_platform(call: Call, ref: str) -> None:
+def _check_platform(call: Call, ref: str, *, every: bool = False) -> None:
     """Have an image be for the platform that is asked for, if one is; raises NotFound."""
     text = call.text("platform")
     if text and text != "null":
-        call.engine.images.check_platform(ref, Platform.decode(text))
+        call.engine.images.check_platform(ref, Platform.decode(text), every=every)
 
 
 ROUTES = (

@@ -124,20 +124,23 @@ class ImagesService:
         """Return an image by id, name or prefix of an id; NotFound ``No such image: X``."""
         return self.catalog.get(ref)
 
-    def check_platform(self, ref: str, wanted: Platform) -> None:
+    def check_platform(self, ref: str, wanted: Platform, *, every: bool = False) -> None:
         """Have an image be one for a platform: each that is here is for one alone.
+
+        ``every``: a name without a tag stands for all tags of the repository.
 
         Raises:
             NotFound: no such image, or it is for another platform.
         """
-        image = self.get(ref)
-        config = image.config
-        found = Platform(os=config.os, architecture=config.architecture, variant=config.variant)
-        if wanted.rank(found) is None:
-            raise NotFound(
-                f"image with reference {ref} was found but its platform ({found}) does not match "
-                f"the specified platform ({wanted})"
-            )
+        images = self.list({"reference": (ref,)}, all=True) if every else []
+        for image in images or [self.get(ref)]:
+            config = image.config
+            found = Platform(os=config.os, architecture=config.architecture, variant=config.variant)
+            if wanted.rank(found) is None:
+                raise NotFound(
+                    f"image with reference {ref} was found but its platform ({found}) does not "
+                    f"match the specified platform ({wanted})"
+                )
 
     def list(
         self, filters: Mapping[str, Sequence[str]] | None = None, *, all: bool = False
