@@ -26,6 +26,7 @@ for c in made runs held over nobody; do
   verb docker rename $c other$c
   verb docker rename other$c $c
   verb docker restart -t 0 $c
+  [ $c = over ] && docker wait over
   verb docker rm $c
   verb docker rm -f $c
   verb docker rm -f $c
