@@ -115,6 +115,10 @@ def test_pruning_images(full: Engine) -> None:
     assert "Total reclaimed space: " in out
     left = {name for image in full.api("GET", "/images/json").json() for name in image["RepoTags"]}
     assert left == {"busybox:latest", "made:one", "other:latest"}
+    for value in ("no", "f", "FALSE", ""):  # none of them means that images with names may go
+        answer = full.api("POST", f'/images/prune?filters={{"dangling":["{value}"]}}')
+        assert answer.status == 400
+        assert answer.json()["message"] == f"invalid filter 'dangling=[{value}]'"
     answer = full.api("POST", '/images/prune?filters={"dangling":["false"],"label":["which=two"]}')
     assert answer.json()["ImagesDeleted"] is None
     out = full.cli("image", "prune", "-a", "-f").stdout

@@ -11,12 +11,12 @@ from boxwood.api.shapes import containers as container_shapes
 from boxwood.api.shapes import volumes as volume_shapes
 from boxwood.errors import InvalidArgument
 from boxwood.model import times
+from boxwood.services.images.filters import truth
 
 if TYPE_CHECKING:
     from boxwood.api.call import Call
 
 KINDS = ("container", "image", "volume", "build-cache")
-_FALSE = frozenset(("0", "f", "false", "no"))
 
 
 async def usage(call: Call) -> Response:
@@ -79,7 +79,8 @@ async def _volumes(call: Call) -> list[dict[str, Any]]:
 async def prune_images(call: Call) -> Response:
     """``POST /images/prune``"""
     wanted = call.filters()
-    dangling = all(value.lower() not in _FALSE for value in wanted.pop("dangling", ()))
+    values = wanted.pop("dangling", ())
+    dangling = truth("dangling", values) if values else True
     removed, freed = call.engine.images.prune(wanted, dangling=dangling)
     return json_response({"ImagesDeleted": removed or None, "SpaceReclaimed": freed})
 

@@ -39,6 +39,18 @@ def matching(
     return found
 
 
+def truth(key: str, values: Sequence[str]) -> bool:
+    """Return what a filter that is true or false says.
+
+    Raises:
+        InvalidArgument: it says neither, or both.
+    """
+    said = {value in _TRUE for value in values if value in (*_TRUE, *_FALSE)}
+    if len(said) != 1:
+        raise InvalidArgument(f"invalid filter '{key}=[{' '.join(values)}]'")
+    return said.pop()
+
+
 def created_seconds(image: Image) -> float:
     """Return when the image was built, seconds since the epoch; 0 when it does not say."""
     return seconds_of(image.created)
@@ -64,10 +76,8 @@ def _until(images: list[Image], values: Sequence[str], find: Find) -> list[Image
 
 def _dangling(images: list[Image], values: Sequence[str], find: Find) -> list[Image]:
     del find
-    wanted = {value in _TRUE for value in values if value in (*_TRUE, *_FALSE)}
-    if len(wanted) != 1:
-        raise InvalidArgument(f"invalid filter 'dangling=[{' '.join(values)}]'")
-    return [image for image in images if (not image.tags and not image.digests) in wanted]
+    wanted = truth("dangling", values)
+    return [image for image in images if (not image.tags and not image.digests) is wanted]
 
 
 def _has_label(image: Image, value: str) -> bool:

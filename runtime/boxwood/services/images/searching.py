@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from boxwood.errors import InvalidArgument
 from boxwood.model.reference import DEFAULT_DOMAIN, LEGACY_DOMAIN
+from boxwood.services.images.filters import truth
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -76,8 +77,4 @@ def _wanted(filters: Mapping[str, Sequence[str]]) -> tuple[bool | None, bool, in
 
 
 def _truth(key: str, texts: Sequence[str]) -> bool | None:
-    if not texts:
-        return None
-    if len(texts) != 1 or texts[0] not in ("true", "false", "1", "0"):
-        raise InvalidArgument(f"invalid filter '{key}={list(texts)}'")
-    return texts[0] in ("true", "1")
+    return truth(key, texts) if texts else None
