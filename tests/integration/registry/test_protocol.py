@@ -12,6 +12,7 @@ import itertools
 import json
 import re
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 from urllib.parse import parse_qs
@@ -22,6 +23,7 @@ from boxwood.drivers.registry import Credentials, Session
 from boxwood.errors import (
     BoxwoodError,
     DataLoss,
+    DeadlineExceeded,
     InvalidArgument,
     Unauthenticated,
     Unavailable,
@@ -453,6 +455,29 @@ def test_busy_for_ever(registry: Scripted) -> None:
 def got_quickly(registry: Scripted) -> bytes:
     """Fetch the blob with waits of next to nothing."""
     return converse(lambda it: fetched(it, name(registry), blob()), waits="longest=0.01")
+
+
+def test_silence(registry: Scripted) -> None:
+    """A body that stops coming is given up, long before whoever sends it goes away."""
+    over = threading.Event()
+
+    def script(handler: Handler) -> bool:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(LAYER)))
+        handler.end_headers()
+        handler.wfile.write(LAYER[:100])
+        over.wait(20)
+        handler.close_connection = True
+        return True
+
+    registry.script = script
+    try:
+        with pytest.raises(DeadlineExceeded):
+            converse(
+                lambda it: fetched(it, name(registry), blob()), waits="stall=0.2,head=0.2,pause=0"
+            )
+    finally:
+        over.set()
 
 
 # Pushing
