@@ -11,10 +11,11 @@ from typing import Any
 
 import msgspec
 
-from boxwood.errors import InvalidArgument
+from boxwood.errors import InvalidArgument, NotFound
 from boxwood.model.config import ContainerConfig
 from boxwood.model.descriptor import DOCUMENT_LIMIT
 from boxwood.model.digest import Digest, chain_ids
+from boxwood.model.platform import Platform
 from boxwood.model.wire import Wire
 
 LAYER_LIMIT = 499
@@ -151,3 +152,22 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     def created(self) -> str:
         """When it was built, RFC 3339, may be empty."""
         return self.config.created
+
+    def check_platform(self, ref: str, wanted: Platform) -> None:
+        """Have it be one for a platform; one that names no architecture is for any.
+
+        Args:
+            ref: what it was asked for by.
+
+        Raises:
+            NotFound: in Docker's words; its client goes and pulls the one that is wanted.
+        """
+        config = self.config
+        found = Platform(
+            os=config.os or "linux", architecture=config.architecture, variant=config.variant
+        ).normal()
+        if found.architecture and wanted.rank(found) is None:
+            raise NotFound(
+                f"image with reference {ref} was found but its platform ({found}) does not match "
+                f"the specified platform ({wanted})"
+            )

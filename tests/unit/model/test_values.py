@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boxwood.errors import InvalidArgument
+from boxwood.errors import InvalidArgument, NotFound
 from boxwood.model.digest import Digest, chain_id, chain_ids
-from boxwood.model.image import ImageConfig
+from boxwood.model.image import Image, ImageConfig
 from boxwood.model.platform import Platform
 from boxwood.model.wire import encode
 
@@ -123,3 +123,15 @@ def test_any_document_parses_or_is_refused(document: dict[str, object]) -> None:
         ImageConfig.parse(json.dumps(document).encode())
     except InvalidArgument:
         return
+
+
+@pytest.mark.parametrize("config", [ImageConfig(), ImageConfig(os="linux", architecture="amd64")])
+def test_an_image_of_no_architecture_is_for_any(config: ImageConfig) -> None:
+    image = Image(id="sha256:1", document=b"{}", config=config)
+    image.check_platform("x", Platform.parse("linux/amd64"))
+    wanted = Platform.parse("linux/arm64")
+    if not config.architecture:
+        image.check_platform("x", wanted)
+        return
+    with pytest.raises(NotFound, match=r"x was found but its platform \(linux/amd64\)"):
+        image.check_platform("x", wanted)

@@ -57,7 +57,8 @@ class Creator:
         wanted = self._reserve(name, key)
         try:
             image = context.images.get(request.config.image)
-            _check_platform(request.config.image, image, platform)
+            if platform:
+                image.check_platform(request.config.image, Platform.parse(platform))
             merge.check_host(request.config, request.host_config)
             config = merge.merge(request.config, image.config.config)
             merge.check_config(config)
@@ -296,26 +297,6 @@ class Creator:
                 await self._context.volumes.remove(name)
             except BoxwoodError as error:
                 log.error("create: undo: volume %s: %s", name, error)
-
-
-def _check_platform(ref: str, image: Image, wanted: str) -> None:
-    """Refuse an image of another platform than was asked for.
-
-    Raises:
-        InvalidArgument: it is no platform.
-        NotFound: in Docker's words; its client goes and pulls the one that is wanted.
-    """
-    if not wanted:
-        return
-    asked, config = Platform.parse(wanted), image.config
-    found = Platform(
-        os=config.os or "linux", architecture=config.architecture, variant=config.variant
-    ).normal()
-    if found.architecture and asked.rank(found) is None:
-        raise NotFound(
-            f"image with reference {ref} was found but its platform ({found}) does not match the "
-            f"specified platform ({asked})"
-        )
 
 
 def _cgroupns(spec: object) -> str:

@@ -19,7 +19,7 @@ from collections.abc import (
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from boxwood.errors import InvalidArgument, NotFound
+from boxwood.errors import InvalidArgument
 from boxwood.model.digest import Digest
 from boxwood.model.image import Image
 from boxwood.model.platform import Platform
@@ -134,13 +134,7 @@ class ImagesService:
         """
         images = self.list({"reference": (ref,)}, all=True) if every else []
         for image in images or [self.get(ref)]:
-            config = image.config
-            found = Platform(os=config.os, architecture=config.architecture, variant=config.variant)
-            if wanted.rank(found) is None:
-                raise NotFound(
-                    f"image with reference {ref} was found but its platform ({found}) does not "
-                    f"match the specified platform ({wanted})"
-                )
+            image.check_platform(ref, wanted)
 
     def list(
         self, filters: Mapping[str, Sequence[str]] | None = None, *, all: bool = False
