@@ -41,9 +41,9 @@ class Footprint:
             "data directories": _entries(engine.data_root / "containers"),
             "snapshots": _entries(engine.data_root / "storage" / "overlay" / "active"),
             "trash": _entries(engine.data_root / "storage" / "overlay" / "trash"),
+            # Of its own folders: one that was started anew has what others have mounted meanwhile.
             "mounts in the daemon": sum(
-                not _is_foreign(line, engine)
-                for line in (process / "mountinfo").read_text().splitlines()
+                _is_ours(line, engine) for line in (process / "mountinfo").read_text().splitlines()
             ),
         } | _kinds(process)
         found = leaks.look().found
@@ -69,8 +69,12 @@ class Footprint:
 
 def _is_foreign(line: str, engine: Engine) -> bool:
     """Whether a mount is of another engine under test on this machine."""
-    ours = engine.data_root.name, engine.exec_root.name
-    return PREFIX in line and not any(name in line for name in ours)
+    return PREFIX in line and not _is_ours(line, engine)
+
+
+def _is_ours(line: str, engine: Engine) -> bool:
+    """Whether a mount is in the engine's folders."""
+    return any(name in line for name in (engine.data_root.name, engine.exec_root.name))
 
 
 def _entries(folder: Path) -> int:
