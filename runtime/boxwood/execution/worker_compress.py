@@ -23,8 +23,8 @@ from isal import isal_zlib
 from boxwood.errors import BoxwoodError, InvalidArgument
 from boxwood.execution.worker_decompress import CHUNK, Digester, hasher_for
 
-GZIP_LEVEL = 1
-"""Of isal: its smallest above 0, within 3 % of its best at twice the speed."""
+GZIP_LEVEL = 3
+"""Of isal: its best, 3 % smaller than 1 for half as much time again: a layer is compressed once."""
 ZSTD_LEVEL = 3
 """The library's default, and what others write layers with."""
 SAMPLE = 256 << 10
@@ -145,7 +145,7 @@ def _candidates(compression: str, stored: bytes) -> Iterator[str]:
         header = _gzip_header(stored)
         # What isal makes depends on the pieces it is given, so only what we fed it is known.
         if header == _HEADER:
-            yield from (f"gzip:isal:{level}" for level in (GZIP_LEVEL, 2, 3, 0))
+            yield from (f"gzip:isal:{level}" for level in (GZIP_LEVEL, 1, 2, 0))
             # So do Go's and Java's libraries begin; zlib is in the latter, at its default level.
             yield f"gzip:zlib:6:{header.hex()}"
         elif header and header[4:8] != _GO_TIME:
