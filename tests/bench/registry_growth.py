@@ -129,7 +129,7 @@ def _grown_cases(
 
     def case(word: str, subject: str, measure: Callable[[], Awaitable[float]]) -> frame.Case:
         title = f"{word}: {image.number} {image.what}"
-        return frame.Case(frame.Scenario(f"grow-{word}-{image.name}", title), subject, measure)
+        return frame.Case(frame.Scenario(f"growth-{word}-{image.name}", title), subject, measure)
 
     return [
         case("pull", OURS, pull), case("pull", FLOOR, unpack), case("pull", DIGESTS, digest),
