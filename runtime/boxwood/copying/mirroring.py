@@ -123,8 +123,10 @@ class Mirror:
             top = await chosen(here, top, platform)
         if await _digest(there) == top.digest:
             return False, Digest.parse(top.digest)
-        if not self._choice.dry:
-            await Copy(here, there, whole=platform is None, platform=platform, say=_quiet).run()
+        if not self._choice.dry:  # the tag may have moved since
+            top = await Copy(
+                here, there, whole=platform is None, platform=platform, say=_quiet
+            ).run()
         return True, Digest.parse(top.digest)
 
     async def _attached(self, digest: Digest, known: set[str]) -> None:
