@@ -18,6 +18,7 @@ from docker.models.containers import Container
 from tests.support.dockerd import Dockerd
 from tests.support.engine import ALONE, Engine, Server, running
 from tests.support.needs import until
+from tests.support.tars import tar_of
 
 pytestmark = [
     pytest.mark.root,
@@ -55,17 +56,6 @@ def sleeper(client: docker.DockerClient, name: str = "sleeper", **more: object) 
     )
     assert isinstance(found, Container)
     return found
-
-
-def tarred(files: dict[str, bytes]) -> bytes:
-    """An archive with these files."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return buffer.getvalue()
 
 
 def test_version_is_negotiated(client: docker.DockerClient) -> None:
@@ -260,7 +250,7 @@ def test_images(client: docker.DockerClient) -> None:
 
 def test_import(client: docker.DockerClient) -> None:
     """An image from a tar that is sent along."""
-    client.api.import_image_from_data(tarred({"hello": b"hi"}), repository="imported", tag="1")
+    client.api.import_image_from_data(tar_of({"hello": b"hi"}), repository="imported", tag="1")
     assert client.images.get("imported:1").attrs["Os"] == "linux"
     client.images.remove("imported:1")
 
@@ -433,7 +423,7 @@ def test_images_are_loaded(client: docker.DockerClient) -> None:
 
 def saved(name: str) -> bytes:
     """What `docker save` writes of an image with one small layer."""
-    layer = tarred({"hello": b"hi"})
+    layer = tar_of({"hello": b"hi"})
     config = json.dumps(
         {
             "architecture": "amd64",
@@ -449,7 +439,7 @@ def saved(name: str) -> bytes:
     ).encode()
     entry = {"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}
     manifest = json.dumps([entry]).encode()
-    return tarred({"config.json": config, "layer.tar": layer, "manifest.json": manifest})
+    return tar_of({"config.json": config, "layer.tar": layer, "manifest.json": manifest})
 
 
 def test_volumes_are_found(client: docker.DockerClient) -> None:
@@ -570,7 +560,7 @@ def test_endpoints_of_a_create(networked: docker.DockerClient) -> None:
 def test_copies_in_and_out(client: docker.DockerClient) -> None:
     """put_archive and get_archive, of a container that runs and of one that does not."""
     container = sleeper(client)
-    assert container.put_archive("/tmp", tarred({"a/b": b"inside"})) is True
+    assert container.put_archive("/tmp", tar_of({"a/b": b"inside"})) is True
     for stopped in (False, True):
         if stopped:
             container.stop(timeout=0)
@@ -583,7 +573,7 @@ def test_copies_in_and_out(client: docker.DockerClient) -> None:
     with pytest.raises(docker.errors.NotFound, match="Could not find the file /no"):
         container.get_archive("/no")
     with pytest.raises(docker.errors.NotFound):
-        container.put_archive("/no", tarred({"x": b""}))
+        container.put_archive("/no", tar_of({"x": b""}))
 
 
 def test_changes_commit_save_load_export(client: docker.DockerClient) -> None:

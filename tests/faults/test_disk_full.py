@@ -18,6 +18,7 @@ from tests.support.engine import running
 from tests.support.http import Answer
 from tests.support.needs import need_root, until
 from tests.support.scripted import Scripted
+from tests.support.tars import tar_of
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(180)]
 
@@ -270,8 +271,6 @@ def test_load(small: SmallEngine, disk: SmallDisk, docker_archive: bytes) -> Non
 def docker_archive() -> bytes:
     """What `docker save` would write of a small image."""
     import hashlib
-    import io
-    import tarfile
 
     layer = busybox_tar().replace(b"root:x:0:0", b"root:z:0:0")
     diff_id = f"sha256:{hashlib.sha256(layer).hexdigest()}"
@@ -284,17 +283,8 @@ def docker_archive() -> bytes:
         }
     ).encode()
     manifest = [{"Config": "config.json", "RepoTags": ["loaded:1"], "Layers": ["layer.tar"]}]
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for name, data in (
-            ("config.json", config),
-            ("layer.tar", layer),
-            ("manifest.json", json.dumps(manifest).encode()),
-        ):
-            entry = tarfile.TarInfo(name)
-            entry.size = len(data)
-            archive.addfile(entry, io.BytesIO(data))
-    return buffer.getvalue()
+    listed = json.dumps(manifest).encode()
+    return tar_of({"config.json": config, "layer.tar": layer, "manifest.json": listed})
 
 
 def test_volume(small: SmallEngine, disk: SmallDisk) -> None:

@@ -171,16 +171,20 @@ def refer(registry: Scripted, tag: str, content: bytes, *, api: bool) -> None:
     manifest = bundle_manifest(content, subject=described(*signed))
     registry.put(f"bundle-{digest(content)[7:19]}", MANIFEST, manifest)
     entry = described(MANIFEST, manifest, artifactType=BUNDLE)
-    found = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]}
-    about = digest(signed[1])
+    list_referrer(registry, digest(signed[1]), entry, api=api)
+
+
+def list_referrer(registry: Scripted, about: str, entry: dict[str, Any], *, api: bool) -> None:
+    """Say that something is about a digest: by the API, or by the tag without it."""
+    found = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]}).encode()
     if not api:
-        registry.put(about.replace(":", "-"), INDEX, json.dumps(found).encode())
+        registry.put(about.replace(":", "-"), INDEX, found)
         return
 
     def script(handler: Handler) -> bool:
         if f"/referrers/{about}" not in handler.path:
             return False
-        handler.answer(200, json.dumps(found).encode(), Content_Type=INDEX)
+        handler.answer(200, found, Content_Type=INDEX)
         return True
 
     registry.script = script

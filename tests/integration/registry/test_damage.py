@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import io
 import json
 import lzma
-import random
 import re
 import subprocess
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +17,7 @@ import zstandard
 from boxwood.model.digest import Digest
 from tests.support.engine import Engine
 from tests.support.layouts import Layout
+from tests.support.tars import noise, tar_of
 
 pytestmark = pytest.mark.root
 
@@ -34,18 +32,8 @@ RAW = re.compile(r"[Ee]rror -?\d|isal|zlib|lzma|ZstdError|zstd decom|marker|Erro
 """Words of libraries and of Python."""
 
 
-def tar() -> bytes:
-    """A layer of one file, half of which does not compress."""
-    buffer = io.BytesIO()
-    data = random.Random(3).randbytes(200_000) + bytes(200_000)
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        member = tarfile.TarInfo("file")
-        member.size = len(data)
-        archive.addfile(member, io.BytesIO(data))
-    return buffer.getvalue()
-
-
-TAR = tar()
+TAR = tar_of({"file": noise(3, 200_000) + bytes(200_000)})
+"""A layer of one file, half of which does not compress."""
 
 
 def damaged(kind: str, how: str) -> bytes:
@@ -100,15 +88,8 @@ def test_load_of_a_damaged_layer_and_of_a_damaged_archive(
     ).encode()
     listed = [{"Config": "c.json", "RepoTags": ["damaged:1"], "Layers": ["l.tar"]}]
     path = tmp_path / "a.tar"
-    with tarfile.open(path, "w") as archive:
-        for name, data in (
-            ("l.tar", layer),
-            ("c.json", config),
-            ("manifest.json", json.dumps(listed).encode()),
-        ):
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
+    files = {"l.tar": layer, "c.json": config, "manifest.json": json.dumps(listed).encode()}
+    path.write_bytes(tar_of(files))
     text = failing(engine.cli("load", "-q", "-i", path, check=False))
     said(kind, how, text)
     assert Digest.of(TAR) in text

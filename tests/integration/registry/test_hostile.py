@@ -13,6 +13,7 @@ import pytest
 
 from tests.integration.tar.archives import archive, entry
 from tests.support.engine import Engine
+from tests.support.pulls import error_of, pull
 from tests.support.scripted import LAYER, MANIFEST, Handler, Scripted, described, digest
 
 pytestmark = pytest.mark.root
@@ -87,11 +88,7 @@ DOCUMENTS: dict[str, tuple[Callable[[Scripted], bytes], str]] = {
 
 def refused(house: Engine, name: str) -> str:
     """Pull, and return the one error."""
-    answer = house.api("POST", f"/images/create?fromImage={quote(name, safe='')}", timeout=60)
-    if answer.status != 200:
-        return answer.message
-    lines = [json.loads(line) for line in answer.body.splitlines()]
-    return str(next((line["error"] for line in lines if "error" in line), ""))
+    return error_of(pull(house, name))
 
 
 def files(house: Engine) -> set[str]:

@@ -7,6 +7,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -45,31 +46,44 @@ def test_a_mirror_of_the_hub(make_engine: Callable[..., Engine], registry: Scrip
     assert "registry-1.docker.io" in missing.message
 
 
+class Together:
+    """Counts requests that are under way; the first one waits until there are two."""
+
+    def __init__(self) -> None:
+        self.most = self._now = 0
+        self._lock, self._both = threading.Lock(), threading.Event()
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Be one of them."""
+        with self._lock:
+            self._now += 1
+            self.most = max(self.most, self._now)
+            if self._now == 2:
+                self._both.set()
+        self._both.wait(10)
+        yield
+        with self._lock:
+            self._now -= 1
+
+
 def test_how_many_at_once(make_engine: Callable[..., Engine], registry: Scripted) -> None:
     """max-concurrent-downloads layers are on their way together, never more."""
     house = make_engine("--max-concurrent-downloads", "2", busybox=False)
-    now, most, lock, both = 0, 0, threading.Lock(), threading.Event()
+    count = Together()
 
     def script(handler: Handler) -> bool:
-        nonlocal now, most
         if "/blobs/" not in handler.path or handler.path.endswith(config):
             return False
-        with lock:
-            now += 1
-            most = max(most, now)
-            if now == 2:
-                both.set()
-        both.wait(10)
-        handler.usual()
-        with lock:
-            now -= 1
+        with count.one():
+            handler.usual()
         return True
 
     config = next(key for key, blob in registry.blobs.items() if blob == registry.config)
     registry.script = script
     answer = house.api("POST", f"/images/create?fromImage={registry.address}/library/box&tag=1")
     assert b"Downloaded newer image" in answer.body
-    assert most == 2
+    assert count.most == 2
 
 
 def test_how_many_go_at_once(make_engine: Callable[..., Engine], registry: Scripted) -> None:
@@ -77,23 +91,15 @@ def test_how_many_go_at_once(make_engine: Callable[..., Engine], registry: Scrip
     house = make_engine("--max-concurrent-uploads", "2", busybox=False)
     answer = house.api("POST", f"/images/create?fromImage={registry.address}/library/box&tag=1")
     assert b"Downloaded newer image" in answer.body
-    now, most, lock, both = 0, 0, threading.Lock(), threading.Event()
+    count = Together()
 
     def script(handler: Handler) -> bool:
-        nonlocal now, most
         body = int(handler.headers.get("Content-Length", "0"))
         if handler.command not in ("PATCH", "PUT") or "/manifests/" in handler.path or not body:
             return False
-        with lock:
-            now += 1
-            most = max(most, now)
-            if now == 2:
-                both.set()
-        both.wait(10)
-        time.sleep(0.1)  # one more would be seen
-        handler.usual()
-        with lock:
-            now -= 1
+        with count.one():
+            time.sleep(0.1)  # one more would be seen
+            handler.usual()
         return True
 
     with Scripted(name="other/box").serving() as other:
@@ -102,7 +108,7 @@ def test_how_many_go_at_once(make_engine: Callable[..., Engine], registry: Scrip
         house.docker("tag", f"{registry.address}/library/box:1", f"{name}:1")
         house.docker("push", f"{name}:1")
         assert set(registry.layers) <= set(other.blobs.values())
-    assert most == 2
+    assert count.most == 2
 
 
 def test_attempts(make_engine: Callable[..., Engine], registry: Scripted, tmp_path: Path) -> None:

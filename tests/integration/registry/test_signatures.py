@@ -15,6 +15,7 @@ from tests.integration.tar.archives import archive, entry
 from tests.support.engine import Engine, running
 from tests.support.http import Answer
 from tests.support.needs import need_root
+from tests.support.pulls import pull
 from tests.support.registry import serving
 from tests.support.scripted import INDEX, MANIFEST, Handler, Scripted, described, digest
 from tests.support.signing import (
@@ -24,6 +25,7 @@ from tests.support.signing import (
     attach,
     bundle_manifest,
     enveloped,
+    list_referrer,
     payload,
     refer,
     signature_layer,
@@ -71,10 +73,6 @@ def serve() -> Iterator[Serve]:
             return stack.enter_context(Scripted(LAYER, name=name).serving())
 
         yield start
-
-
-def pull(house: Engine, name: str) -> Answer:
-    return house.api("POST", f"/images/create?fromImage={quote(name, safe='')}")
 
 
 def error_of(answer: Answer) -> str:
@@ -216,16 +214,7 @@ def test_among_the_referrers(house: Engine, serve: Serve, signers: dict[str, Sig
         subject=described(*registry.manifests["1"]),
     )
     registry.put("any", MANIFEST, manifest)
-    entries = [described(MANIFEST, manifest, artifactType=ARTIFACT)]
-    index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}
-
-    def script(handler: Handler) -> bool:
-        if f"/referrers/{signed}" not in handler.path:
-            return False
-        handler.answer(200, json.dumps(index).encode(), Content_Type=INDEX)
-        return True
-
-    registry.script = script
+    list_referrer(registry, signed, described(MANIFEST, manifest, artifactType=ARTIFACT), api=True)
     assert b"Downloaded newer image" in pull(house, registry.image).body
     house.docker("rmi", registry.image)
 

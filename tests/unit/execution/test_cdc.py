@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boxwood_ext import cdc
+from tests.support.tars import noise
 
 
 def gear() -> list[int]:
@@ -42,10 +43,6 @@ def slow_cuts(data: bytes, least: int, average: int, most: int) -> list[int]:
         start = min(end, len(data))
         found.append(start)
     return found
-
-
-def noise(seed: int, size: int) -> bytes:
-    return random.Random(seed).randbytes(size)
 
 
 SMALL: dict[str, Any] = {"least": 64, "average": 256, "most": 1024}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import random
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -18,11 +17,7 @@ from hypothesis import strategies as st
 from boxwood.errors import BoxwoodError, InvalidArgument, TooLarge
 from boxwood.execution import worker_chunks as jobs
 from boxwood_ext import cdc
-
-
-def noise(seed: int, size: int) -> bytes:
-    return random.Random(seed).randbytes(size)
-
+from tests.support.tars import noise
 
 # The jobs, on files
 
