@@ -8,9 +8,6 @@ that names the entry. After an error the tree is half made: the caller throws it
 from collections.abc import Sequence
 from typing import Literal, TypedDict
 
-IMPLIED_ROOM: int
-"""Bytes of all paths of `implied`; a layer with more of them has lacked them."""
-
 class Extracted(TypedDict):
     entries: int
     bytes: int

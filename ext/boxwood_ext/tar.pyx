@@ -6,7 +6,6 @@ import os
 
 from libc.errno cimport errno
 from libc.stdint cimport uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
 
 
 cdef extern from "tar/ring.h" nogil:
@@ -126,8 +125,9 @@ cdef _answer(int status, const bw_tar_result *result):
     }
 
 
-# Bytes of the paths of directories that no entry names: what an answer of a worker has room for.
-IMPLIED_ROOM = 32 << 10
+cdef enum:
+    # Bytes of the paths of directories that no entry names: what a worker's answer has room for.
+    IMPLIED_ROOM = 32 << 10
 
 
 cdef bw_tar_whiteouts _whiteouts(str name) except *:
@@ -194,6 +194,7 @@ def extract(
 ):
     cdef bw_tar_options options
     cdef bw_tar_result result
+    cdef char implied[IMPLIED_ROOM]
     cdef int status
     cdef bytes raw_prefix = os.fsencode(prefix)
     cdef Ring ring = source if isinstance(source, Ring) else None
@@ -216,21 +217,14 @@ def extract(
     options.prefix = <const char *>raw_prefix if raw_prefix else NULL
     options.max_entries = max_entries
     options.max_bytes = max_bytes
-    options.implied_room = IMPLIED_ROOM
-    options.implied = <char *>malloc(options.implied_room)
-    if options.implied == NULL:
-        raise MemoryError()
-    try:
-        with nogil:
-            status = bw_tar_extract(&options, &result)
-            if options.ring != NULL:
-                bw_ring_leave(options.ring)
-        answer = _answer(status, &result)
-        implied = <bytes>options.implied[:result.implied_size]
-        answer["implied"] = implied.split(b"\0")[:-1]
-        return answer
-    finally:
-        free(options.implied)
+    options.implied, options.implied_room = implied, IMPLIED_ROOM
+    with nogil:
+        status = bw_tar_extract(&options, &result)
+        if options.ring != NULL:
+            bw_ring_leave(options.ring)
+    answer = _answer(status, &result)
+    answer["implied"] = (<bytes>implied[:result.implied_size]).split(b"\0")[:-1]
+    return answer
 
 
 def adopt(int root_fd, int parent_fd, paths):

@@ -35,7 +35,7 @@ struct team {
     struct task tasks[WAITING]; /* a ring */
     unsigned first, waiting, idle, members;
     const struct walk *walk; /* the caller's */
-    bool listing, content, lost; /* lost: no memory to remember a name */
+    bool lost; /* no memory to remember a name */
     uint64_t compared;
     struct blob shared; /* of struct name */
 };
@@ -96,7 +96,7 @@ static void look_through(struct member *member, struct task task);
 static void remember(struct member *member, const struct stat *st, struct node *node,
                      bool changed) {
     struct name name = {{st->st_dev, st->st_ino}, node, changed};
-    if (member->team->listing || S_ISDIR(st->st_mode) || st->st_nlink < 2)
+    if (member->team->walk->listing || S_ISDIR(st->st_mode) || st->st_nlink < 2)
         return;
     if (reserve(member->walk, &member->shared, sizeof name) < 0) {
         member->lost = true;
@@ -111,7 +111,7 @@ static void remember(struct member *member, const struct stat *st, struct node *
 static void gather(struct member *member, int dir_fd, const char *name) {
     struct stat st;
     struct names names;
-    if (member->team->listing || fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+    if (member->team->walk->listing || fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
         return;
     remember(member, &st, NULL, true);
     if (!S_ISDIR(st.st_mode) || member->walk->depth == LEVELS)
@@ -236,8 +236,8 @@ static void *work(void *argument) {
     struct member member = {.team = team, .walk = walk};
     struct task task;
     if (walk) {
-        walk->listing = team->listing;
-        walk->content = team->content;
+        walk->listing = team->walk->listing;
+        walk->content = team->walk->content;
         walk->copied = team->walk->copied;
         walk->copied_count = team->walk->copied_count;
         walk->device = team->walk->device;
@@ -316,7 +316,6 @@ static unsigned processors(void) {
 
 int scout(struct walk *walk, int new_fd, int old_fd) {
     struct team team = {.lock = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER,
-                        .listing = walk->listing, .content = walk->content,
                         .walk = walk, .members = 1};
     pthread_t threads[THREADS];
     unsigned started = 0, wanted = processors();

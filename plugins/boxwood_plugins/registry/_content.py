@@ -8,7 +8,7 @@ import functools
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, aclosing, asynccontextmanager
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from boxwood.drivers.storage import as_boxwood_error
 from boxwood.errors import AlreadyExists, BoxwoodError, DataLoss, InvalidArgument, PermissionDenied
@@ -97,10 +97,15 @@ async def gather(source: Source, take: Callable[[bytes], object]) -> None:
             await in_thread(functools.partial(take, b"".join(held)))
     finally:
         if running is not None:
-            running.cancel()
-            await asyncio.wait([running])
-            if not running.cancelled():
-                running.exception()  # whoever waited for it has it
+            await dropped(running)
+
+
+async def dropped(task: asyncio.Future[Any]) -> None:
+    """End a task and wait for it; its error, if it has one, is told by others."""
+    task.cancel()
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.exception()
 
 
 class Sink:

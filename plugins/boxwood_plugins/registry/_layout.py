@@ -238,7 +238,7 @@ def referrers(place: Place, name: FileName, digest: Digest) -> list[Descriptor]:
     looked = 0
     for entry in entries(place, name.path):
         named = (entry.annotations or {}).get(NAME, "")
-        if named == f"{digest.algorithm[:32]}-{digest.hex[:64]}":
+        if named == digest.referrers_tag:
             found |= {one.digest: one for one in about(place, entry).manifests or ()}
         elif not named and entry.media_type == OCI_MANIFEST and looked < REFERRERS_LIMIT:
             looked += 1

@@ -18,7 +18,7 @@ import zstandard
 from isal import igzip
 
 from boxwood.errors import DataLoss, InvalidArgument, NotFound, TooLarge
-from boxwood.model.damage import damage
+from boxwood.model.damage import ZSTD_WINDOW, damage
 from boxwood_plugins.registry._content import Extent, copied, failed, nameless, write_all
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def _unxz(file: IO[bytes]) -> Iterator[bytes]:
 
 
 def _unzstd(file: IO[bytes]) -> Iterator[bytes]:
-    with zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(
+    with zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW).stream_reader(
         file, read_across_frames=True
     ) as plain:
         yield from _read(plain)

@@ -19,7 +19,7 @@ from isal import igzip_lib
 
 from boxwood.drivers.hookspecs import hookimpl
 from boxwood.errors import DataLoss, InvalidArgument, NotFound, TooLarge
-from boxwood.model.damage import damage
+from boxwood.model.damage import XZ_MEMORY, ZSTD_WINDOW, damage
 from boxwood.model.descriptor import (
     CONFIGS,
     DOCKER_CONFIG,
@@ -50,8 +50,6 @@ if TYPE_CHECKING:
 
 LIST = "manifest.json"
 _PIECE = 1 << 20
-XZ_MEMORY = 256 << 20
-"""Bytes that the xz decoder may take: its -9 needs 65 MiB."""
 _BROKEN: tuple[type[BaseException], ...] = (
     cast(type[BaseException], igzip_lib.error),
     zstandard.ZstdError,
@@ -286,7 +284,7 @@ class _LayerSink(Sink):
         begun, self._begun = self._begun, b""
         self._kind = compression(begun)
         if self._kind == "zstd":
-            decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 27)
+            decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW)
             self._zstd = decompressor.stream_writer(
                 cast(IO[bytes], _Into(self._put)), closefd=False
             )

@@ -53,7 +53,8 @@ def _command(module: str) -> str:
     command = tree.load(module)
     names = tree.spellings(module)
     name = names[-1]
-    lines = [f"### {name}\n", f"{command.about or command.short}.\n"]
+    text = command.about or f"{command.short}."
+    lines = [f"### {name}\n", f"{text}\n"]
     lines.append(f"    boxwood {name} {command.usage}".rstrip() + "\n")
     if len(names) > 1:
         others = ", ".join(f"`boxwood {spelling}`" for spelling in names[:-1])

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
-_NONE = "<none>"
 _IMAGES = {
     "Repository": "REPOSITORY",
     "Tag": "TAG",
@@ -75,7 +74,9 @@ def _image(image: Mapping[str, Any]) -> Mapping[str, Any]:
     from boxwood.cli.format import image_row
 
     names = image.get("RepoTags") or []
-    repository, _, tag = (names[0] if names else f"{_NONE}:{_NONE}").rpartition(":")
+    if not names:
+        return image_row(image)
+    repository, _, tag = names[0].rpartition(":")
     return image_row(image, repository=repository, tag=tag)
 
 

@@ -255,7 +255,8 @@ class Beside:
 
     async def finish(self) -> None:
         """Wait until all is done; raises what the work does."""
-        await self._begin()
+        if self._held:
+            await self._begin()
         if self._running is not None:
             await self._running
 

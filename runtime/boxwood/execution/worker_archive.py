@@ -283,27 +283,22 @@ def extract_plain(
     """
     feeder = Feeder(source, limits, digesting=False)
     directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)
-    feeder.start()
     try:
-        extracted = tar.extract(
-            feeder.ring,
-            directory,
-            whiteouts="plain",
-            prefix=prefix,
-            keep_kinds=keep_kinds,
-            chown=chown,
-            max_entries=limits["max_entries"],
-            max_bytes=limits["max_bytes"],
+        extracted = fed(
+            feeder,
+            lambda ring: tar.extract(
+                ring,
+                directory,
+                whiteouts="plain",
+                prefix=prefix,
+                keep_kinds=keep_kinds,
+                chown=chown,
+                max_entries=limits["max_entries"],
+                max_bytes=limits["max_bytes"],
+            ),
         )
-    except tar.TarError:
-        feeder.finish()
-        if feeder.error is not None:
-            raise feeder.error from None
-        raise
     finally:
         os.close(directory)
-        feeder.ring.leave()
-        feeder.finish()
     if feeder.error is not None:
         raise feeder.error
     return extracted

@@ -19,15 +19,11 @@ import zstandard
 from isal import igzip_lib
 
 from boxwood.errors import InvalidArgument
-from boxwood.model.damage import damage
+from boxwood.model.damage import XZ_MEMORY, ZSTD_WINDOW, damage
 from boxwood.model.growing import ALL, heard
 
 CHUNK = 256 << 10
 """Bytes read at once: from here on hashlib and the decompressors let go of the GIL for long."""
-XZ_MEMORY = 256 << 20
-"""Bytes that the xz decoder may take: its -9 needs 65 MiB."""
-ZSTD_WINDOW = 128 << 20
-"""Bytes of window that a zstd frame may ask for: its own default limit."""
 
 _GZIP_PIECE = 64 << 10
 """Compressed bytes given to the gzip decoder at once; more only lie in its memory."""

@@ -1,6 +1,14 @@
-"""What is wrong with a compressed stream, in one clause: the libraries' words say it to nobody."""
+"""Compressed streams that are not taken: how much they may ask for, and what is wrong with one.
+
+In one clause, for the libraries' words say it to nobody.
+"""
 
 from __future__ import annotations
+
+XZ_MEMORY = 256 << 20
+"""Bytes that the xz decoder may take: its -9 needs 65 MiB."""
+ZSTD_WINDOW = 128 << 20
+"""Bytes of window that a zstd frame may ask for: its own default limit."""
 
 
 def damage(compression: str, error: BaseException, at: int) -> str:

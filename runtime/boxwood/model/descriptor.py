@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from boxwood.errors import InvalidArgument
+from boxwood.model.digest import Digest
 from boxwood.model.platform import Platform
 from boxwood.model.wire import Wire
 
@@ -52,3 +54,19 @@ class Manifest(Wire):
     layers: tuple[Descriptor, ...] | None = None
     manifests: tuple[Descriptor, ...] | None = None
     annotations: dict[str, str] | None = None
+
+    def check_layers(self, where: str) -> None:
+        """Raise InvalidArgument, which begins with ``where``, for a layer that can be none."""
+        for layer in self.layers or ():
+            Digest.parse(layer.digest)
+            if layer.size < 0:
+                raise InvalidArgument(f"{where}: a layer of {layer.size} bytes")
+
+    def is_of(self, image: str, layers: int) -> bool:
+        """Is it the manifest of the image with this id and so many layers?"""
+        return (
+            self.config is not None
+            and self.config.digest == image
+            and self.media_type in ("", *MANIFESTS)
+            and len(self.layers or ()) == layers
+        )

@@ -62,6 +62,12 @@ class Digest(str):
         """The lower-case hexadecimal part, 64 or 128 characters."""
         return self.partition(":")[2]
 
+    @property
+    def referrers_tag(self) -> str:
+        """Where what is about it is listed without an API for that (OCI distribution-spec,
+        "Referrers Tag Schema")."""
+        return f"{self.algorithm[:32]}-{self.hex[:64]}"
+
     def hasher(self) -> Hasher:
         """Return a fresh hash object of this digest's algorithm."""
         return hashlib.new(self.algorithm)

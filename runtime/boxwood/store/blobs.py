@@ -54,6 +54,14 @@ class Claim(Wire):
     compression: str
     compressor: str
 
+    def is_credible(self, tar_size: int) -> bool:
+        """Does it name a digest, and a size that a compressor may make of a tar of ``tar_size``?"""
+        try:
+            Digest.parse(self.blob)
+        except InvalidArgument:
+            return False
+        return 0 < self.stored <= 2 * tar_size + 4096
+
 
 class Layer(Wire):
     """A layer that is here."""

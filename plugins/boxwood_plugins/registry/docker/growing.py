@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from boxwood.errors import DataLoss, InvalidArgument
 from boxwood.model.descriptor import Descriptor
 from boxwood.model.digest import Digest
+from boxwood_plugins.registry._content import dropped
 from boxwood_plugins.registry.docker.uploads import FAULTS, Upload
 
 if TYPE_CHECKING:
@@ -48,10 +49,7 @@ class Growing(Upload):
                 await self._ended(location, sending)
                 return
         finally:
-            sending.cancel()
-            await asyncio.wait([sending])
-            if not sending.cancelled():
-                sending.exception()  # another one ends it
+            await dropped(sending)
         await self._give_up(location)
 
     async def _ended(self, location: str, sending: asyncio.Task[str]) -> None:

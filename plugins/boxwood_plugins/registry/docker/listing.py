@@ -71,9 +71,8 @@ async def referrers(get: Get, name: str, digest: Digest, artifact_type: str) -> 
 
 
 async def _tagged(get: Get, digest: Digest, where: str) -> list[Descriptor]:
-    tag = f"{digest.algorithm[:32]}-{digest.hex[:64]}"
     try:
-        async with await get(f"manifests/{tag}") as answer:
+        async with await get(f"manifests/{digest.referrers_tag}") as answer:
             if answer.media_type != OCI_INDEX:
                 return []  # a person's tag that looks like one
             body = await answer.read(DOCUMENT_LIMIT)

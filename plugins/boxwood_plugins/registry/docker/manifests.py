@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from boxwood_plugins.registry.docker.answers import Answer
 
 SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+"
-_SIZE = re.compile(r"\d{1,18}", re.ASCII)
+SIZE = re.compile(r"\d{1,18}", re.ASCII)
 
 
 def described(answer: Answer, reference: Reference) -> Descriptor | None:
@@ -24,7 +24,7 @@ def described(answer: Answer, reference: Reference) -> Descriptor | None:
     digest, size = answer.headers.get("Docker-Content-Digest"), answer.headers.get("Content-Length")
     kind = answer.media_type
     known = kind in INDEXES | MANIFESTS or kind.startswith(SCHEMA1)
-    if not digest or not size or _SIZE.fullmatch(size) is None or not known:
+    if not digest or not size or SIZE.fullmatch(size) is None or not known:
         return None
     if int(size) > DOCUMENT_LIMIT:
         raise DataLoss(f"manifest of {reference.familiar}: larger than {DOCUMENT_LIMIT} bytes")

@@ -28,6 +28,7 @@ from boxwood.model.digest import Digest
 from boxwood_plugins.registry.docker.addresses import Unsafe, own_path
 from boxwood_plugins.registry.docker.answers import failure
 from boxwood_plugins.registry.docker.client import ATTEMPTS
+from boxwood_plugins.registry.docker.manifests import SIZE
 
 if TYPE_CHECKING:
     from boxwood.drivers.registry import Credentials
@@ -44,7 +45,6 @@ CHUNK_MOST = 64 << 20
 """A registry that wants larger chunks gets the rest as one."""
 CHUNK_LEAST = 512 << 10
 """Smaller ones are not tried where larger ones are refused."""
-_SIZE = re.compile(r"\d{1,18}", re.ASCII)
 
 
 Content = bytes | Callable[[int], AsyncIterator[bytes]]
@@ -152,7 +152,7 @@ class Upload:
             extra_scope=scope,
         ) as answer:
             said = answer.headers.get("OCI-Chunk-Min-Length", "")
-            self._least = int(said) if _SIZE.fullmatch(said) else 0
+            self._least = int(said) if SIZE.fullmatch(said) else 0
             return "" if answer.status == 201 else self._location(answer)
 
     async def _resume(self, location: str) -> tuple[str, int]:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from boxwood.cli.command import Values
     from boxwood.cli.context import Context
 
-NOT_FOUND = 404
 HEADERS = {
     "Active": "ACTIVE",
     "Reclaimable": "RECLAIMABLE",
@@ -56,7 +55,7 @@ def _show_archives(ctx: Context) -> None:
     try:
         kept = ctx.client.get("/boxwood/archives")
     except ApiError as error:
-        if error.status == NOT_FOUND:  # an engine that is not ours
+        if error.status == 404:  # an engine that is not ours
             return
         raise
     rows = [{**entry, "Size": human_size(entry["Size"], 4)} for entry in kept]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import posixpath
 import re
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from boxwood.errors import InvalidArgument
 from boxwood.model.config import ContainerConfig, HealthConfig
@@ -37,23 +37,19 @@ def apply_changes(config: ContainerConfig, changes: Sequence[str]) -> ContainerC
     Raises:
         InvalidArgument: an unknown or forbidden instruction, or one that does not parse.
     """
-    if not changes:
-        return config
-    todo = instructions.parse("\n".join(changes), _INSTRUCTIONS)
+    return applied(config, parsed(changes))
+
+
+def parsed(changes: Sequence[str]) -> Sequence[Instruction]:
+    """Return the instructions of all changes, in order; raises InvalidArgument."""
+    return instructions.parse("\n".join(changes), _INSTRUCTIONS) if changes else ()
+
+
+def applied(config: ContainerConfig, todo: Iterable[Instruction]) -> ContainerConfig:
+    """Return the config with these made; raises InvalidArgument."""
     for instruction in todo:
         config = _INSTRUCTIONS[instruction.name](config, instruction)
     return config
-
-
-def changes_words(changes: Sequence[str]) -> set[str]:
-    """Return which instructions there are, in capitals.
-
-    Raises:
-        InvalidArgument: as :func:`apply_changes`.
-    """
-    if not changes:
-        return set()
-    return {one.name for one in instructions.parse("\n".join(changes), _INSTRUCTIONS)}
 
 
 def _environment(config: ContainerConfig) -> dict[str, str]:

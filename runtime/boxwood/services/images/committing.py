@@ -16,7 +16,7 @@ from boxwood.model.digest import Digest
 from boxwood.model.image import Image, ImageConfig
 from boxwood.model.reference import Reference
 from boxwood.model.wire import replace
-from boxwood.services.images.changes import apply_changes, changes_words
+from boxwood.services.images.changes import applied, parsed
 from boxwood.services.images.importing import dense
 
 if TYPE_CHECKING:
@@ -150,7 +150,8 @@ def committed_config(config: ContainerConfig, changes: Sequence[str]) -> Contain
     Raises:
         InvalidArgument: an instruction.
     """
-    words = changes_words(changes)
+    todo = parsed(changes)
+    words = {instruction.name for instruction in todo}
     if "ENTRYPOINT" in words and "CMD" not in words:
         config = replace(config, cmd=None)
-    return apply_changes(config, changes)
+    return applied(config, todo)

@@ -132,7 +132,7 @@ class Pull:
         assert manifest.config is not None
         await self._verify(reference, top, descriptor)
         layers = manifest.layers or ()
-        self._check_layers(layers, descriptor)
+        manifest.check_layers(f"manifest {descriptor.digest}")
         known = self._service.catalog.by_name(reference)
         async with self._early(layers):
             config_bytes = await self._document(manifest.config)
@@ -231,12 +231,6 @@ class Pull:
         if content.has(digest):
             return content.read(digest, DOCUMENT_LIMIT)
         return await fetch_document(self._transport, self._name, descriptor, self._credentials)
-
-    def _check_layers(self, layers: tuple[Descriptor, ...], manifest: Descriptor) -> None:
-        for layer in layers:
-            Digest.parse(layer.digest)
-            if layer.size < 0:
-                raise InvalidArgument(f"manifest {manifest.digest}: a layer of {layer.size} bytes")
 
     def _check(self, config: ImageConfig, layers: tuple[Descriptor, ...]) -> None:
         wanted = len(config.rootfs.diff_ids)

@@ -22,7 +22,6 @@ from boxwood.model.descriptor import (
     CONFIGS,
     DOCKER_LAYER,
     DOCUMENT_LIMIT,
-    MANIFESTS,
     OCI_LAYER,
     OCI_MANIFEST,
     Descriptor,
@@ -184,21 +183,12 @@ class Push:
             for one in (digest, *documents_below(content, digest)):
                 document = content.read(one, DOCUMENT_LIMIT)
                 manifest = msgspec.json.decode(document, type=Manifest)
-                if not self._fits(manifest):
+                if not manifest.is_of(self._image.id, len(self._image.chain_ids)):
                     continue
                 came = zip(layers, manifest.layers or (), strict=True)
                 if not self._asked or all(layer.blob == one.digest for layer, one in came):
                     return manifest, document
         return None
-
-    def _fits(self, manifest: Manifest) -> bool:
-        wanted = len(self._image.chain_ids)
-        return (
-            manifest.config is not None
-            and manifest.config.digest == self._image.id
-            and manifest.media_type in ("", *MANIFESTS)
-            and len(manifest.layers or ()) == wanted
-        )
 
     # Layers, and the config. What the registry has by now is asked before a slot is waited for:
     # on a long line that takes long, and next to nothing of the line.

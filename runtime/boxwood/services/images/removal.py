@@ -86,12 +86,13 @@ class Removal:
 
     def _by_id(self, image: Image, *, force: bool, prune: bool) -> None:
         conflict = self._conflict(image, soft=False)
-        if conflict is None and not force and not _single(image):
-            raise Conflict(
-                f"conflict: unable to delete {image.hex[:12]} (must be forced) - image is "
-                "referenced in multiple repositories"
-            )
-        conflict = conflict or self._conflict(image, soft=not force)
+        if conflict is None and not force:
+            if not _single(image):
+                raise Conflict(
+                    f"conflict: unable to delete {image.hex[:12]} (must be forced) - image is "
+                    "referenced in multiple repositories"
+                )
+            conflict = self._conflict(image, soft=True)
         if conflict is not None:
             raise conflict
         for name in (*image.tags, *image.digests):

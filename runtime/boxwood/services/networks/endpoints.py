@@ -190,7 +190,7 @@ class Endpoints:
             )
             placing.share(everything, ports)
             # What it takes over, the others give up first: a port leads to one place.
-            await self._change(places, netns)
+            await change((place, netns) for place in places)
             await self._attach(container, place, netns)
             fault("connect.attached")
             await self._serve(container.id, everything, ports)
@@ -238,7 +238,7 @@ class Endpoints:
         ports = (*kept, *new)
         placing.share(places, ports)
         try:
-            await self._change(places, netns)
+            await change((place, netns) for place in places)
             await self._serve(container.id, places, ports)
         except BaseException:
             placing.share(places, before)
@@ -287,13 +287,9 @@ class Endpoints:
             await place.driver.detach(place.attachment, netns)
         self._networks.addresses.release(place.spec.id, place.endpoint)
 
-    async def _change(self, places: Iterable[Place], netns: int) -> None:
-        """Give each attachment the default routes and ports that are its by now."""
-        await change((place, netns) for place in places)
-
     async def _restore(self, places: Iterable[Place], netns: int) -> None:
         try:
-            await self._change(places, netns)
+            await change((place, netns) for place in places)
         except BoxwoodError as error:
             log.error("restore default routes and ports: %s", error)
 

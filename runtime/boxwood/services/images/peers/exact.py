@@ -8,9 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 from boxwood.drivers.storage import as_boxwood_error
-from boxwood.errors import InvalidArgument
 from boxwood.execution.spool import to_fd
-from boxwood.model.digest import Digest
 
 if TYPE_CHECKING:
     from boxwood.services.images.peers.wanted import Wanted
@@ -22,13 +20,7 @@ Stream = Callable[[int], AsyncIterator[bytes]]
 
 def asked_for(claim: Claim | None, wanted: Wanted) -> bool:
     """Has the other engine compressed bytes that it keeps as they are, of a credible size?"""
-    if claim is None or claim.compressor or not claim.blob:
-        return False
-    try:
-        Digest.parse(claim.blob)
-    except InvalidArgument:
-        return False
-    return 0 < claim.stored <= 2 * wanted.size + 4096
+    return claim is not None and not claim.compressor and claim.is_credible(wanted.size)
 
 
 async def unpack(service: ImagesService, wanted: Wanted, claim: Claim, stream: Stream) -> None:

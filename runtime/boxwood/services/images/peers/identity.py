@@ -15,7 +15,7 @@ import msgspec
 
 from boxwood.drivers.documents import parse
 from boxwood.errors import BoxwoodError, InvalidArgument
-from boxwood.model.descriptor import MANIFESTS, Manifest
+from boxwood.model.descriptor import Manifest
 from boxwood.model.digest import Digest
 from boxwood.model.reference import Reference
 from boxwood.services.images.documents import documents_below
@@ -149,29 +149,16 @@ def _chain(held: Mapping[Digest, bytes], name: Reference, image: str, layers: in
 
 def _is_manifest_of(image: str, layers: int, data: bytes) -> bool:
     manifest: Manifest = parse("manifest", data)
-    for layer in manifest.layers or ():
-        Digest.parse(layer.digest)
-        if layer.size < 0:
-            raise InvalidArgument(f"manifest: a layer of {layer.size} bytes")
-    return (
-        manifest.config is not None
-        and manifest.config.digest == image
-        and manifest.media_type in ("", *MANIFESTS)
-        and len(manifest.layers or ()) == layers
-    )
+    manifest.check_layers("manifest")
+    return manifest.is_of(image, layers)
 
 
 def believable(claim: Claim | None, layer: Layer) -> bool:
     """May what is said of a layer be tried, and is nothing better known?"""
     if claim is None or layer.compression or not layer.recipe:
         return False
-    try:
-        Digest.parse(claim.blob)
-    except InvalidArgument:
-        return False
-    known = _COMPRESSOR.fullmatch(claim.compressor)
     return (
-        known is not None
+        _COMPRESSOR.fullmatch(claim.compressor) is not None
         and claim.compressor.partition(":")[0] == claim.compression
-        and 0 < claim.stored <= 2 * layer.tar_size + 4096
+        and claim.is_credible(layer.tar_size)
     )

@@ -47,7 +47,7 @@ from boxwood.services.images.peers.channel import (
     Offer,
     decoded,
 )
-from boxwood.services.images.peers.identity import Identity, believable, taken
+from boxwood.services.images.peers.identity import believable, taken
 from boxwood.services.images.peers.likeness import alike
 from boxwood.services.images.peers.wanted import Wanted, content, most, nothing
 from boxwood.store.chunklists import LARGEST
@@ -132,7 +132,7 @@ class Receive:
             for wanted in self._wanted:
                 await self._layer(wanted)
             fault("receive.unpacked")
-            self._believe(offer.identity)
+            self._believe()
             for data in (document, *documents):
                 service.content.put(data)
             await self._layers.ensure_init(below[-1])
@@ -140,9 +140,9 @@ class Receive:
             image, _ = service.catalog.add(config, document, names)
         return image
 
-    def _believe(self, identity: Identity) -> None:
+    def _believe(self) -> None:
         """Note what layers are said to have come as: a quiet moment, or a push, will try it."""
-        for wanted, claim in zip(self._wanted, identity.came, strict=False):
+        for wanted, claim in zip(self._wanted, self._came, strict=False):
             layer = self._layers.get(wanted.chain)
             if believable(claim, layer):
                 self._layers.remember(replace(layer, claim=claim))
