@@ -219,7 +219,8 @@ int bw_place_whiteout(struct bw_place *place, const char *path, const char *base
 
 /* path.c */
 /* Writes `name` without empty and "." components to `clean` (BW_NAME_MAX + 1 bytes). Returns NULL,
- * or why the name is refused. The root itself is "". */
+ * or why the name is refused. The root itself is "". A whiteout's last component may be longer than
+ * NAME_MAX by its mark. */
 const char *bw_clean_name(const char *name, char *clean, enum bw_tar_kind *kind);
 int bw_openat2(int dir_fd, const char *path, uint64_t flags, uint64_t resolve);
 int bw_hashes_add(struct bw_hashes *hashes, const char *path);

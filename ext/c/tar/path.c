@@ -30,7 +30,8 @@ const char *bw_clean_name(const char *name, char *clean, enum bw_tar_kind *kind)
             *kind = BW_TAR_HOSTILE;
             return "the name leads upwards (..)";
         }
-        if (length > BW_COMPONENT_MAX || used + length + 1 > BW_NAME_MAX) {
+        bool whiteout = !name[length] && bw_starts(name, ".wh."); /* of a name with four fewer */
+        if (length > BW_COMPONENT_MAX + 4 * whiteout || used + length + 1 > BW_NAME_MAX) {
             *kind = BW_TAR_BUDGET;
             return "the name is too long";
         }

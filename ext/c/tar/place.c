@@ -568,6 +568,9 @@ int bw_place_entry(struct bw_place *p) {
     }
     const char *slash = strrchr(path, '/');
     const char *base = slash ? slash + 1 : path;
+    bool made = bw_is_aufs(p) || p->options->whiteouts == BW_WHITEOUTS_PLAIN; /* a file of the name */
+    if (made && strlen(base) > BW_COMPONENT_MAX)
+        return bw_fail(p->result, BW_TAR_BUDGET, 0, "the name is too long", e->name);
     if (bw_is_archive(p)) {
         if (e->type == '0' || e->type == '1' || e->type == '2' || e->type == '5')
             return place_plain(p, path);

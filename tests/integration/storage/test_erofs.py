@@ -20,6 +20,7 @@ from boxwood.errors import Unavailable
 from boxwood.execution import mounting
 from boxwood.testing.trees import differences, grow, look
 from boxwood_ext import diff, tar
+from tests.integration.storage.served import layer, make, opened, run
 from tests.integration.tar.archives import archive, entry, folder, hard, link
 from tests.support.needs import need_program, need_root
 from tests.support.storage import place_for
@@ -235,6 +236,18 @@ def test_a_place_that_cannot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(Unavailable, match=r"erofs: .*cannot mount images from files .*Linux 6\.12"):
         manager.select("storage", "erofs", root=tmp_path / "root", options={})
     assert not list((tmp_path / "root/new").iterdir())
+
+
+def test_a_deleted_file_with_the_longest_name_is_committed(tmp_path: Path) -> None:
+    """Its whiteout in the tar between has a name that no file can have."""
+    name = "n" * 255
+    driver = make("erofs", tmp_path / "root")
+    layer(driver, "one", None, lambda tree: (tree / name).touch())
+    layer(driver, "two", "one", lambda tree: (tree / name).unlink())
+    run(driver.prepare("c", "two"))
+    with opened(driver, "c") as tree:
+        assert os.listdir(tree) == []
+    driver.close()
 
 
 def test_the_archive_is_read_by_others(tmp_path: Path) -> None:

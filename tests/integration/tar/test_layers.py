@@ -8,7 +8,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,39 @@ def test_whiteouts(name: str, room: Path) -> None:
     assert paths(room / "oracle") == expected
     with stacked(room / "lower", room / "upper", room / "merged") as merged:
         assert paths(merged) == expected
+
+
+LONG = "n" * 255
+"""As long as names get; its whiteout has a name that no file can have."""
+
+
+@pytest.mark.parametrize("whiteouts", ["delete", "overlay"])
+def test_a_whiteout_of_the_longest_name(whiteouts: str, room: Path) -> None:
+    below = archive(folder("d"), entry(f"d/{LONG}"), entry("d/stays"))
+    extract_into(below, room / "lower")
+    top = room / ("lower" if whiteouts == "delete" else "upper")
+    extract_into(archive(folder("d"), entry(f"d/.wh.{LONG}")), top, whiteouts=whiteouts)
+    with (
+        nullcontext(top) if whiteouts == "delete" else stacked(room / "lower", top, room / "merged")
+    ) as tree:
+        assert paths(tree) == {"d", "d/stays"}
+
+
+@pytest.mark.parametrize(
+    ("name", "whiteouts"),
+    [
+        (f".wh.{LONG}x", "overlay"),  # hides a name that nothing has
+        (f".wh.{LONG}/inside", "overlay"),
+        (f".wx.{LONG}", "overlay"),
+        (f".wh.{LONG}", "aufs"),  # the mark is a file there
+        (f".wh.{LONG}", "plain"),
+    ],
+)
+def test_names_too_long(name: str, whiteouts: str, room: Path) -> None:
+    with pytest.raises(TarError, match="the name is too long") as caught:
+        extract_into(archive(entry(name)), room / "root", whiteouts=whiteouts)
+    assert caught.value.kind == "budget"
+    assert paths(room / "root") == set()
 
 
 def test_an_opaque_root(room: Path) -> None:
