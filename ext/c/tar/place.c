@@ -490,7 +490,9 @@ static int place_directory(struct bw_place *p, int dir_fd, const char *base, con
         return strcmp(path, p->prefix) ? -1 : bw_sys_fail(p, "open the directory");
     bw_not_implied(p, fd);
     int status = bw_set_attributes(p, fd, false);
-    if (status == 0 && p->options->whiteouts == BW_WHITEOUTS_DELETE)
+    /* The root of a branch may have those of the root below, as a whole tree has them. */
+    bool whole = p->options->whiteouts == BW_WHITEOUTS_DELETE || (bw_is_branch(p) && !*path);
+    if (status == 0 && whole)
         status = bw_drop_xattrs(p, fd);
     /* By whichever name it is remembered as a parent: what is made in it inherits from now on. */
     if (e->mode & S_ISGID || e->gid || e->xattr_count)

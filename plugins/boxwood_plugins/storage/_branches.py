@@ -7,6 +7,7 @@ image do not wait for each other.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Sequence
@@ -15,6 +16,9 @@ from typing import ClassVar
 
 from boxwood.drivers.storage import DirectoryDriver, Kind, SnapshotInfo
 from boxwood.errors import Conflict, Unsupported
+
+_MARKS = ("user.overlay.", "user.fuseoverlayfs.")
+"""What overlay and fuse-overlayfs keep for themselves."""
 
 
 class BranchDriver(DirectoryDriver):
@@ -31,8 +35,7 @@ class BranchDriver(DirectoryDriver):
         branch.chmod(0o755)
         if parents:
             above = (parents[0] / "fs").stat()
-            os.chown(branch, *self.root_owner(above.st_uid, above.st_gid, info))
-            branch.chmod(stat.S_IMODE(above.st_mode))
+            look_like(branch, parents[0] / "fs", self.root_owner(above.st_uid, above.st_gid, info))
         if info.kind is Kind.ACTIVE:
             (directory / "work").mkdir(mode=0o700)
 
@@ -40,7 +43,7 @@ class BranchDriver(DirectoryDriver):
         """Branches know nothing of each other; but a root that no entry names is the parent's."""
         self._check_depth(parents, info)
         own, above = _looks(directory / "fs"), _looks(parents[0] / "fs")
-        if own == (0, 0, 0o755) and own != above:
+        if own == (0, 0, 0o755, {}) and own != above:
             raise Conflict(f"{self.name}: {info.key}: its root may have to look as its parent's")
 
     def _check_depth(self, parents: Sequence[Path], info: SnapshotInfo) -> None:
@@ -59,9 +62,36 @@ class BranchDriver(DirectoryDriver):
         return directory / "fs"
 
 
-def _looks(path: Path) -> tuple[int, int, int]:
+def _looks(path: Path) -> tuple[int, int, int, dict[str, bytes]]:
     found = path.stat()
-    return found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)
+    return found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode), _attributes(path)
+
+
+def _attributes(path: Path) -> dict[str, bytes]:
+    """Return the attributes of a tree's root that a layer can bring; none where there are none."""
+    try:
+        names = [name for name in os.listxattr(path) if name.startswith("user.")]
+    except OSError as error:
+        if error.errno == errno.EOPNOTSUPP:
+            return {}
+        raise
+    return {name: os.getxattr(path, name) for name in names if not name.startswith(_MARKS)}
+
+
+def look_like(path: Path, model: Path, owner: tuple[int, int] | None = None) -> None:
+    """Give a tree's root what another's has: owner, mode, attributes and time; raises OSError.
+
+    ``owner``: to be used instead of the model's.
+    """
+    found = model.stat()
+    os.chown(path, *(owner or (found.st_uid, found.st_gid)))
+    path.chmod(stat.S_IMODE(found.st_mode))
+    wanted, there = _attributes(model), _attributes(path)
+    for name in there.keys() - wanted.keys():
+        os.removexattr(path, name)
+    for name, value in wanted.items():
+        os.setxattr(path, name, value)
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
 def in_user_namespace() -> bool:

@@ -6,9 +6,9 @@ file on disk, read-only whoever asks. A snapshot's directory holds::
     layer.erofs   what is committed, or was applied
     fs, work      of an active one: overlay's upper and work directory, over the images
 
-``fs`` of a committed snapshot is empty, and has the owner and mode of the layer's root. What was
-written through a mount becomes an image when it is committed: its changes are taken as a layer's
-tar, and that is applied.
+``fs`` of a committed snapshot is empty, and looks as the layer's root: owner, mode, attributes,
+time. What was written through a mount becomes an image when it is committed: its changes are taken
+as a layer's tar, and that is applied.
 
 The images are mounted from the files themselves (Linux 6.12 and later), detached. A mount is kept
 while the layer is in use here, so that containers on one layer share the page cache.
@@ -19,7 +19,6 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import stat
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
@@ -45,7 +44,7 @@ from boxwood.drivers.storage import (
 )
 from boxwood.errors import Conflict, InvalidArgument, Unavailable, Unsupported
 from boxwood_ext import mount, tar
-from boxwood_plugins.storage._branches import file_system_of
+from boxwood_plugins.storage._branches import file_system_of, look_like
 
 _IMAGE = "layer.erofs"
 _LAYER_LIMIT = 500
@@ -73,8 +72,7 @@ class ErofsDriver(DirectoryDriver):
             raise Unsupported(
                 f"erofs: {info.key}: {len(parents)} layers, at most {_LAYER_LIMIT - 1}"
             )
-        above = (parents[0] / "fs").stat() if parents else None
-        _make_root(directory / "fs", above)
+        _make_root(directory / "fs", parents[0] / "fs" if parents else None)
         if info.kind is Kind.ACTIVE:
             (directory / "work").mkdir(mode=0o700)
 
@@ -258,7 +256,7 @@ class ErofsDriver(DirectoryDriver):
             return
         if fresh.exists():
             fresh.rmdir()
-        _make_root(fresh, upper.stat())
+        _make_root(fresh, upper)
         upper.rename(self.root / "trash" / f"{key[:180]}.{secrets.token_hex(4)}")
         fresh.rename(upper)
 
@@ -319,11 +317,9 @@ class ErofsDriver(DirectoryDriver):
         self._images.pop(key, None)
 
     def _copy_root(self, image: int, upper: Path) -> None:
-        """Give the upper directory the owner, mode and time of the image's root."""
+        """Let the upper directory look as the image's root."""
         with _closing(self.mounter([Mount("erofs", f"/proc/self/fd/{image}", ("ro",))])) as root:
-            seen = os.fstat(root)
-        os.chown(upper, seen.st_uid, seen.st_gid)
-        upper.chmod(stat.S_IMODE(seen.st_mode))
+            look_like(upper, Path(f"/proc/self/fd/{root}"))
 
     def _check(self) -> None:
         """Mount a tiny image and an overlay on it, so that a kernel that cannot says so."""
@@ -367,12 +363,11 @@ class _closing:  # noqa: N801 - used as a function
         os.close(self._fd)
 
 
-def _make_root(path: Path, like: os.stat_result | None) -> None:
+def _make_root(path: Path, like: Path | None) -> None:
     path.mkdir()
     path.chmod(0o755)
     if like is not None:
-        os.chown(path, like.st_uid, like.st_gid)
-        path.chmod(stat.S_IMODE(like.st_mode))
+        look_like(path, like)
 
 
 def _try_mounts(trial: Path) -> None:

@@ -12,11 +12,20 @@ from pathlib import Path
 import pytest
 
 from boxwood.drivers import manager
-from boxwood.drivers.storage import ID_MAP, IdMap, Mount, SnapshotOptions, StorageDriver
+from boxwood.drivers.storage import (
+    ID_MAP,
+    ApplyRequest,
+    IdMap,
+    Mount,
+    SnapshotOptions,
+    StorageDriver,
+)
 from boxwood.errors import InvalidArgument, Unavailable, Unsupported
 from boxwood.execution import mounting
 from boxwood.testing.storage import mounted
+from tests.integration.tar.archives import archive, folder
 from tests.support.needs import need, need_root
+from tests.support.storage import make_driver
 
 
 @pytest.fixture(autouse=True)
@@ -76,10 +85,37 @@ def test_the_root_looks_like_its_parents(tmp_path: Path) -> None:
     assert target is not None
     target.path.chmod(0o711)
     os.chown(target.path, 5, 6)
+    os.setxattr(target.path, "user.colour", b"red")
+    os.setxattr(target.path, "user.overlay.mark", b"overlay's own")
+    os.utime(target.path, ns=(0, 123_456_789))
     asyncio.run(driver.commit("new", "one"))
     with mounted(asyncio.run(driver.prepare("c", "one")), tmp_path / "mnt") as tree:
         status = tree.stat()
         assert (status.st_mode & 0o7777, status.st_uid, status.st_gid) == (0o711, 5, 6)
+        assert status.st_mtime_ns == 123_456_789
+        assert os.listxattr(tree) == ["user.colour"]
+
+
+def test_a_root_that_a_layer_names_has_what_the_layer_says(tmp_path: Path) -> None:
+    """Nothing of its parent's is left of it."""
+    driver = make_driver("overlay", tmp_path / "root")
+    asyncio.run(driver.prepare("new", None))
+    target = driver.unpack_target("new")
+    assert target is not None
+    os.setxattr(target.path, "user.colour", b"red")
+    asyncio.run(driver.commit("new", "one"))
+    asyncio.run(driver.prepare("c", "one"))
+    layer = os.memfd_create("layer")
+    try:
+        os.write(layer, archive(folder(".", mode=0o700)))
+        os.lseek(layer, 0, os.SEEK_SET)
+        asyncio.run(driver.apply("c", layer, ApplyRequest()))
+    finally:
+        os.close(layer)
+    branch = driver.branch("c")
+    assert branch is not None
+    assert branch.path.stat().st_mode & 0o7777 == 0o700
+    assert os.listxattr(branch.path) == []
 
 
 def test_long_paths(tmp_path: Path) -> None:

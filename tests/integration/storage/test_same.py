@@ -58,12 +58,15 @@ def second(tree: Path) -> None:
     (tree / "etc/link").unlink()
     (tree / "etc/link").symlink_to("elsewhere")
     (tree / "stays").chmod(0o711)
+    tree.chmod(0o711)
+    os.setxattr(tree, "user.colour", b"red")
     os.chown(tree / "top", 5, 6)
     (tree / "top").chmod(0o755)
 
 
 def third(tree: Path) -> None:
     """Changes of changes: what was replaced goes, what was deleted comes back."""
+    assert os.getxattr(tree, "user.colour") == b"red"  # the root too is as it was left
     (tree / "again/new").unlink()
     (tree / "again/old").write_text("back")
     (tree / "gone").mkdir()
