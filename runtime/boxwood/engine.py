@@ -47,7 +47,8 @@ from boxwood.services.volumes import VolumesService
 from boxwood.services.workshop import Workshop
 from boxwood.store.content import ContentStore
 from boxwood.store.database import Database
-from boxwood.store.layers import LayerLimits, LayerStore
+from boxwood.store.layers import LayerStore
+from boxwood.store.unpacking import LayerLimits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -23,8 +23,8 @@ from boxwood.errors import BoxwoodError, DataLoss, NotFound, TooLarge
 from boxwood.model.descriptor import DOCUMENT_LIMIT
 from boxwood.model.digest import Digest
 from boxwood.services.images.catalog import familiar
-from boxwood.store.blobs import Layer, can_rebuild
-from boxwood.store.layers import LayerStore, layer_key
+from boxwood.store.layers import LayerStore
+from boxwood.store.records import Layer, can_rebuild, layer_key
 
 if TYPE_CHECKING:
     from boxwood.services.images import ImagesService

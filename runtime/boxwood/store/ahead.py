@@ -21,7 +21,8 @@ from boxwood.errors import BoxwoodError
 from boxwood.model import growing
 
 if TYPE_CHECKING:
-    from boxwood.store.layers import LayerStore, Loose
+    from boxwood.store.layers import LayerStore
+    from boxwood.store.unpacking import Loose
 
 log = logging.getLogger(__name__)
 
@@ -161,7 +162,7 @@ class Begun:
     async def _unpack(self) -> Loose | None:
         async with self._slots:
             try:
-                return await self._layers.unpack_loose(
+                return await self._layers.unpacker.unpack_loose(
                     self.fd, self._growing, diff_id=self._diff_id, digest=self._digest
                 )
             except BoxwoodError as error:
@@ -173,7 +174,7 @@ class Begun:
 
     def _discard(self, work: asyncio.Future[Loose | None]) -> None:
         if not work.cancelled() and work.exception() is None and (made := work.result()):
-            self._layers.discard_loose(made)
+            self._layers.unpacker.discard_loose(made)
 
 
 def _identity(fd: int) -> tuple[int, int]:

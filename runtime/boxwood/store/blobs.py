@@ -20,7 +20,7 @@ import asyncio
 import logging
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -28,15 +28,17 @@ from boxwood.drivers.storage import Offload, StorageDriver, as_boxwood_error, op
 from boxwood.errors import BoxwoodError, DataLoss, InvalidArgument, NotFound
 from boxwood.faultpoints import fault
 from boxwood.model.digest import Digest
-from boxwood.model.wire import Wire, replace
+from boxwood.model.wire import replace
 from boxwood.store.chunklists import ChunkLists
 from boxwood.store.piping import opened, read_some
+from boxwood.store.records import can_rebuild, layer_key
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from boxwood.drivers.storage import Applied
     from boxwood.store.content import ContentStore
+    from boxwood.store.records import Layer, LayerRecords
 
 log = logging.getLogger(__name__)
 
@@ -44,60 +46,6 @@ ALWAYS, UNTIL_PUSHED, NEVER = "always", "until-pushed", "never"
 POLICIES = (ALWAYS, UNTIL_PUSHED, NEVER)
 QUIET = 0.5
 """Seconds without any unpacking before a blob is looked at: the disk is others' until then."""
-
-
-class Claim(Wire):
-    """What somebody says that a layer came as: not tried yet. Fields as those of :class:`Layer`."""
-
-    blob: str
-    stored: int
-    compression: str
-    compressor: str
-
-    def is_credible(self, tar_size: int) -> bool:
-        """Does it name a digest, and a size that a compressor may make of a tar of ``tar_size``?"""
-        try:
-            Digest.parse(self.blob)
-        except InvalidArgument:
-            return False
-        return 0 < self.stored <= 2 * tar_size + 4096
-
-
-class Layer(Wire):
-    """A layer that is here."""
-
-    chain_id: str
-    diff_id: str
-    parent: str = ""
-    """Chain ID of the layer below, empty for the lowest."""
-    size: int = 0
-    """Bytes of its files, unpacked."""
-    blob: str = ""
-    """Digest of the tar as it came (compressed or not), empty: nobody knows."""
-    kept: bool = True
-    """Is the blob in the content store? If not, it is made again."""
-    stored: int = 0
-    """Bytes of the blob, 0: what the content store says."""
-    tar_size: int = 0
-    """Bytes of the tar, 0: not known (a layer from before there were recipes)."""
-    compression: str = ""
-    compressor: str = ""
-    """What makes the blob's very bytes of the tar; empty, for a compressed one: nothing does."""
-    recipe: bool = False
-    """Is there a recipe, not known to be wrong?"""
-    pushed: bool = False
-    """Has a registry had it?"""
-    packed: str = ""
-    """Digest of the tar as we compress it for a registry, empty: never done."""
-    packed_size: int = 0
-    packed_as: str = "gzip"
-    """By what, as ``push-compression`` writes it."""
-    claim: Claim | None = None
-
-
-def can_rebuild(layer: Layer) -> bool:
-    """May the layer's blob be made again?"""
-    return layer.recipe and bool(layer.blob) and (not layer.compression or bool(layer.compressor))
 
 
 class LayerBlobs:
@@ -109,18 +57,13 @@ class LayerBlobs:
         driver: StorageDriver,
         offload: Offload,
         policy: str,
-        *,
-        find: Callable[[str], Layer | None],
-        all_layers: Callable[[], list[Layer]],
-        update: Callable[[Layer], None],
-        key_of: Callable[[str], str],
+        records: LayerRecords,
     ) -> None:
-        """The last four: how it sees and changes the store's layers."""
         self._content = content
         self._driver = driver
         self._offload = offload
         self._policy = policy
-        self._find, self._all, self._update, self._key_of = find, all_layers, update, key_of
+        self._records = records
         self._waiting: deque[str] = deque()
         self._work: asyncio.Task[None] | None = None
         self.busy = 0
@@ -166,18 +109,22 @@ class LayerBlobs:
         self._delete_blob(layer)
 
     def _delete_blob(self, layer: Layer) -> None:
-        others = (other for other in self._all() if other.chain_id != layer.chain_id and other.kept)
+        others = (
+            other
+            for other in self._records.all()
+            if other.chain_id != layer.chain_id and other.kept
+        )
         if layer.blob and not any(other.blob == layer.blob for other in others):
             self._content.delete(Digest.parse(layer.blob))
 
     def forget_recipe(self, layer: Layer) -> None:
         """The layer's recipe is gone or wrong: nothing is to be made of it any more."""
-        self._update(replace(layer, recipe=False))
+        self._records.update(replace(layer, recipe=False))
         self.recipe_path(layer.chain_id).unlink(missing_ok=True)
 
     def give_up(self, layer: Layer) -> None:
         """The layer's blob is gone or wrong: what is there of it goes."""
-        self._update(replace(layer, kept=False))
+        self._records.update(replace(layer, kept=False))
         self._content.delete(Digest.parse(layer.blob))
 
     async def check(self, layer: Layer) -> str:
@@ -199,7 +146,7 @@ class LayerBlobs:
         """Return the layers whose archives are kept: each with its bytes, and why it is."""
         return [
             (layer, layer.stored or self._size_of(layer), self._why_kept(layer))
-            for layer in self._all()
+            for layer in self._records.all()
             if layer.kept and layer.blob
         ]
 
@@ -222,20 +169,20 @@ class LayerBlobs:
 
     def digests(self) -> set[str]:
         """Return the digests of the blobs that are kept."""
-        return {layer.blob for layer in self._all() if layer.blob and layer.kept}
+        return {layer.blob for layer in self._records.all() if layer.blob and layer.kept}
 
     def strays(self) -> list[Path]:
         """Return recipes, and lists of chunks, that belong to no layer."""
-        known = {Digest.parse(layer.chain_id).hex for layer in self._all() if layer.recipe}
+        known = {Digest.parse(layer.chain_id).hex for layer in self._records.all() if layer.recipe}
         recipes = [path for path in self._recipes.iterdir() if path.name not in known]
-        return recipes + self.chunks.strays([layer.chain_id for layer in self._all()])
+        return recipes + self.chunks.strays([layer.chain_id for layer in self._records.all()])
 
     async def prove(self, chain: str) -> None:
         """Make the bytes that a layer is said to have come as; if they are those, it came as that.
 
         Never raises: what cannot be tried stays a claim, what is not true is forgotten.
         """
-        layer = self._find(chain)
+        layer = self._records.find(chain)
         if layer is None or (claim := layer.claim) is None:
             return
         try:
@@ -247,14 +194,14 @@ class LayerBlobs:
         except (BoxwoodError, OSError) as error:
             log.warning("layer %s: cannot try what it came as: %s", layer.diff_id, error)
             return
-        now = self._find(chain)
+        now = self._records.find(chain)
         if now is None or now.claim != claim:
             return
         if wrong:
-            self._update(replace(now, claim=None))
+            self._records.update(replace(now, claim=None))
             return
         # The record first: a blob that nobody claims is collected at the next start.
-        self._update(
+        self._records.update(
             replace(
                 now,
                 blob=claim.blob,
@@ -285,7 +232,7 @@ class LayerBlobs:
             NotFound: nobody has them.
             DataLoss: they could not be made again.
         """
-        now = self._find(layer.chain_id) or layer  # it may have been dropped meanwhile
+        now = self._records.find(layer.chain_id) or layer  # it may have been dropped meanwhile
         if layer.blob == layer.diff_id != now.blob:
             # It is known meanwhile what it came as: what is asked for here are its tar's bytes.
             async with self.open_tar(now) as found:
@@ -308,7 +255,7 @@ class LayerBlobs:
     @asynccontextmanager
     async def open_tar(self, layer: Layer) -> AsyncIterator[tuple[int, int]]:
         """Likewise, the tar itself, whose digest is the diff ID."""
-        layer = self._find(layer.chain_id) or layer
+        layer = self._records.find(layer.chain_id) or layer
         if not layer.compression and layer.blob:
             async with self.open_blob(layer) as found:
                 yield found
@@ -330,7 +277,7 @@ class LayerBlobs:
             os.close(null)
         if found["digest"] != layer.diff_id:
             raise DataLoss(f"layer: {layer.diff_id}: its blob holds {found['digest']}")
-        self._update(replace(layer, tar_size=found["size"]))
+        self._records.update(replace(layer, tar_size=found["size"]))
         return int(found["size"])
 
     @asynccontextmanager
@@ -365,7 +312,7 @@ class LayerBlobs:
             raise DataLoss(f"layer: {layer.diff_id}: recipe: {error.strerror}") from error
 
     async def _open_tree(self, layer: Layer, stack: AsyncExitStack) -> int:
-        key = self._key_of(layer.chain_id)
+        key = layer_key(layer.chain_id)
         branch = self._driver.branch(key)
         if branch is not None:
             return stack.enter_context(open_directory(branch.path))
@@ -375,9 +322,9 @@ class LayerBlobs:
 
     def pushed(self, blob: str) -> None:
         """A registry has this blob now: the policy ``until-pushed`` is done with it."""
-        for layer in self._all():
+        for layer in self._records.all():
             if layer.blob == blob and not layer.pushed:
-                self._update(replace(layer, pushed=True))
+                self._records.update(replace(layer, pushed=True))
                 self.consider(layer.chain_id)
 
     def consider(self, chain: str) -> None:
@@ -390,7 +337,7 @@ class LayerBlobs:
 
     def consider_all(self) -> None:
         """After a start: go on where the last daemon was."""
-        for layer in self._all():
+        for layer in self._records.all():
             if layer.claim is not None or self._droppable(layer):
                 self.consider(layer.chain_id)
 
@@ -405,7 +352,7 @@ class LayerBlobs:
                 continue
             chain = self._waiting.popleft()
             await self.prove(chain)
-            layer = self._find(chain)
+            layer = self._records.find(chain)
             if layer is None or not self._droppable(layer):
                 continue
             try:
@@ -416,16 +363,18 @@ class LayerBlobs:
     async def _drop(self, layer: Layer) -> None:
         """Make the blob's bytes again; only when they are the same it goes."""
         if wrong := await self.check(layer):
-            if (now := self._find(layer.chain_id)) is not None:  # else it was removed meanwhile
+            if (
+                now := self._records.find(layer.chain_id)
+            ) is not None:  # else it was removed meanwhile
                 log.info("layer %s: its blob is kept: %s", layer.diff_id, wrong)
                 self.forget_recipe(now)
             return
         fault("drop.verified")
-        now = self._find(layer.chain_id)
+        now = self._records.find(layer.chain_id)
         if now is None or not self._droppable(now):
             return
         # The record first: a blob that nobody claims is collected at the next start.
-        self._update(replace(now, kept=False))
+        self._records.update(replace(now, kept=False))
         fault("drop.recorded")
         self._delete_blob(now)
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from boxwood.store.blobs import Layer
     from boxwood.store.content import ContentStore
+    from boxwood.store.records import Layer
 
 LARGEST = LIST_LIMIT // 20 * (32 << 10)
 """Bytes of a tar beyond which its list is certainly too long: of all chunks of the longest kind."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,8 +15,10 @@ from boxwood.drivers.storage import StorageDriver
 from boxwood.execution.worker_archive import plain_layer
 from boxwood.model.digest import Digest
 from boxwood.model.wire import replace
-from boxwood.store.blobs import NEVER, Layer, LayerBlobs
+from boxwood.store.blobs import NEVER, LayerBlobs
 from boxwood.store.content import ContentStore
+from boxwood.store.database import Database
+from boxwood.store.records import Layer, LayerRecords
 
 TAR = b"tar" * 100_000
 GZIP = gzip.compress(TAR)
@@ -39,20 +42,21 @@ async def offload(job: str, arguments: dict[str, Any], fds: list[int]) -> dict[s
 
 
 @pytest.fixture
-def blobs(tmp_path: Path) -> LayerBlobs:
+def blobs(tmp_path: Path) -> Iterator[LayerBlobs]:
     """The blobs of a store whose only layer is known by what it came as."""
+    database = Database(tmp_path / "boxwood.db")
+    records = LayerRecords(database)
+    records.add(PROVEN)
     content = ContentStore(tmp_path)
     content.put(GZIP)
-    return LayerBlobs(
+    yield LayerBlobs(
         content,
         cast(StorageDriver, None),
         offload,
         NEVER,
-        find={BARE.chain_id: PROVEN}.get,
-        all_layers=lambda: [PROVEN],
-        update=lambda _: None,
-        key_of=str,
+        records,
     )
+    database.close()
 
 
 def whole(fd: int) -> bytes:

@@ -88,7 +88,7 @@ class Commit:
                 if not written.entries:
                     return "", EMPTY_LAYER
                 with path.open("rb") as file:
-                    made = await service.layers.unpack(parent, file.fileno(), keep=path)
+                    made = await service.layers.unpacker.unpack(parent, file.fileno(), keep=path)
             except OSError as error:
                 raise as_boxwood_error("commit", self._request.snapshot, error) from error
             finally:

@@ -19,7 +19,7 @@ from boxwood.services.images.changes import apply_changes
 
 if TYPE_CHECKING:
     from boxwood.services.images.service import ImagesService
-    from boxwood.store.blobs import Layer
+    from boxwood.store.records import Layer
 
 
 class Import:
@@ -53,7 +53,7 @@ class Import:
             try:
                 await to_file(stream, ingest / "layer")
                 with (ingest / "layer").open("rb") as file:
-                    unpacked = await service.layers.unpack(
+                    unpacked = await service.layers.unpacker.unpack(
                         None, file.fileno(), keep=ingest / "layer"
                     )
             finally:

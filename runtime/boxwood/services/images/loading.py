@@ -121,7 +121,7 @@ class Load:
                 found.layers, files, found.config.rootfs.diff_ids, chains, strict=True
             ):
                 os.lseek(fd, 0, os.SEEK_SET)
-                await self._service.layers.unpack(
+                await self._service.layers.unpacker.unpack(
                     parent,
                     fd,
                     diff_id=diff_id,

@@ -16,7 +16,7 @@ from boxwood.store.piping import opened, read_some
 if TYPE_CHECKING:
     from boxwood.model.compression import Compression
     from boxwood.services.images.service import ImagesService
-    from boxwood.store.blobs import Layer
+    from boxwood.store.records import Layer
 
 _PIECE = 1 << 20
 _LOOK = 0.02

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from boxwood.drivers.extension import PublicKey, Verdict
     from boxwood.drivers.registry import Credentials, RegistryTransport
     from boxwood.services.images.service import Emit, ImagesService
-    from boxwood.store.blobs import Layer
+    from boxwood.store.records import Layer
 
 SHORT = 12
 BEAT = 0.1
@@ -406,7 +406,8 @@ class Pull:
                     while piece := await read_some(fd):
                         yield piece
 
-                await fed(pieces(), lambda source: store.unpack(parent, source, diff_id=diff_id))
+                unpack = store.unpacker.unpack
+                await fed(pieces(), lambda source: unpack(parent, source, diff_id=diff_id))
         except BoxwoodError:
             if not store.has(chain):  # else another pull has made it, and these bytes go nowhere
                 raise
@@ -471,7 +472,7 @@ class Pull:
         # A name of its own: another pull may make another layer of the same file.
         keep = download.link(service.content.root / "ingest" / f"pull.{secrets.token_hex(8)}")
         unpack = functools.partial(
-            service.layers.unpack, parent, diff_id=diff_id, digest=layer.digest, keep=keep
+            service.layers.unpacker.unpack, parent, diff_id=diff_id, digest=layer.digest, keep=keep
         )
         try:
             if chain not in download.ahead:

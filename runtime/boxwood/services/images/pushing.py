@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from boxwood.model.compression import Compression
     from boxwood.model.image import Image
     from boxwood.services.images.service import Emit, ImagesService
-    from boxwood.store.blobs import Layer
+    from boxwood.store.records import Layer
 
 SHORT = 12
 _GROWING = 32 << 20

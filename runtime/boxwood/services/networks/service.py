@@ -23,12 +23,12 @@ from boxwood.faultpoints import fault
 from boxwood.model import ids, times
 from boxwood.model.network import DEFAULT, HOST, IPAM, NONE, IPAMConfig, Network, NetworkCreate
 from boxwood.model.wire import replace
-from boxwood.services.locks import KeyedLocks
 from boxwood.services.networks import filters as tests
 from boxwood.services.networks import options, pools, ranges
 from boxwood.services.networks.addresses import Addresses
 from boxwood.services.networks.makers import Makers, plugin_of
 from boxwood.services.networks.records import NetworkRecords, spec_of, with_spec
+from boxwood.store.locks import KeyedLocks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping

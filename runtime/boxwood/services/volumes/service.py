@@ -19,7 +19,7 @@ from boxwood.errors import AlreadyExists, BoxwoodError, Conflict, InvalidArgumen
 from boxwood.model import ids, times
 from boxwood.model.volume import ANONYMOUS_LABEL, VolumeRecord
 from boxwood.model.wire import encode
-from boxwood.services.locks import KeyedLocks
+from boxwood.store.locks import KeyedLocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

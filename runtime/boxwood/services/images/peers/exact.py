@@ -13,7 +13,7 @@ from boxwood.execution.spool import to_fd
 if TYPE_CHECKING:
     from boxwood.services.images.peers.wanted import Wanted
     from boxwood.services.images.service import ImagesService
-    from boxwood.store.blobs import Claim
+    from boxwood.store.records import Claim
 
 Stream = Callable[[int], AsyncIterator[bytes]]
 
@@ -36,7 +36,7 @@ async def unpack(service: ImagesService, wanted: Wanted, claim: Claim, stream: S
     try:
         await to_fd(stream(claim.stored), fd)
         os.lseek(fd, 0, os.SEEK_SET)
-        await service.layers.unpack(
+        await service.layers.unpacker.unpack(
             wanted.parent, fd, diff_id=wanted.diff_id, digest=claim.blob, keep=path
         )
     finally:

@@ -19,14 +19,14 @@ from boxwood.model.descriptor import Manifest
 from boxwood.model.digest import Digest
 from boxwood.model.reference import Reference
 from boxwood.services.images.documents import documents_below
-from boxwood.store.blobs import Claim
+from boxwood.store.records import Claim
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from boxwood.model.image import Image
     from boxwood.services.images.service import ImagesService
-    from boxwood.store.blobs import Layer
+    from boxwood.store.records import Layer
 
 log = logging.getLogger(__name__)
 

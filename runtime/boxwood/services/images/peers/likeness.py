@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from boxwood.model.image import Image
     from boxwood.services.images.service import ImagesService
-    from boxwood.store.blobs import Layer
+    from boxwood.store.records import Layer
 
 CANDIDATES = 3
 """Layers that are compared: each costs a pass over its tar, the first time."""

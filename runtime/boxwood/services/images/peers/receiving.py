@@ -56,8 +56,8 @@ from boxwood.store.piping import opened
 if TYPE_CHECKING:
     from boxwood.model.reference import Reference
     from boxwood.services.images.service import ImagesService
-    from boxwood.store.blobs import Claim, Layer
-    from boxwood.store.layers import Unpacked
+    from boxwood.store.records import Claim, Layer
+    from boxwood.store.unpacking import Unpacked
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ class Receive:
         layers = config.rootfs.diff_ids
         if len(layers) != len(offer.sizes) or len(layers) > LAYER_LIMIT:
             raise InvalidArgument(f"store: {len(offer.sizes)} layers are offered for {len(layers)}")
-        if any(not 0 < size <= self._layers.limits.size for size in offer.sizes):
+        if any(not 0 < size <= self._layers.unpacker.limits.size for size in offer.sizes):
             raise InvalidArgument("store: a layer of a size that is none")
         if config.os not in ("", "linux"):
             raise InvalidArgument(f"image operating system {config.os!r} cannot be used on linux")
@@ -196,7 +196,9 @@ class Receive:
 
     async def _unpack(self, wanted: Wanted, tar: int, keep: Path | None = None) -> Unpacked:
         os.set_blocking(tar, True)  # the worker, which alone reads it, knows no event loop
-        return await self._layers.unpack(wanted.parent, tar, diff_id=wanted.diff_id, keep=keep)
+        return await self._layers.unpacker.unpack(
+            wanted.parent, tar, diff_id=wanted.diff_id, keep=keep
+        )
 
     async def _fetch(self, wanted: Wanted, partial: int, path: Path) -> None:
         """Get what is missing of a layer and unpack it; what came stays for the next try."""

@@ -18,7 +18,7 @@ from boxwood.store.piping import piped, read_some
 if TYPE_CHECKING:
     from boxwood.model.image import Image
     from boxwood.services.images.service import ImagesService
-    from boxwood.store.blobs import Layer
+    from boxwood.store.records import Layer
 
 BITS_LIMIT = 1 << 20
 """Bytes of the bits of one layer's chunks: ten times what the longest list can have."""

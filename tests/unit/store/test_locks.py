@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from boxwood.services.locks import KeyedLocks
+from boxwood.store.locks import KeyedLocks
 
 
 async def test_one_at_a_time_for_a_key_and_nothing_is_kept() -> None:

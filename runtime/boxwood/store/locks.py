@@ -32,5 +32,5 @@ class KeyedLocks:
                 self._locks[key] = lock, users - 1
 
     def held(self, key: str) -> bool:
-        """Whether somebody holds the lock now."""
-        return key in self._locks and self._locks[key][0].locked()
+        """Whether somebody holds the lock now, or waits for it."""
+        return key in self._locks
