@@ -38,6 +38,7 @@ def test_the_rest() -> None:
     assert set(changed('VOLUME ["/a b"]', "VOLUME /c /d").volumes or {}) == {"/a b", "/c", "/d"}
     assert changed("WORKDIR /a", "WORKDIR b/../c").working_dir == "/a/c"
     assert changed("STOPSIGNAL SIGINT").stop_signal == "SIGINT"
+    assert changed("STOPSIGNAL cld").stop_signal == "cld"
     assert changed("ONBUILD RUN x y").on_build == ("RUN x y",)
 
 
@@ -65,6 +66,7 @@ def test_health_checks() -> None:
      "ENV =b", 'ENV A="b', "CMD --x y", "VOLUME []",
      "ENV A=${", "ENV A=${}", "ENV A=${B:=c}", "ENV A=${B:?no}", "ENV A=${B?no}", "EXPOSE 80/foo",
      "EXPOSE 80:81/udp:82x", "STOPSIGNAL NOPE", "STOPSIGNAL 99", "HEALTHCHECK NONE x",
+     "STOPSIGNAL RTMIN+16",
      "HEALTHCHECK --interval=1us CMD x", "HEALTHCHECK CMD", "HEALTHCHECK CMD []", "# nothing", ""],
 )  # fmt: skip
 def test_refused(change: str) -> None:

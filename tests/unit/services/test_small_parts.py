@@ -10,11 +10,11 @@ import pytest
 from boxwood.errors import InvalidArgument, LaunchError
 from boxwood.model.config import ContainerConfig, HealthConfig, HostConfig, RestartPolicy
 from boxwood.model.container import Container, Health, ProbeResult, State
+from boxwood.model.signals import parse_signal
 from boxwood.services.containers import failures
 from boxwood.services.containers.attach import parse_detach_keys
 from boxwood.services.containers.health import Schedule, has_probe, judge
 from boxwood.services.containers.reconcile import wants_start
-from boxwood.services.containers.signals import parse_signal
 
 
 @pytest.mark.parametrize(
@@ -22,13 +22,20 @@ from boxwood.services.containers.signals import parse_signal
     [
         ("9", 9), ("KILL", 9), ("SIGKILL", 9), ("sigkill", 9), ("term", 15), ("RTMIN", 34),
         ("SIGRTMIN+3", 37), ("RTMAX-1", signal.SIGRTMAX - 1), ("IOT", signal.SIGABRT),
+        ("+9", 9), ("0009", 9), ("RTMIN+15", 49), ("RTMAX-14", 50), ("CLD", 17), ("STKFLT", 16),
     ],
 )  # fmt: skip
 def test_signals(text: str, number: int) -> None:
     assert parse_signal(text) == number
 
 
-@pytest.mark.parametrize("text", ["", "0", "65", "-9", "SIG", "NOPE", "9x", "SIGSIGKILL"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "0", "65", "-9", "SIG", "NOPE", "9x", "SIGSIGKILL", "RTMIN+0", "RTMIN+16", "RTMAX-0",
+        "RTMAX-15", " KILL", "EMT", "\N{FULLWIDTH DIGIT NINE}", "9" * 5000,
+    ],
+)  # fmt: skip
 def test_bad_signals(text: str) -> None:
     with pytest.raises(InvalidArgument, match="invalid signal"):
         parse_signal(text)

@@ -15,10 +15,10 @@ from boxwood.model import container as states
 from boxwood.model import ids, times
 from boxwood.model.container import Health, ProbeResult
 from boxwood.model.request import ExecConfig
+from boxwood.model.signals import SIGKILL
 from boxwood.model.wire import replace
 from boxwood.services.containers import failures
 from boxwood.services.containers.live import Exec
-from boxwood.services.containers.signals import SIGKILL
 
 if TYPE_CHECKING:
     from boxwood.model.config import ContainerConfig, HealthConfig

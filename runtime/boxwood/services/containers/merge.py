@@ -9,8 +9,8 @@ from typing import TypeVar
 from boxwood.errors import InvalidArgument
 from boxwood.execution.sandbox import HOST_GATEWAY, split_host
 from boxwood.model.config import ContainerConfig, HealthConfig, HostConfig
+from boxwood.model.signals import parse_signal
 from boxwood.model.wire import replace
-from boxwood.services.containers.signals import parse_signal
 
 MIN_HEALTH_DURATION = 1_000_000
 """Nanoseconds: Docker's smallest interval, timeout and start period (1 ms)."""

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from boxwood.errors import BoxwoodError, Conflict, DeadlineExceeded, Internal, NotFound, NotModified
 from boxwood.faultpoints import fault
 from boxwood.model import container as states
+from boxwood.model.signals import SIGKILL, SIGTERM, parse_signal
 from boxwood.model.wire import replace
-from boxwood.services.containers.signals import SIGKILL, SIGTERM, parse_signal
 
 if TYPE_CHECKING:
     from boxwood.model.container import Container

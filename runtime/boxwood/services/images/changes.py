@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import posixpath
 import re
-import signal
 from collections.abc import Callable, Iterable, Sequence
 
 from boxwood.errors import InvalidArgument
 from boxwood.model.config import ContainerConfig, HealthConfig
 from boxwood.model.moments import nanoseconds
+from boxwood.model.signals import parse_signal
 from boxwood.model.wire import replace
 from boxwood.services.images import instructions
 from boxwood.services.images.expansion import quoted, word, words
@@ -26,9 +26,6 @@ _PROTOCOLS = ("tcp", "udp", "sctp")
 _LEAST_DURATION = 1_000_000
 """Nanoseconds: a health check cannot wait less (Docker's ``MinimumDuration``)."""
 _INT32 = (1 << 31) - 1
-_SIGNALS = re.compile(
-    "(SIG)?(" + "|".join(entry.name[3:] for entry in signal.Signals) + r"|RTM(IN\+|AX-)[0-9]{1,2})"
-)
 
 
 def apply_changes(config: ContainerConfig, changes: Sequence[str]) -> ContainerConfig:
@@ -162,12 +159,7 @@ def _workdir(config: ContainerConfig, instruction: Instruction) -> ContainerConf
 
 def _stop_signal(config: ContainerConfig, instruction: Instruction) -> ContainerConfig:
     text = _one(config, instruction)
-    if text.isdecimal():
-        known = len(text) <= 3 and 1 <= int(text) <= signal.SIGRTMAX
-    else:
-        known = _SIGNALS.fullmatch(text.upper()) is not None
-    if not known:
-        raise InvalidArgument(f"invalid signal: {text[:100]}")
+    parse_signal(text)
     return replace(config, stop_signal=text)
 
 
