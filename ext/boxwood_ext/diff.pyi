@@ -37,6 +37,7 @@ def diff(
     form: Literal["tree", "overlay", "aufs"] = "tree",
     listing: bool = False,
     content: bool = False,
+    looks: bool = False,
     copied: bytes = b"",
 ) -> Written:
     """Write what makes `old_fd`'s tree (-1: an empty one) to `new_fd`'s.
@@ -50,7 +51,8 @@ def diff(
     bytes in all three forms.
 
     `listing` writes records `K/path` that end in NUL, K being A (added), C (changed) or D
-    (deleted), instead of a tar. `copied` is what :func:`record` returned when `new_fd`'s tree had
+    (deleted), instead of a tar. `looks` leaves attributes out of it: trees are then compared by
+    what `rsync -a` goes by. `copied` is what :func:`record` returned when `new_fd`'s tree had
     just been copied from `old_fd`'s: what is known by it is not compared, and half as much is asked
     of the file system. Raises DiffError; ValueError: `copied` is no such thing.
     """

@@ -28,6 +28,7 @@ cdef extern from "diff/bw_diff.h" nogil:
         int new_fd
         int old_fd
         bw_diff_form form
+        int looks
         int listing
         int content
         const bw_copied *copied
@@ -98,7 +99,7 @@ cdef bw_diff_form _form(str name) except *:
 
 
 def diff(int sink_fd, int new_fd, int old_fd=-1, *, str form="tree", bint listing=False,
-         bint content=False, bytes copied=b""):
+         bint content=False, bint looks=False, bytes copied=b""):
     cdef bw_diff_options options
     cdef bw_diff_result result
     cdef int status
@@ -111,6 +112,7 @@ def diff(int sink_fd, int new_fd, int old_fd=-1, *, str form="tree", bint listin
     options.new_fd = new_fd
     options.old_fd = old_fd
     options.form = _form(form)
+    options.looks = looks
     options.listing = listing
     options.content = content
     with nogil:

@@ -49,7 +49,8 @@ BARS = (
     ("apply-gzip", FLOOR, 1.3),
     ("apply-zstd", "zstd -dc | tar x", 1.0),
     ("load", "docker load, Docker", 0.5),
-    ("compare", "rsync -an", 0.25),
+    ("compare-looks", "rsync -an", 0.25),
+    ("compare-all", "rsync -anX", 0.25),
     ("snapshot", "rsync -an", 0.25),
     ("tar", "tar c", 1.0),
 )
@@ -186,10 +187,12 @@ def copy_ours(grounds: Grounds) -> Measure:
     return measure
 
 
-def diff_ours(grounds: Grounds, *, whole: bool = False, known: bool = False) -> Measure:
+def diff_ours(
+    grounds: Grounds, *, whole: bool = False, known: bool = False, looks: bool = False
+) -> Measure:
     """Compare the two trees; or (`whole`) the tree with nothing, written as a tar.
 
-    `known`: by the record of the copy.
+    `known`: by the record of the copy; `looks`: without attributes.
     """
 
     async def measure() -> float:
@@ -199,7 +202,7 @@ def diff_ours(grounds: Grounds, *, whole: bool = False, known: bool = False) -> 
                 files.append((grounds.old, os.O_RDONLY))
             if known:
                 files.append((grounds.record, os.O_RDONLY))
-            arguments = {"form": "tree", "user_xattr": False, "listing": not whole}
+            arguments = {"form": "tree", "user_xattr": False, "listing": not whole, "looks": looks}
             began = time.perf_counter()
             await grounds.job("diff_layer", arguments, files)
             return time.perf_counter() - began
@@ -230,12 +233,15 @@ def tool_cases(grounds: Grounds, where: str, rounds: int, least: floor.Floor) ->
         found += [(name, title, tool, apply_theirs(grounds, form, tools[tool])) for tool in tools]
         if form == "gzip":
             found.append((name, title, FLOOR, apply_floor(grounds, least)))
-    name, title = f"compare-{tail}", f"compare two equal trees {on}"
-    found.append((name, title, OURS, diff_ours(grounds)))
+    name, title = f"compare-looks-{tail}", f"compare two equal trees, without attributes {on}"
+    found.append((name, title, OURS, diff_ours(grounds, looks=True)))
     found.append((name, title, "rsync -an", theirs(grounds, "rsync -an {new}/ {old}/")))
-    # Only so does it look at attributes, as we always do; and so at access lists too.
+    # Only so does it look at attributes, as we do; and so at access lists too.
+    name, title = f"compare-all-{tail}", f"compare two equal trees, attributes too {on}"
+    found.append((name, title, OURS, diff_ours(grounds)))
     found.append((name, title, "rsync -anX", theirs(grounds, "rsync -anX {new}/ {old}/")))
     found.append((name, title, "rsync -anAX", theirs(grounds, "rsync -anAX {new}/ {old}/")))
+    found.append((name, title, "rsync -an", theirs(grounds, "rsync -an {new}/ {old}/")))
     name, title = f"snapshot-{tail}", f"compare a copy with its original, as vfs does {on}"
     found.append((name, title, OURS, diff_ours(grounds, known=True)))
     found.append((name, title, "rsync -an", theirs(grounds, "rsync -an {new}/ {old}/")))

@@ -35,6 +35,7 @@ struct bw_diff_options {
     int new_fd;
     int old_fd; /* -1: an empty tree */
     enum bw_diff_form form;
+    int looks;   /* compare by status alone, as `rsync -a` does: attributes are not read */
     int listing; /* records "K/path" that end in NUL in place of a tar */
     int content; /* compare files of a tree byte by byte, too; those of a branch always are */
     /* What bw_diff_record() found when new was made, a copy of old; 0 slots: nothing. Of use for a

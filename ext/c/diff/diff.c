@@ -112,7 +112,7 @@ int same(struct walk *walk, int new_fd, int old_fd, const char *name, const stru
         return same_target(new_fd, old_fd, name);
     if (!S_ISREG(new->st_mode) && !S_ISDIR(new->st_mode))
         return 1;
-    int status = same_xattrs(walk, new_fd, old_fd, name);
+    int status = walk->looks ? 1 : same_xattrs(walk, new_fd, old_fd, name);
     if (status > 0 && walk->content && S_ISREG(new->st_mode))
         status = same_content(walk, new_fd, old_fd, name);
     return status;
@@ -451,6 +451,7 @@ int bw_diff(const struct bw_diff_options *options, struct bw_diff_result *result
         return -1;
     walk->form = options->form;
     walk->sealed = opens_no_devices(options->new_fd);
+    walk->looks = options->looks;
     walk->listing = options->listing;
     walk->content = options->content || options->form != BW_DIFF_TREE;
     walk->copied = options->copied;

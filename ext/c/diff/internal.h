@@ -55,7 +55,7 @@ struct found {
 
 struct walk {
     enum bw_diff_form form;
-    bool listing, content, plain, old_kernel;
+    bool looks, listing, content, plain, old_kernel;
     bool sealed; /* new lies on one mount that opens no devices: seen, where the walk has been */
     int handles; /* /proc/self/fd, -1: not opened yet */
     const struct bw_copied *copied; /* the caller's */

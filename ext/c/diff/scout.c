@@ -4,22 +4,33 @@
  * A thread puts the directories that it meets in a short queue, and goes down itself when that is
  * full, so that few descriptors are open at a time and hardly ever one waits for another: waking a
  * thread costs as much as looking at ten files. The oldest is taken first, which has the most below
- * it. What a scout cannot look at counts as changed: the walk comes by and says what is wrong. */
+ * it. A directory of many files stands in the queue itself, so that others help with it. What a
+ * scout cannot look at counts as changed: the walk comes by and says what is wrong. */
+#include "../threads.h"
 #include "internal.h"
 
 #include <dirent.h>
-#include <pthread.h>
-#include <sched.h>
 #include <stdlib.h>
 
 #define THREADS 8
 #define WAITING 16 /* directories handed over and not taken yet */
+#define MANY 128   /* files of a directory that are looked at by more than one */
+#define PIECE 32   /* of them taken at a time */
 #define DIRECTORY (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK)
 
 struct task {
     struct node *node;
     int new_fd, old_fd;
-    bool copied; /* new's names are those that were copied from old */
+    bool copied;        /* new's names are those that were copied from old */
+    struct files *help; /* NULL: a directory that nobody has looked at */
+};
+
+/* The files that both directories of a task have. */
+struct files {
+    struct task task; /* its descriptors are closed with the last holder */
+    struct names names;
+    size_t count, next; /* of names.list, which holds them first; the first that nobody has taken */
+    unsigned holders;
 };
 
 /* A name of a file that has several. */
@@ -150,16 +161,10 @@ static bool go_down(struct member *member, struct task task, const char *name) {
     return unchanged;
 }
 
-/* An entry that both have; false: it has changed. */
-static bool is_same(struct member *member, struct task task, const char *name, bool directory) {
+/* An entry that both have, and that is not a directory in both; false: it has changed. */
+static bool is_same(struct member *member, struct task task, const char *name) {
     struct walk *walk = member->walk;
     struct stat new, old;
-    walk->result->compared++;
-    if (directory) {
-        bool unchanged = walk->depth++ < LEVELS && go_down(member, task, name);
-        walk->depth--;
-        return unchanged;
-    }
     if (fstatat(task.new_fd, name, &new, AT_SYMLINK_NOFOLLOW) < 0)
         return false;
     bool unchanged = task.copied && is_copied(walk, &new, (uint64_t)new.st_size);
@@ -183,30 +188,77 @@ static bool are_directories(struct task task, const char *new_name, const char *
            !fstatat(task.old_fd, old_name, &other, AT_SYMLINK_NOFOLLOW) && S_ISDIR(other.st_mode);
 }
 
-/* Closes the task's descriptors. */
+static void close_task(struct task *task) {
+    bx_close(&task->new_fd);
+    bx_close(&task->old_fd);
+}
+
+static void let_go(struct files *files) {
+    if (__atomic_sub_fetch(&files->holders, 1, __ATOMIC_ACQ_REL))
+        return;
+    close_task(&files->task);
+    free_names(&files->names);
+    free(files);
+}
+
+/* Looks at files until none is left, and lets go of them. */
+static void look_at(struct member *member, struct files *files) {
+    for (size_t at; (at = __atomic_fetch_add(&files->next, PIECE, __ATOMIC_RELAXED)) < files->count;)
+        for (size_t i = at; i < files->count && i < at + PIECE; i++)
+            if (!is_same(member, files->task, files->names.list[i]))
+                mark_changed(files->task.node);
+    let_go(files);
+}
+
+/* Hands over the task's descriptors and the names. */
+static void look_at_all(struct member *member, struct task task, struct names *names,
+                        size_t count) {
+    struct files here = {.task = task, .names = *names, .count = count, .holders = 2};
+    struct files *shared = count < MANY || member->team->members == 1 ? NULL : malloc(sizeof *shared);
+    if (shared) {
+        *shared = here;
+        if (!hand_over(member->team, (struct task){.new_fd = -1, .old_fd = -1, .help = shared}))
+            shared->holders = 1;
+        look_at(member, shared);
+        return;
+    }
+    for (size_t i = 0; i < count; i++)
+        if (!is_same(member, task, names->list[i]))
+            mark_changed(task.node);
+    free_names(names);
+    close_task(&task);
+}
+
+/* Closes the task's descriptors. Directories come first, in their order: others may take them. */
 static void look_through(struct member *member, struct task task) {
+    struct walk *walk = member->walk;
     struct names new, old = {.list = NULL};
     const struct names *theirs = task.copied ? &new : &old;
-    bool changed = read_names(member->walk, task.new_fd, &new) < 0 ||
-                   (!task.copied && read_names(member->walk, task.old_fd, &old) < 0);
+    bool changed = read_names(walk, task.new_fd, &new) < 0 ||
+                   (!task.copied && read_names(walk, task.old_fd, &old) < 0);
+    size_t files = 0;
     for (size_t i = 0, j = 0; !changed && (i < new.count || j < theirs->count);) {
         int order = i == new.count        ? 1
                     : j == theirs->count ? -1
                                          : strcmp(new.list[i], theirs->list[j]);
         if (order < 0)
             gather(member, task.new_fd, new.list[i]);
-        if (order || !is_same(member, task, new.list[i],
-                              are_directories(task, new.list[i], theirs->list[j])))
+        if (order)
             mark_changed(task.node); /* go on: what is below is to be known too */
+        else if (are_directories(task, new.list[i], theirs->list[j])) {
+            if (walk->depth++ >= LEVELS || !go_down(member, task, new.list[i]))
+                mark_changed(task.node);
+            walk->depth--;
+        } else
+            new.list[files++] = new.list[i];
+        walk->result->compared += !order;
         i += order <= 0;
         j += order >= 0;
     }
     if (changed)
         mark_changed(task.node);
-    free_names(&new);
     free_names(&old);
-    bx_close(&task.new_fd);
-    bx_close(&task.old_fd);
+    look_at_all(member, task, &new, files);
 }
 
 /* The next task; false when all wait for one, so none will come. */
@@ -236,6 +288,7 @@ static void *work(void *argument) {
     struct member member = {.team = team, .walk = walk};
     struct task task;
     if (walk) {
+        walk->looks = team->walk->looks;
         walk->listing = team->walk->listing;
         walk->content = team->walk->content;
         walk->copied = team->walk->copied;
@@ -243,12 +296,15 @@ static void *work(void *argument) {
         walk->device = team->walk->device;
     }
     while (take(team, &task)) {
-        if (walk)
+        if (walk && task.help)
+            look_at(&member, task.help);
+        else if (walk)
             look_through(&member, task);
+        else if (task.help)
+            let_go(task.help); /* who brought them looks at all */
         else {
             mark_changed(task.node);
-            bx_close(&task.new_fd);
-            bx_close(&task.old_fd);
+            close_task(&task);
         }
     }
     if (walk)
@@ -318,6 +374,7 @@ int scout(struct walk *walk, int new_fd, int old_fd) {
     struct team team = {.lock = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER,
                         .walk = walk, .members = 1};
     pthread_t threads[THREADS];
+    cpu_set_t allowed;
     unsigned started = 0, wanted = processors();
     struct task first = {.node = new_node(NULL, ""),
                          .new_fd = fcntl(new_fd, F_DUPFD_CLOEXEC, 3),
@@ -334,11 +391,12 @@ int scout(struct walk *walk, int new_fd, int old_fd) {
                    is_copied(walk, &new, old.st_ino);
     walk->found.root = first.node;
     team.tasks[team.waiting++] = first;
+    bx_hold(&allowed);
     for (; started + 1 < wanted; started++) {
         pthread_mutex_lock(&team.lock);
         team.members++;
         pthread_mutex_unlock(&team.lock);
-        if (pthread_create(&threads[started], NULL, work, &team)) {
+        if (!bx_thread(&threads[started], started + 1, &allowed, work, &team)) {
             pthread_mutex_lock(&team.lock);
             team.members--;
             pthread_mutex_unlock(&team.lock);
@@ -348,6 +406,7 @@ int scout(struct walk *walk, int new_fd, int old_fd) {
     work(&team);
     for (unsigned i = 0; i < started; i++)
         pthread_join(threads[i], NULL);
+    bx_let_go(&allowed);
     walk->result->compared += team.compared;
     int status = team.lost ? fail(walk, BW_DIFF_SYSTEM, ENOMEM, "remember links") : 0;
     if (!status && team.shared.used)

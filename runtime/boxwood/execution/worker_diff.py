@@ -20,7 +20,8 @@ def diff_layer(arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
 
     Descriptors: the sink; the snapshot's tree, or its branch; the parent's whole tree, where there
     is a parent; and a record of the copy that the snapshot began as, where there is one. Arguments:
-    ``form`` (``tree``, ``overlay``, ``aufs``), ``listing``. Answers ``entries``, ``size`` (bytes
+    ``form`` (``tree``, ``overlay``, ``aufs``), ``listing``, ``looks`` (False where it is not given;
+    as :func:`boxwood_ext.diff.diff` has them). Answers ``entries``, ``size`` (bytes
     written), ``skipped`` and ``cut``: see ``Diffed``.
     """
     old = readable(fds[2]) if len(fds) > 2 else -1
@@ -30,6 +31,7 @@ def diff_layer(arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
         old,
         form=arguments["form"],
         listing=arguments["listing"],
+        looks=arguments.get("looks", False),
         copied=worker_record.read(fds[3]) if len(fds) > 3 else b"",
     )
     return _told(written)

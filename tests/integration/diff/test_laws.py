@@ -233,6 +233,48 @@ def test_comparing_content(tmp_path: Path) -> None:
     assert compared(old, old, content=True) == []
 
 
+def test_directories_of_many_files(tmp_path: Path, fuzz_random: random.Random) -> None:
+    """They are shared out among the threads: none of the files is left out, whichever changed."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    for below in ("a", "a/b", "c"):
+        (old / below).mkdir(parents=True)
+        for number in range(fuzz_random.choice((127, 128, 129, 300))):
+            (old / below / f"{number:03}").write_bytes(b"%d" % number)
+            if number % 40 == 0:
+                (old / below / f"{number:03}-dir").mkdir()
+    copy(old, new)
+    files = sorted(path for path in new.rglob("*") if path.is_file())
+    for chosen in ([], files, *([path] for path in files)):
+        for path in chosen:
+            path.chmod(0o600)
+        changed = {path.relative_to(new) for path in chosen}
+        above = {folder for path in changed for folder in path.parents[:-1]}
+        wanted = [("C", str(path)) for path in changed | above]
+        assert sorted(compared(new, old, content=False)) == sorted(wanted)
+        for path in chosen:
+            path.chmod(0o644)
+
+
+def test_attributes_can_be_left_out(tmp_path: Path) -> None:
+    """`looks` goes by what rsync -a goes by."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    (old / "file").write_bytes(b"1")
+    (old / "dir").mkdir()
+    copy(old, new)
+    os.setxattr(new / "file", "user.k", b"v")
+    os.setxattr(new / "dir", "user.k", b"v")
+    fds = [os.open(path, os.O_RDONLY) for path in (new, old)]
+    try:
+        for looks, size in ((True, 0), (False, len(b"C/dir\0C/file\0"))):
+            with (tmp_path / "sink").open("wb") as sink:
+                told = diff.diff(sink.fileno(), *fds, listing=True, looks=looks)
+            assert told["size"] == size
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
 def test_attributes_of_any_name(tmp_path: Path) -> None:
     """An equals sign ends a name in the archive, so GNU tar's way of writing one is taken."""
     tree = tmp_path / "tree"
