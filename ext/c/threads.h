@@ -1,14 +1,27 @@
 /* Teams of threads that run side by side from the beginning. */
 #pragma once
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdbool.h>
+#include <unistd.h>
 
 /* A kernel that packs what wakes onto few processors (to let the others sleep) has a team of two
  * take turns on one for up to 10 ms, and again whenever one has waited. The members of a team that
  * share out their work as they go are therefore held on processors of their own while it lasts:
  * who has a busy one does less of it. */
+
+/* Has room for `count` descriptors made in the process's table. When a table that threads share
+ * grows, the kernel waits for a grace period (expand_fdtable() in fs/file.c): 10 ms in which none
+ * of them opens anything. So it grows before there are any; it will at most be slower where the
+ * limit is lower than that. */
+static inline void bx_room_for_fds(int fd, int count)
+{
+    int last = fcntl(fd, F_DUPFD_CLOEXEC, count - 1);
+    if (last >= 0)
+        close(last);
+}
 
 /* The processor of member `number`; the caller is 0, and stays where it is. -1: there is no choice. */
 static inline int bx_processor_for(unsigned number, const cpu_set_t *allowed)

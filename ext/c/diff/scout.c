@@ -16,6 +16,7 @@
 #define WAITING 16 /* directories handed over and not taken yet */
 #define MANY 128   /* files of a directory that are looked at by more than one */
 #define PIECE 32   /* of them taken at a time */
+#define FDS 512    /* descriptors at a time, but for very deep trees */
 #define DIRECTORY (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK)
 
 struct task {
@@ -391,6 +392,7 @@ int scout(struct walk *walk, int new_fd, int old_fd) {
                    is_copied(walk, &new, old.st_ino);
     walk->found.root = first.node;
     team.tasks[team.waiting++] = first;
+    bx_room_for_fds(new_fd, FDS);
     bx_hold(&allowed);
     for (; started + 1 < wanted; started++) {
         pthread_mutex_lock(&team.lock);
